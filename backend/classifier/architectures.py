@@ -1,0 +1,34 @@
+"""The networks. One entry of ARCHITECTURES is one network, built for a data set's shape and number of classes.
+
+Images come in [0, 1] with the noise already added: a network whose images want normalising does it in its first
+layer, so that noise and radii stay in pixel units.
+"""
+
+from torch import nn
+
+
+def lenet(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The paper's LeNet: conv 20@5×5, pool 2, conv 50@5×5, pool 2, fc 500, fc `classes`, with ReLU.
+
+    ReLU after the pooling is the same function as before it, on a quarter of the values.
+    """
+    channels, height, width = shape
+    side = [((size - 4) // 2 - 4) // 2 for size in (height, width)]
+    return nn.Sequential(
+        nn.Conv2d(channels, 20, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+        nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+        nn.Flatten(), nn.Linear(50 * side[0] * side[1], 500), nn.ReLU(inplace=True), nn.Linear(500, classes),
+    )  # fmt: skip
+
+
+def smallcnn(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A network for 8×8 digits that trains in seconds: conv 16@3×3, conv 32@3×3, pool 2, fc 64."""
+    channels, height, width = shape
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+        nn.Flatten(), nn.Linear(32 * (height // 2) * (width // 2), 64), nn.ReLU(inplace=True), nn.Linear(64, classes),
+    )  # fmt: skip
+
+
+ARCHITECTURES = {"lenet": lenet, "smallcnn": smallcnn}

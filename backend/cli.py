@@ -1,0 +1,239 @@
+"""python -m backend VERB"""
+
+import argparse
+import sys
+import time
+from dataclasses import fields
+
+from backend.certification.metrics import acr
+from backend.datasets import DATASETS, DatasetError
+from backend.home import PRECOMPUTED, home, runs_root
+from backend.jobs import local
+from backend.jobs.worker import work
+from backend.plan import certify_again, plan, sweep
+from backend.run import Certificate, Epoch, Row, Run, RunError, find_run
+from backend.spec import RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
+from backend.training.methods import METHODS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.verb(options) or 0
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from the last row.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"certscope: {error.strerror or error}: {error.filename or home()}", file=sys.stderr)
+        return 1
+    except (SpecError, RunError, DatasetError, RuntimeError, ValueError) as error:
+        print(f"certscope: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m backend", description="Train, certify and publish smoothed classifiers."
+    )
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, function, summary: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(verb=function)
+        return sub
+
+    for name, function, summary in (
+        ("train", _train, "Train one base classifier."),
+        ("run", _run, "Train one base classifier and certify it."),
+    ):
+        sub = verb(name, function, summary)
+        sub.add_argument("--method", default="gaussian", help=", ".join(METHODS))
+        sub.add_argument("--sigma", type=float, default=0.5, help="sd of the noise, images in [0, 1]")
+        sub.add_argument("--seed", type=int, default=0)
+        _add_training(sub, lam=True)
+        _add_device(sub)
+        if name == "run":
+            _add_certification(sub)
+    sub = verb("sweep", _sweep, "Train and certify a grid, one run after the other; finished runs are left alone.")
+    sub.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD", help=", ".join(METHODS))
+    sub.add_argument("--sigmas", nargs="+", type=float, default=[0.25, 0.5, 1.0], metavar="SIGMA")
+    sub.add_argument(
+        "--lams", nargs="+", type=float, default=[], metavar="LAM", help="default: the paper's at each sigma"
+    )
+    sub.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    sub.add_argument("--dry-run", action="store_true", help="print the runs and stop")
+    _add_training(sub, lam=False)
+    _add_certification(sub)
+    _add_device(sub)
+    sub = verb("certify", _certify, "Certify the weights of a run once more, in another way.")
+    sub.add_argument("run_id")
+    _add_certification(sub)
+    _add_device(sub)
+    verb("worker", lambda _: local.work_off_queue(), "Work off the queue (started by the dashboard).")
+    sub = verb("execute", _execute_queued, "Execute one queued run (started by the worker).")
+    sub.add_argument("run_id")
+    return top
+
+
+def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
+    sub.add_argument("--dataset", default="mnist", help=", ".join(DATASETS))
+    sub.add_argument("--architecture", help="default: the data set's")
+    sub.add_argument("--recipe", default="quick", help=", ".join(RECIPES))
+    sub.add_argument("--epochs", type=int, help="default: the recipe's")
+    sub.add_argument(
+        "--weights-dtype", default="float32", choices=WEIGHT_TYPES, help="what the final weights are rounded to"
+    )
+    known = {f.name: f for method in METHODS.values() for f in fields(method)}
+    for name, f in known.items():
+        if lam or name != "lam":
+            sub.add_argument(
+                f"--{name}", type=type(f.default), dest=f"hyper_{name}", help=f.metadata["doc"].replace("%", "%%")
+            )
+
+
+def _add_certification(sub: argparse.ArgumentParser) -> None:
+    default = Certification()
+    sub.add_argument("--n", type=int, default=default.n, help=f"samples for the bound (default {default.n})")
+    sub.add_argument("--n0", type=int, default=default.n0, help=f"samples that select the class (default {default.n0})")
+    sub.add_argument(
+        "--alpha", type=float, default=default.alpha, help=f"probability of error (default {default.alpha})"
+    )
+    sub.add_argument(
+        "--every", type=int, default=default.every, help=f"every so many-th test image (default {default.every})"
+    )
+    sub.add_argument("--limit", type=int, help="at most so many images")
+
+
+def _add_device(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+
+
+def _training(options) -> dict:
+    values = {k.removeprefix("hyper_"): v for k, v in vars(options).items() if k.startswith("hyper_") and v is not None}
+    names = ("dataset", "architecture", "recipe", "epochs", "weights_dtype")
+    return {name: getattr(options, name) for name in names} | {"values": values}
+
+
+def _certification(options) -> Certification:
+    return Certification(options.n, options.n0, options.alpha, options.every, options.limit)
+
+
+def _train(options) -> None:
+    _follow(plan(method=options.method, sigma=options.sigma, seed=options.seed, **_training(options)), options.device)
+
+
+def _run(options) -> None:
+    certification = _certification(options)
+    spec = plan(
+        method=options.method, sigma=options.sigma, seed=options.seed, certification=certification, **_training(options)
+    )
+    _follow(spec, options.device)
+
+
+def _certify(options) -> None:
+    source = find_run(options.run_id, runs_root(), PRECOMPUTED)
+    _follow(certify_again(source.spec, source.run_id, _certification(options)), options.device)
+
+
+def _sweep(options) -> int:
+    specs = sweep(
+        options.methods,
+        options.sigmas,
+        options.lams,
+        options.seeds,
+        certification=_certification(options),
+        **_training(options),
+    )
+    failed = []
+    for number, spec in enumerate(specs, 1):
+        print(f"[{number}/{len(specs)}] {spec.run_id}", flush=True)
+        if options.dry_run:
+            continue
+        try:
+            _follow(spec, options.device)
+        except (SpecError, RunError, RuntimeError) as error:
+            print(f"certscope: {error}", file=sys.stderr)
+            failed.append(spec.run_id)
+    if failed:
+        print(f"{len(failed)} of {len(specs)} runs failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _follow(spec: RunSpec, device: str) -> None:
+    """Execute a spec in its run folder, print its progress, and publish."""
+    run = Run.create(runs_root(), spec)
+    progress = Progress(spec, run)
+    if not work(run, device, progress.show):
+        print(f"{run.run_id} is finished already.")
+        return
+    progress.close()
+    print(f"{run.path}")
+
+
+def _execute_queued(options) -> None:
+    run = find_run(options.run_id, runs_root())
+    progress = Progress(run.spec, run)
+    if work(run, on_row=progress.show, only_if="queued"):
+        progress.close()
+
+
+class Progress:
+    """Prints a line an epoch, and how far certification is, with rate and time left."""
+
+    def __init__(self, spec: RunSpec, run: Run):
+        self.spec = spec
+        self.certificates = run.certificates()
+        self.images = 0
+        self.start = self.shown = time.monotonic()
+        self.width = 0
+
+    def show(self, row: Row) -> None:
+        """Take note of a row and print what it changes, at most twice a second on a terminal, every 10 s elsewhere."""
+        if isinstance(row, Epoch):
+            left = (self.spec.recipe.epochs - row.epoch) * row.seconds
+            print(
+                f"epoch {row.epoch}/{self.spec.recipe.epochs}  loss {row.loss:.4f}  accuracy under noise {row.accuracy:.4f}  "
+                f"{row.images_per_second:,.0f} images/s  {duration(left)} left",
+                flush=True,
+            )
+            self.start = time.monotonic()
+        elif isinstance(row, Certificate):
+            self.certificates.append(row)
+            self.images += 1
+            if time.monotonic() - self.shown > (0.5 if sys.stdout.isatty() else 10):
+                self._line()
+
+    def close(self) -> None:
+        """Print where certification ended."""
+        if self.images:
+            self._line()
+        if self.width:
+            print()
+
+    def _line(self) -> None:
+        self.shown = time.monotonic()
+        total, seconds = self._images(), self.shown - self.start
+        rate = self.images / seconds
+        text = (
+            f"certified {len(self.certificates)}/{total} images  ACR so far {acr(self.certificates):.4f}  "
+            f"{rate * self.spec.certification.n:,.0f} samples/s  {duration((total - len(self.certificates)) / rate)} left"
+        )
+        if sys.stdout.isatty():
+            print("\r" + text.ljust(self.width), end="", flush=True)
+            self.width = len(text)
+        else:
+            print(text, flush=True)
+
+    def _images(self) -> int:
+        return len(self.spec.certification.chosen(DATASETS[self.spec.dataset].test_images))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 41 s, 3 min 20 s or 2 h 05 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

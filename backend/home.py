@@ -1,0 +1,27 @@
+"""Where Certscope keeps things: shipped results in the checkout, everything of the user under CERTSCOPE_HOME."""
+
+import os
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PRECOMPUTED = CHECKOUT / "precomputed"
+
+
+def home() -> Path:
+    """The user's folder: CERTSCOPE_HOME, else var/ in the checkout."""
+    return Path(os.environ.get("CERTSCOPE_HOME") or CHECKOUT / "var").expanduser().resolve()
+
+
+def runs_root() -> Path:
+    """The folder that holds one run folder per run."""
+    return home() / "runs"
+
+
+def data_root() -> Path:
+    """Where data sets lie or are downloaded to: CERTSCOPE_DATA, else data/ under home."""
+    return Path(os.environ.get("CERTSCOPE_DATA") or home() / "data").expanduser().resolve()
+
+
+def snapshot_path() -> Path:
+    """The results store that every page reads."""
+    return home() / "results.duckdb"

@@ -1,0 +1,107 @@
+"""Jobs on this machine: one at a time, in processes that outlive the page, the dashboard and the shell.
+
+There is no daemon. Whoever submits writes the run folder and starts a worker; a worker holds the slot (a file lock
+that its jobs inherit, so that it is free when the last of them is gone), works off the queue and ends.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from backend.home import CHECKOUT, runs_root
+from backend.run import Run, RunError, all_runs
+from backend.spec import RunSpec
+
+SLOT = ".slot"
+
+
+def submit(spec: RunSpec) -> Run:
+    """Queue a run and see that it is worked on. A run that is finished, queued or running already is left alone."""
+    run = Run.create(runs_root(), spec)
+    resume(run)
+    return run
+
+
+def resume(run: Run) -> None:
+    """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row."""
+    if run.state()["state"] not in ("finished", "running", "queued"):
+        run.set_state("queued")
+    start_worker()
+
+
+def start_worker() -> None:
+    """Start a process that works off the queue; it ends at once where another one does so already."""
+    with open(runs_root() / ".worker.log", "ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "backend", "worker"],
+            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+
+def cancel(run: Run) -> None:
+    """End a queued or running job. What it has written stays, and it can be resumed."""
+    state = run.state()
+    if state["state"] == "running":
+        _kill(state["pid"])
+    elif state["state"] != "queued":
+        return
+    with run.held(patience=10):
+        if run.state()["state"] != "finished":
+            run.set_state("cancelled")
+
+
+def _kill(pid: int) -> None:
+    """Kill a job's process and its children; a row in flight is all that it can cost."""
+    with contextlib.suppress(ProcessLookupError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:  # started by hand inside somebody's script: its group is not ours to end
+            os.kill(pid, signal.SIGKILL)
+
+
+def queued(root: Path) -> list[Run]:
+    """The runs that wait, the longest waiting first."""
+    waiting = [run for run in all_runs(root) if run.state()["state"] == "queued"]
+    return sorted(waiting, key=lambda run: run.state_file.stat().st_mtime_ns)
+
+
+def work_off_queue() -> None:
+    """Be the worker: run the queued runs one after the other, each in a process of its own, until none waits."""
+    root = runs_root()
+    root.mkdir(parents=True, exist_ok=True)
+    while queued(root):
+        with _slot(root) as slot:
+            if slot is None:
+                return
+            while waiting := queued(root):
+                _run_in_process(waiting[0], slot)
+        # One that was queued after the last look and before the slot was free finds this loop, or takes the slot.
+
+
+@contextlib.contextmanager
+def _slot(root: Path) -> Iterator[int | None]:
+    with open(root / SLOT, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield file.fileno()
+
+
+def _run_in_process(run: Run, slot: int) -> None:
+    with open(run.log_file, "ab") as log:
+        command = [sys.executable, "-m", "backend", "execute", run.run_id]
+        process = subprocess.Popen(
+            command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, pass_fds=(slot,),
+        )  # fmt: skip
+        code = process.wait()
+    with contextlib.suppress(RunError), run.held():
+        if run.state()["state"] == "queued":  # it died before it could say anything
+            run.set_state("failed", error=f"the job ended with exit status {code} before it began; see its log")

@@ -1,0 +1,64 @@
+"""Execute one run folder's spec, from wherever an earlier execution left off."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+
+from backend.home import CHECKOUT, PRECOMPUTED, runs_root
+from backend.run import Checkpoint, Row, Run, RunError, find_run
+
+
+def work(run: Run, device: str = "auto", on_row: Callable[[Row], None] = lambda row: None, only_if: str = "") -> bool:
+    """Bring a run to its end: append each row to its folder and hand it to on_row. Returns whether it ran.
+
+    Does nothing for a finished run, nor for one whose state is not `only_if` where that is given. Raises RunError
+    where another process holds it, and whatever stopped the execution, after writing it into state.json.
+    """
+    with run.held():
+        state = run.state()["state"]
+        if state == "finished" or (only_if and state != only_if):
+            return False
+        run.set_state("running", pid=os.getpid(), host=platform.node(), device=device)
+        try:
+            _execute(run, device, on_row)
+        except KeyboardInterrupt:
+            run.set_state("interrupted")
+            raise
+        except Exception as error:  # whatever it was, whoever looks at the run must read it
+            run.set_state("failed", error=f"{error}" or type(error).__name__)
+            raise
+        run.set_state("finished")
+    return True
+
+
+def _execute(run: Run, device: str, on_row: Callable[[Row], None]) -> None:
+    from backend.pipeline import checkpoint_epoch, choose_device, circumstances, execute
+
+    spec, torch_device = run.spec, choose_device(device)
+    weights, checkpoint = run.weights(), run.checkpoint()
+    if weights is None and spec.weights_of is not None:
+        weights = find_run(spec.weights_of, runs_root(), PRECOMPUTED).weights()
+        if weights is None:
+            raise RunError(f"{spec.weights_of} has no weights yet; train it first")
+        run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
+    done = run.resume_point(spec.recipe.epochs if weights else checkpoint_epoch(checkpoint))
+    run.add_environment(**circumstances(torch_device), commit=_commit(), seed=spec.seed)
+    for row in execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done):
+        run.append(row)
+        on_row(row)
+    run.add_environment(weights_sha256=run.weights_sha256())
+
+
+def _commit() -> str | None:
+    """The checkout's git commit, with a + where the code differs from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "backend") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,65 @@
+"""From what a person asks for to complete, validated specs. Loads no torch."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from itertools import product
+
+from backend.datasets import DATASETS
+from backend.spec import RECIPES, Certification, RunSpec, SpecError, one_of
+from backend.training.methods import METHODS, make
+
+
+def plan(
+    dataset: str,
+    method: str,
+    sigma: float,
+    *,
+    architecture: str | None = None,
+    values: dict | None = None,
+    seed: int = 0,
+    recipe: str = "quick",
+    epochs: int | None = None,
+    weights_dtype: str = "float32",
+    certification: Certification | None = None,
+) -> RunSpec:
+    """One spec. What is not given is the data set's network, the paper's hyper-parameters at this σ where it has them,
+    and the method's defaults. Raises SpecError for a name or a value that is not allowed.
+    """
+    one_of("dataset", dataset, DATASETS)
+    one_of("method", method, METHODS)
+    one_of("recipe", recipe, RECIPES)
+    entry = DATASETS[dataset]
+    made = make(method, METHODS[method].paper_values.get((dataset, float(sigma)), {}) | (values or {}))
+    steps = RECIPES[recipe]
+    if epochs is None and recipe == "quick":
+        epochs = entry.quick_epochs
+    if epochs is not None:
+        steps = replace(steps, epochs=epochs)
+    return RunSpec(
+        dataset, architecture or entry.architecture, method, float(sigma), asdict(made),
+        seed=seed, recipe=steps, weights_dtype=weights_dtype, certification=certification,
+    )  # fmt: skip
+
+
+def sweep(
+    methods: Iterable[str], sigmas: Iterable[float], lams: Iterable[float], seeds: Iterable[int], **rest
+) -> list[RunSpec]:
+    """The grid methods × σ × λ × seeds; without λ given, each method's own. A method without λ is there once per σ and seed."""
+    specs: dict[str, RunSpec] = {}
+    for seed, sigma, method in product(seeds, sigmas, methods):
+        one_of("method", method, METHODS)
+        has_lam = "lam" in METHODS[method].__dataclass_fields__
+        for lam in (list(lams) or [None]) if has_lam else [None]:
+            values = dict(rest.get("values") or {})
+            if lam is not None:
+                values["lam"] = lam
+            spec = plan(method=method, sigma=sigma, seed=seed, **rest | {"values": values})
+            specs[spec.run_id] = spec
+    if not specs:
+        raise SpecError("this sweep is empty: give at least one method, one sigma and one seed")
+    return list(specs.values())
+
+
+def certify_again(source: RunSpec, run_id: str, certification: Certification) -> RunSpec:
+    """The spec that certifies the weights of run `run_id`, whose spec is `source`, in another way."""
+    return replace(source, weights_of=source.weights_of or run_id, certification=certification)

@@ -1,0 +1,295 @@
+"""A run folder: the contract between whoever executes a spec and whoever reads its results.
+
+The only module that names a run's files. Rows are appended and flushed; everything else is written aside and
+renamed, so a process killed at any moment leaves a folder that another one resumes.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backend.spec import RunSpec, SpecError, check_run_id
+
+ABSTAIN = -1
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of training; `accuracy` is that of the base classifier on the noisy training images."""
+
+    epoch: int  # 1 is the first
+    seconds: float
+    images_per_second: float
+    lr: float
+    loss: float
+    accuracy: float
+    terms: dict[str, float] = field(default_factory=dict)  # the method's loss terms, which add up to `loss`
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after `epoch` epochs, as safetensors bytes; the final one holds the weights alone."""
+
+    epoch: int
+    tensors: bytes
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """CERTIFY's answer for one image. predict is ABSTAIN, with radius 0, where p_lower <= 1/2."""
+
+    idx: int
+    label: int
+    predict: int
+    radius: float
+    correct: int
+    time: float  # seconds
+    top_count: int
+    n: int
+    n0: int
+    p_lower: float
+
+
+Row = Epoch | Checkpoint | Certificate
+CERTIFICATE_COLUMNS = tuple(Certificate.__dataclass_fields__)
+EPOCH_COLUMNS = tuple(name for name in Epoch.__dataclass_fields__ if name != "terms")
+STATES = ("queued", "running", "finished", "failed", "cancelled", "interrupted")
+
+
+class Run:
+    """The folder of one run. Reading never changes it."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.run_id = check_run_id(self.path.name)
+        self.spec_file = self.path / "spec.json"
+        self.training_file = self.path / "training.tsv"
+        self.certificates_file = self.path / "certificates.tsv"
+        self.weights_file = self.path / "model.safetensors"
+        self.checkpoint_file = self.path / "checkpoint.safetensors"
+        self.state_file = self.path / "state.json"
+        self.environment_file = self.path / "environment.json"
+        self.log_file = self.path / "log.txt"
+        self.lock_file = self.path / "lock"
+
+    @classmethod
+    def create(cls, root: Path, spec: RunSpec) -> "Run":
+        """The folder of `spec` under `root`, made if it is not there. Raises RunError where another spec lies there."""
+        run = cls(Path(root) / spec.run_id)
+        run.path.mkdir(parents=True, exist_ok=True)
+        if not run.spec_file.exists():
+            write_aside(run.spec_file, spec.to_json().encode())
+        elif run.spec != spec:
+            raise RunError(f"{run.path} holds another spec; move it away or change the seed")
+        return run
+
+    @property
+    def spec(self) -> RunSpec:
+        try:
+            return RunSpec.from_json(self.spec_file.read_text())
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not a run folder: it has no {self.spec_file.name}") from None
+        except SpecError as error:
+            raise RunError(f"{self.spec_file}: {error}") from error
+
+    # states
+
+    def state(self) -> dict:
+        """state.json, where a running state whose process is gone reads as interrupted."""
+        state = _read_json(self.state_file) or {"state": "interrupted"}
+        if state.get("state") == "running" and state.get("host") == platform.node() and not self._locked():
+            state = {**state, "state": "interrupted"}
+        return state
+
+    def set_state(self, state: str, **facts) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write_aside(self.state_file, json.dumps({"state": state, "since": now, **facts}).encode())
+
+    @contextlib.contextmanager
+    def held(self, patience: float = 1.0) -> Iterator[None]:
+        """Hold the run for executing it; the operating system lets go when the process dies.
+
+        Raises RunError where another process still holds it after `patience` seconds (a reader that asks for the
+        state does so for an instant).
+        """
+        deadline = time.monotonic() + patience
+        with open(self.lock_file, "w") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise RunError(f"{self.run_id} is being worked on by another process") from None
+                    time.sleep(0.02)
+            yield
+
+    def _locked(self) -> bool:
+        try:
+            with open(self.lock_file) as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    # rows
+
+    def append(self, row: Row) -> None:
+        """Add one row to the folder. An epoch's row comes before its checkpoint: see `resume_point`."""
+        if isinstance(row, Certificate):
+            _append_tsv(self.certificates_file, asdict(row))
+        elif isinstance(row, Epoch):
+            columns = {name: getattr(row, name) for name in EPOCH_COLUMNS}
+            _append_tsv(self.training_file, columns | row.terms)
+        elif row.final:
+            write_aside(self.weights_file, row.tensors)
+            self.checkpoint_file.unlink(missing_ok=True)
+        else:
+            write_aside(self.checkpoint_file, row.tensors)
+
+    def epochs(self) -> list[dict]:
+        """training.tsv: a dict an epoch, numbers as float. A half-written last row is not there."""
+        return [{k: float(v) for k, v in row.items()} for row in _read_tsv(self.training_file)]
+
+    def certificates(self) -> list[Certificate]:
+        """certificates.tsv in the order written. A half-written last row is not there."""
+        kinds = [Certificate.__annotations__[c] for c in CERTIFICATE_COLUMNS]
+        return [
+            Certificate(*(kind(row[c]) for c, kind in zip(CERTIFICATE_COLUMNS, kinds, strict=True)))
+            for row in _read_tsv(self.certificates_file)
+        ]
+
+    def count(self) -> tuple[int, int]:
+        """(epochs, certificates) written so far, by counting lines: cheap enough to ask every second."""
+        return _count_rows(self.training_file), _count_rows(self.certificates_file)
+
+    def resume_point(self, checkpoint_epoch: int) -> set[int]:
+        """Make the folder fit for appending: drop half rows, epochs after the checkpoint's, a checkpoint not needed.
+
+        Returns the indices of the images that are certified already.
+        """
+        _drop_half_row(self.training_file)
+        _drop_half_row(self.certificates_file)
+        if self.weights_file.exists():
+            self.checkpoint_file.unlink(missing_ok=True)
+        rows = self.training_file.read_text().splitlines(True) if self.training_file.exists() else []
+        if len(rows) > 1 + checkpoint_epoch:
+            write_aside(self.training_file, "".join(rows[: 1 + checkpoint_epoch]).encode())
+        return {c.idx for c in self.certificates()}
+
+    # weights and circumstances
+
+    def weights(self) -> bytes | None:
+        """The base classifier as safetensors bytes; None before it is trained."""
+        return self.weights_file.read_bytes() if self.weights_file.exists() else None
+
+    def weights_sha256(self) -> str | None:
+        weights = self.weights()
+        return hashlib.sha256(weights).hexdigest() if weights is not None else None
+
+    def checkpoint(self) -> bytes | None:
+        return self.checkpoint_file.read_bytes() if self.checkpoint_file.exists() else None
+
+    def environment(self) -> dict:
+        return _read_json(self.environment_file) or {}
+
+    def add_environment(self, **facts) -> None:
+        write_aside(self.environment_file, json.dumps(self.environment() | facts, indent=2).encode())
+
+    def fingerprint(self) -> str:
+        """Changes whenever a file that the store reads changes."""
+        parts = []
+        for file in (
+            self.spec_file,
+            self.state_file,
+            self.training_file,
+            self.certificates_file,
+            self.environment_file,
+        ):
+            stat = file.stat() if file.exists() else None
+            parts.append(f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
+        return ",".join(parts)
+
+
+def all_runs(root: Path) -> Iterator[Run]:
+    """Every run folder under root, in the order of their names."""
+    for path in sorted(Path(root).glob("*/spec.json")):
+        with contextlib.suppress(SpecError):
+            yield Run(path.parent)
+
+
+def find_run(run_id: str, *roots: Path) -> Run:
+    """The run folder of that name in the first root that has it. Raises RunError if none does."""
+    check_run_id(run_id)
+    for root in roots:
+        if (run := Run(Path(root) / run_id)).spec_file.exists():
+            return run
+    raise RunError(f"there is no run {run_id!r} under {', '.join(map(str, roots))}")
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Replace a file whole: a reader sees the old content or the new, also after a crash."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}") from error
+
+
+def _append_tsv(path: Path, values: dict) -> None:
+    header = "" if path.exists() and path.stat().st_size else "\t".join(values) + "\n"
+    with open(path, "a") as file:
+        file.write(header + "\t".join(str(v) for v in values.values()) + "\n")
+
+
+def _read_tsv(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    header, *lines = path.read_text().split("\n")[:-1] or [""]  # what follows the last newline is half a row
+    columns = header.split("\t")
+    rows = [dict(zip(columns, line.split("\t"), strict=False)) for line in lines]
+    if any(len(row) != len(columns) for row in rows):
+        raise RunError(f"{path} has rows with other columns than its header")
+    return rows
+
+
+def _count_rows(path: Path) -> int:
+    try:
+        return max(0, path.read_bytes().count(b"\n") - 1)
+    except FileNotFoundError:
+        return 0
+
+
+def _drop_half_row(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)

@@ -1,0 +1,207 @@
+"""RunSpec: everything that determines a run's result, as frozen, validated dataclasses with a JSON form.
+
+Two equal specs are one run: `run_id` is readable words and a hash of the values that differ from the defaults,
+so that a field added later with a default leaves old ids as they are.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any
+
+SOURCES = ("trained", "published")
+SCHEDULES = ("step", "cosine")
+INITS = ("default", "kaiming")
+WEIGHT_TYPES = ("float32", "float16")
+WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+class SpecError(ValueError):
+    """A spec that breaks a rule; the message states the rule, the value, and what is allowed."""
+
+
+def hyper(default, doc: str, *, low=None, high=None, choices=()):
+    """A method's hyper-parameter: a dataclass field with its range. It becomes a flag, a form field and a stored column."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": tuple(choices)})
+
+
+def check_fields(record) -> None:
+    """Raise SpecError unless each `hyper` field of a dataclass has its declared type and lies in its range."""
+    for f in fields(record):
+        value, meta, kind = getattr(record, f.name), f.metadata, type(f.default)
+        name = f"{type(record).__name__.lower()}.{f.name}"
+        if kind is float and type(value) is int:
+            object.__setattr__(record, f.name, float(value))
+            value = float(value)
+        if type(value) is not kind:
+            raise SpecError(f"{name} must be a {kind.__name__}, not {value!r}")
+        if meta["choices"]:
+            one_of(name, value, meta["choices"])
+        if meta["low"] is not None:
+            between(name, value, meta["low"], meta["high"])
+
+
+def one_of(name: str, value, known) -> None:
+    """Raise SpecError unless value is one of the known ones."""
+    if value not in known:
+        raise SpecError(f"{name} must be one of {', '.join(map(str, known))}, not {value!r}")
+
+
+def between(name: str, value, low, high) -> None:
+    """Raise SpecError unless value is a number in [low, high]; high None means unbounded. NaN is never inside."""
+    bounded = f"from {low} to {high}" if high is not None else f"at least {low}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpecError(f"{name} must be a number {bounded}, not {value!r}")
+    if not (value >= low and (value <= high if high is not None else value < float("inf"))):
+        raise SpecError(f"{name} must be {bounded}, not {value!r}")
+
+
+def whole(name: str, value, low: int, high: int | None = None) -> None:
+    """Raise SpecError unless value is an integer in [low, high]."""
+    if type(value) is not int:
+        raise SpecError(f"{name} must be a whole number, not {value!r}")
+    between(name, value, low, high)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights are optimised: SGD with momentum. `name` says which named recipe it came from."""
+
+    name: str = "quick"
+    epochs: int = 8
+    batch: int = 256  # loaded images; a method with m chunks takes m optimiser steps on each
+    lr: float = 0.03  # peak
+    schedule: str = "cosine"
+    drop_every: int = 30  # epochs between drops by a factor of ten ("step")
+    warmup: float = 0.5  # epochs of linear rise to the peak ("cosine")
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    init: str = "kaiming"
+
+    def __post_init__(self):
+        whole("epochs", self.epochs, 1, 100_000)
+        whole("batch", self.batch, 1, 1_000_000)
+        whole("drop_every", self.drop_every, 1)
+        between("lr", self.lr, 1e-9, 1e3)
+        between("warmup", self.warmup, 0, self.epochs)
+        between("momentum", self.momentum, 0, 1)
+        between("weight_decay", self.weight_decay, 0, 1e3)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("init", self.init, INITS)
+
+
+RECIPES = {
+    "quick": Recipe(),
+    "paper": Recipe(name="paper", epochs=90, lr=0.01, schedule="step", drop_every=30, warmup=0.0, init="default"),
+}
+
+
+@dataclass(frozen=True)
+class Certification:
+    """CERTIFY's settings and the test images: every `every`-th from the first, at most `limit` of them."""
+
+    n: int = 10_000
+    n0: int = 100
+    alpha: float = 0.001
+    every: int = 20
+    limit: int | None = None
+
+    def __post_init__(self):
+        whole("n", self.n, 1, 1_000_000_000)
+        whole("n0", self.n0, 1, 1_000_000_000)
+        whole("every", self.every, 1)
+        if self.limit is not None:
+            whole("limit", self.limit, 1)
+        if not isinstance(self.alpha, float) or not 0 < self.alpha < 1:
+            raise SpecError(f"alpha must lie strictly between 0 and 1, not {self.alpha!r}")
+
+    def chosen(self, size: int) -> list[int]:
+        """The indices of the images, of a test split of `size`."""
+        return list(range(0, size, self.every))[: self.limit]
+
+    @property
+    def image_set(self) -> str:
+        """Words that are equal exactly where two runs certified the same choice of images of one data set."""
+        return f"test/every {self.every}" + (f"/first {self.limit}" if self.limit else "")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: a base classifier and, where `certification` is given, its certificates.
+
+    The base classifier is trained by `recipe`, or is that of the run named in `weights_of` (then `recipe` and the
+    method say how that one was trained).
+    """
+
+    dataset: str
+    architecture: str
+    method: str
+    sigma: float  # sd of the noise, images in [0, 1]
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+    weights_of: str | None = None
+    weights_dtype: str = "float32"  # what the weights are rounded to before anything is certified
+    certification: Certification | None = None
+    precision: str = "float32"
+    source: str = "trained"
+
+    def __post_init__(self):
+        for name in ("dataset", "architecture", "method"):
+            if not isinstance(value := getattr(self, name), str) or not WORD.fullmatch(value):
+                raise SpecError(f"{name} must be a word of a-z, 0-9 and _, not {value!r}")
+        between("sigma", self.sigma, 1e-4, 100)
+        object.__setattr__(self, "sigma", float(self.sigma))
+        whole("seed", self.seed, 0, 2**63 - 1)
+        one_of("weights_dtype", self.weights_dtype, WEIGHT_TYPES)
+        one_of("precision", self.precision, ("float32",))
+        one_of("source", self.source, SOURCES)
+        if self.weights_of is not None:
+            check_run_id(self.weights_of)
+
+    @property
+    def run_id(self) -> str:
+        """Readable words and eight hex digits of the SHA-256 of the spec."""
+        words = [self.dataset, self.architecture, self.method, f"s{self.sigma:g}"]
+        if "lam" in self.hyper:
+            words.append(f"l{self.hyper['lam']:g}")
+        words.append(f"seed{self.seed}")
+        digest = hashlib.sha256(json.dumps(_essential(self), sort_keys=True).encode()).hexdigest()
+        return "-".join([*words, digest[:8]])
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunSpec":
+        """Read `to_json`'s form. Raises SpecError for anything else, an unknown field included."""
+        try:
+            values = json.loads(text)
+            values["recipe"] = Recipe(**values["recipe"])
+            if values.get("certification") is not None:
+                values["certification"] = Certification(**values["certification"])
+            return cls(**values)
+        except SpecError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SpecError(f"this is not a spec that this version of Certscope reads: {error}") from error
+
+
+def check_run_id(run_id: str) -> str:
+    """Return run_id, or raise SpecError where it could be anything but a folder's plain name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}", run_id) or ".." in run_id:
+        raise SpecError(f"a run id is made of letters, digits, '.', '_', '+' and '-', not {run_id!r}")
+    return run_id
+
+
+def _essential(record) -> dict:
+    """The fields of a dataclass whose values are not the defaults, nested dataclasses likewise."""
+    out = {}
+    for f in fields(record):
+        value = getattr(record, f.name)
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        if value != default:
+            out[f.name] = _essential(value) if hasattr(value, "__dataclass_fields__") else value
+    return out

@@ -1,0 +1,60 @@
+"""The training methods. One file here is one method; METHODS finds them by their names.
+
+Importing this package loads no torch (a launch form reads the fields without it): a method's file imports torch
+inside the functions that compute.
+"""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar
+
+from backend.spec import SpecError, check_fields, one_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method states: its hyper-parameters as `hyper` fields, how much noise it wants, and its loss terms."""
+
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    paper_values: ClassVar[dict[tuple[str, float], dict]] = {}  # (data set, σ) -> the paper's hyper-parameters
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @property
+    def noises(self) -> int:
+        """Noise vectors per image in one step."""
+        return 1
+
+    @property
+    def chunks(self) -> int:
+        """Optimiser steps that one loaded batch is split into."""
+        return 1
+
+    def loss_terms(self, classifier: "nn.Module", x: "Tensor", y: "Tensor", noise: "Tensor") -> tuple["Tensor", dict]:
+        """The logits (m, B, K) that were trained on, and the named scalar terms whose sum is the loss.
+
+        x: (B, C, H, W) in [0, 1]; y: (B,) int64; noise: (m, B, C, H, W) with m = `noises`.
+        """
+        raise NotImplementedError
+
+
+def make(name: str, values: dict) -> Method:
+    """The method of that name with these hyper-parameters, defaults for the rest. Raises SpecError."""
+    one_of("method", name, METHODS)
+    kind = METHODS[name]
+    known = [f.name for f in fields(kind)]
+    for value in values:
+        if value not in known:
+            raise SpecError(f"{name} has no hyper-parameter {value!r}; it has {', '.join(known) or 'none'}")
+    return kind(**values)
+
+
+METHODS: dict[str, type[Method]] = {
+    info.name: importlib.import_module(f"{__name__}.{info.name}").METHOD for info in pkgutil.iter_modules(__path__)
+}
