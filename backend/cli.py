@@ -1,9 +1,11 @@
 """python -m backend VERB"""
 
 import argparse
+import json
 import sys
 import time
 from dataclasses import fields
+from importlib.util import find_spec
 
 from backend.certification.metrics import acr
 from backend.datasets import DATASETS, DatasetError
@@ -70,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("run_id")
     _add_certification(sub)
     _add_device(sub)
+    verb("publish", _publish, "Bring the results store up to date with the run folders.")
+    sub = verb("runs", _runs, "List the runs of the store.")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line")
     verb("worker", lambda _: local.work_off_queue(), "Work off the queue (started by the dashboard).")
     sub = verb("execute", _execute_queued, "Execute one queued run (started by the worker).")
     sub.add_argument("run_id")
@@ -169,6 +174,7 @@ def _follow(spec: RunSpec, device: str) -> None:
         return
     progress.close()
     print(f"{run.path}")
+    _publish_if_possible()
 
 
 def _execute_queued(options) -> None:
@@ -176,6 +182,38 @@ def _execute_queued(options) -> None:
     progress = Progress(run.spec, run)
     if work(run, on_row=progress.show, only_if="queued"):
         progress.close()
+        _publish_if_possible()
+
+
+def _publish_if_possible() -> None:
+    if find_spec("duckdb"):  # a GPU box trains and certifies without it
+        _publish(None)
+
+
+def _publish(_) -> None:
+    from backend.store.publish import publish
+
+    report = publish()
+    for name, reason in report.skipped.items():
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    print(f"Store: {report.total} runs, {report.changed} new or changed.")
+
+
+def _runs(options) -> None:
+    from backend.store import queries
+
+    table = queries.runs()
+    if options.json:
+        for record in json.loads(table[queries.RUN_COLUMNS].to_json(orient="records", double_precision=15)):
+            print(json.dumps(record))
+    elif table.empty:
+        print("The store is empty. `python -m backend run --dataset digits` fills it in under a minute.")
+    else:
+        print(
+            table[["run_id", "n", "alpha", "images", "acr", "certified_accuracy_0", "abstention"]].to_string(
+                index=False
+            )
+        )
 
 
 class Progress:
@@ -217,7 +255,8 @@ class Progress:
         rate = self.images / seconds
         text = (
             f"certified {len(self.certificates)}/{total} images  ACR so far {acr(self.certificates):.4f}  "
-            f"{rate * self.spec.certification.n:,.0f} samples/s  {duration((total - len(self.certificates)) / rate)} left"
+            f"{rate * self.spec.certification.n:,.0f} samples/s  "
+            f"{duration((total - len(self.certificates)) / rate)} left"
         )
         if sys.stdout.isatty():
             print("\r" + text.ljust(self.width), end="", flush=True)

@@ -44,7 +44,10 @@ def plan(
 def sweep(
     methods: Iterable[str], sigmas: Iterable[float], lams: Iterable[float], seeds: Iterable[int], **rest
 ) -> list[RunSpec]:
-    """The grid methods × σ × λ × seeds; without λ given, each method's own. A method without λ is there once per σ and seed."""
+    """The grid methods × σ × λ × seeds; without λ given, each method's own.
+
+    A method that has no λ is there once per σ and seed.
+    """
     specs: dict[str, RunSpec] = {}
     for seed, sigma, method in product(seeds, sigmas, methods):
         one_of("method", method, METHODS)
@@ -56,7 +59,7 @@ def sweep(
             spec = plan(method=method, sigma=sigma, seed=seed, **rest | {"values": values})
             specs[spec.run_id] = spec
     if not specs:
-        raise SpecError("this sweep is empty: give at least one method, one sigma and one seed")
+        raise SpecError("this sweep is empty: give at least one method, one sigma and one seed, not none")
     return list(specs.values())
 
 

@@ -23,7 +23,7 @@ class SpecError(ValueError):
 
 
 def hyper(default, doc: str, *, low=None, high=None, choices=()):
-    """A method's hyper-parameter: a dataclass field with its range. It becomes a flag, a form field and a stored column."""
+    """A method's hyper-parameter: a dataclass field with its range. It becomes a flag and a field of the form."""
     return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": tuple(choices)})
 
 

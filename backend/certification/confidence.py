@@ -3,7 +3,6 @@
 from math import floor
 
 from scipy.special import betaincinv, ndtri
-from scipy.stats import binomtest
 
 DECIMALS = 1e12  # claims are floored to twelve decimals, so that floating-point error cannot lift one
 
@@ -21,7 +20,7 @@ def lower_bound(k: int, n: int, alpha: float) -> float:
 
 
 def radius(p_lower: float, sigma: float) -> float:
-    """σ Φ⁻¹(p_lower), the certified ℓ2 radius in pixel units of images in [0, 1]; 0 where p_lower <= 1/2. Cohen, Thm 1."""
+    """σ Φ⁻¹(p_lower), the certified ℓ2 radius in pixels in [0, 1]; 0 where p_lower <= 1/2. Cohen, Theorem 1."""
     return _floor(sigma * float(ndtri(p_lower))) if p_lower > 0.5 else 0.0
 
 
@@ -32,6 +31,8 @@ def ceiling(sigma: float, n: int, alpha: float) -> float:
 
 def top_two_differ(k1: int, k2: int, alpha: float) -> bool:
     """PREDICT's test: whether k1 of k1 + k2 votes reject a fair coin, two-sided, at level alpha."""
+    from scipy.stats import binomtest  # takes a second to import, and only this needs it
+
     return k1 + k2 > 0 and bool(binomtest(k1, k1 + k2, 0.5).pvalue <= alpha)
 
 

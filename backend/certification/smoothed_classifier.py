@@ -12,6 +12,7 @@ A certificate holds with probability at least 1 − α over its noise. The n0 sa
 counted for the bound.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -80,9 +81,7 @@ class SmoothedClassifier:
         return Look(top, tuple(selection), tuple(counts), done, n, p_lower, radius(p_lower, self.sigma))
 
     def _all_votes(self, images: Tensor, n: int, purpose: str, indices: list[int]) -> list[list[int]]:
-        counts = None
-        for counts in self.sampler.votes(images, n, self._seeds(purpose, indices)):
-            pass
+        (counts,) = deque(self.sampler.votes(images, n, self._seeds(purpose, indices)), maxlen=1)
         return counts.tolist()  # the one transfer
 
     def _seeds(self, purpose: str, indices: list[int]) -> list[int]:

@@ -14,6 +14,8 @@ def lenet(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """
     channels, height, width = shape
     side = [((size - 4) // 2 - 4) // 2 for size in (height, width)]
+    if min(side) < 1:
+        raise ValueError(f"images must be at least 16×16, not {height}×{width}")
     return nn.Sequential(
         nn.Conv2d(channels, 20, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
         nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),

@@ -21,7 +21,7 @@ def build(architecture: str, dataset: Dataset, device: torch.device) -> nn.Modul
     one_of("architecture", architecture, ARCHITECTURES)
     try:
         network = ARCHITECTURES[architecture](dataset.shape, len(dataset.classes))
-    except RuntimeError as error:
+    except ValueError as error:
         raise SpecError(f"{architecture} does not take images of {dataset.name}: {error}") from error
     return network.to(device, memory_format=torch.channels_last)
 

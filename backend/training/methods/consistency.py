@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from backend.spec import hyper
 from backend.training.methods import Method
@@ -19,7 +19,11 @@ class Consistency(Method):
 
     title = "Gaussian + Consistency"
     paper = "Jeong & Shin, NeurIPS 2020"
-    paper_values = {("mnist", 0.25): {"lam": 10.0}, ("mnist", 0.5): {"lam": 5.0}, ("mnist", 1.0): {"lam": 5.0}}
+    paper_values: ClassVar = {
+        ("mnist", 0.25): {"lam": 10.0},
+        ("mnist", 0.5): {"lam": 5.0},
+        ("mnist", 1.0): {"lam": 5.0},
+    }
 
     lam: float = hyper(
         5.0, "λ: weight of the consistency term; larger trades accuracy for robustness", low=0, high=1000

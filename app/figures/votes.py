@@ -1,0 +1,39 @@
+"""How a network votes on noisy copies of one image."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from app.figures.palette import GREY
+
+TOP = "#0072B2"
+
+
+def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: float) -> go.Figure:
+    """The share of votes of each class, and the lower bound of the selected one's probability. counts: (K,)."""
+    done = max(1, sum(counts))
+    figure = go.Figure(
+        {
+            "type": "bar",
+            "x": list(classes),
+            "y": [count / done for count in counts],
+            "marker": {"color": [TOP if c == top else GREY for c in range(len(classes))]},
+            "customdata": list(counts),
+            "hovertemplate": "%{x}: %{customdata:,} votes, %{y:.2%}<extra></extra>",
+        }
+    )
+    figure.add_shape(
+        {
+            "type": "line", "xref": "x", "x0": top - 0.45, "x1": top + 0.45, "y0": p_lower, "y1": p_lower,
+            "line": {"color": "#D55E00", "width": 3},
+        }
+    )  # fmt: skip
+    figure.add_hline(y=0.5, line={"color": GREY, "dash": "dot", "width": 1})
+    figure.update_layout(
+        xaxis={"type": "category", "title": {"text": "class"}},
+        yaxis={"range": [0, 1], "tickformat": ".0%", "title": {"text": "share of votes"}},
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        height=260,
+        showlegend=False,
+    )
+    return figure

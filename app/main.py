@@ -1,0 +1,20 @@
+"""Certscope's dashboard: page set-up and navigation."""
+
+import streamlit as st
+
+from backend.store.queries import StoreError
+
+st.set_page_config(page_title="Certscope", page_icon=":material/verified_user:", layout="wide")
+
+page = st.navigation(
+    [
+        st.Page("views/trade_offs.py", title="Trade-offs", icon=":material/show_chart:", default=True),
+        st.Page("views/certify_image.py", title="Certify an image", icon=":material/image_search:"),
+        st.Page("views/runs.py", title="Runs", icon=":material/play_circle:"),
+    ],
+    position="top",
+)
+try:
+    page.run()
+except StoreError as error:
+    st.warning(str(error), icon=":material/database_off:")

@@ -1,0 +1,185 @@
+"""Certify an image: upload one or take a sample, watch the samples arrive, take the certificate home."""
+
+import json
+import time
+from math import floor
+
+import numpy as np
+import streamlit as st
+
+from app.figures.palette import run_label
+from app.figures.votes import votes
+from backend.datasets import DATASETS
+from backend.home import PRECOMPUTED, runs_root
+from backend.images import FORMATS, INVERSIONS, MAX_BYTES, ImageError, Seen, decode, see
+from backend.run import Run, RunError, find_run
+from backend.spec import Certification
+from backend.store import queries
+
+st.title("Certify an image")
+st.markdown(
+    "Bring a handwritten digit. The network votes on thousands of noisy copies of it; the votes prove, with an error "
+    "probability of at most α, how far the image may be changed before the answer can change."
+)
+
+
+def choose_run() -> Run | None:
+    """A finished run of the store that has weights."""
+    runs = queries.runs()
+    trained = runs[runs.source == "trained"].drop_duplicates(["dataset", "method", "sigma", "lam", "seed", "recipe"])
+    if trained.empty:
+        return None
+    trained = trained.sort_values(
+        ["dataset", "method"], key=lambda c: c.map(lambda v: (v not in ("mnist", "consistency"), v))
+    )
+    labels = {run.run_id: f"{run.dataset}: {run_label(run)}" for run in trained.itertuples()}
+    chosen = st.selectbox(
+        "Model", list(labels), format_func=labels.get, key="model", bind="query-params",
+        help="The network of a finished run. The noise level σ belongs to it: it was trained for that much noise.",
+    )  # fmt: skip
+    return find_run(chosen, runs_root(), PRECOMPUTED)
+
+
+def choose_image(dataset: str) -> Seen | None:
+    """What the network is to see, from an upload or a sample."""
+    entry = DATASETS[dataset]
+    way = st.segmented_control("Image", ["Sample", "Upload"], default="Sample", required=True, key="way")
+    if way == "Sample":
+        samples = sorted((PRECOMPUTED / "samples" / dataset).glob("*.png"))
+        path = st.pills(
+            "A test image of class", samples, default=samples[0], required=True,
+            format_func=lambda path: path.name.split("-")[0], key=f"sample {dataset}",
+        )  # fmt: skip
+        return see(decode(path.read_bytes()), entry, "no")
+    file = st.file_uploader(
+        "PNG, JPEG, WebP, BMP, GIF or TIFF", type=[*map(str.lower, FORMATS), "jpg", "tif"],
+        max_upload_size=MAX_BYTES // 2**20, key="upload",
+    )  # fmt: skip
+    invert = st.segmented_control(
+        "Invert", INVERSIONS, default="auto", required=True, key="invert",
+        help="The networks know light digits on black. `auto` inverts an image whose border is light, as paper is.",
+    )  # fmt: skip
+    if file is None:
+        return None
+    try:
+        return see(decode(file.getvalue()), entry, invert)
+    except ImageError as error:
+        st.error(str(error), icon=":material/broken_image:")
+        return None
+
+
+def show_seen(seen: Seen, scale: int) -> None:
+    """The pixels, enlarged without smoothing, and how they came about."""
+    enlarged = np.kron(seen.pixels[0].astype(np.float32) * (255 / scale), np.ones((224 // seen.pixels.shape[1],) * 2))
+    left, right = st.columns([1, 1.2])
+    left.image(
+        enlarged.astype(np.uint8), caption="What the network sees", width=224, alt="the converted image, enlarged"
+    )
+    right.markdown("\n".join(f"1. {step}" for step in seen.steps))
+
+
+def certify(run: Run, seen: Seen, settings: Certification) -> None:
+    """Draw the samples, show what they say meanwhile, and keep the result in the session."""
+    from backend.live import Session  # torch is loaded only for those who certify
+
+    place = st.empty()
+    place.info("Loading the network…", icon=":material/hourglass_top:")
+    session = Session(run, seen.pixels, settings)
+    classes = DATASETS[run.spec.dataset].classes
+    start = time.monotonic()
+    drawn = 0.0
+    for look in session.watch():
+        now = time.monotonic()
+        if now - drawn > 0.3 and look.done < look.n:
+            drawn = now
+            left = (now - start) / look.done * (look.n - look.done)
+            with place.container():
+                st.progress(look.done / look.n, f"{look.done:,} of {look.n:,} samples, {left:.0f} s left")
+                st.markdown(
+                    f"So far **{classes[look.top]}**, radius {round_down(look.radius)} — provisional: it becomes a "
+                    "certificate when all samples are in."
+                )
+                st.plotly_chart(votes(look.counts, classes, look.top, look.p_lower), alt="votes so far")
+    place.empty()
+    st.session_state.certificate = session.certificate(look, seen.steps)
+
+
+def show_certificate(certificate: dict) -> None:
+    """The answer, what it rests on, and the download."""
+    counts, classes = certificate["counts"], certificate["classes"]
+    top = classes.index(certificate["selected"])
+    share = counts[top] / certificate["n"]
+    if certificate["abstained"]:
+        st.warning(
+            f"**No certificate.** Of {certificate['n']:,} noisy copies {share:.1%} were taken for "
+            f"{certificate['selected']}: with an error probability of α = {certificate['alpha']:g} that proves only "
+            f"p ≥ {round_down(certificate['p_lower'])}, and a radius needs more than ½. More samples help if the share "
+            "is above ½; else this network is not sure at this much noise.",
+            icon=":material/do_not_disturb_on:",
+        )
+    else:
+        left, middle, right = st.columns(3)
+        left.metric("Class", certificate["class"])
+        middle.metric("Certified ℓ2 radius", round_down(certificate["radius"]), help="rounded down; pixels in [0, 1]")
+        right.metric(
+            "p_A at least", round_down(certificate["p_lower"]), help="lower bound of the class's share of votes"
+        )
+        st.markdown(
+            f"Every change of these pixels with an ℓ2 norm below **{round_down(certificate['radius'])}** leaves the "
+            f"smoothed classifier's answer at **{certificate['class']}**, with probability at least "
+            f"{1 - certificate['alpha']:g} over the noise that was drawn."
+        )
+    st.plotly_chart(votes(counts, classes, top, certificate["p_lower"]), alt="votes per class")
+    st.caption(
+        f"{counts[top]:,} of n = {certificate['n']:,} votes for the class that n0 = {certificate['n0']:,} other samples "
+        f"selected; σ = {certificate['sigma']:g}, α = {certificate['alpha']:g}, one-sided Clopper–Pearson bound (orange line). "
+        "The radius speaks of the image as the network sees it, and of this network; it does not say that the answer is right."
+    )
+    st.download_button(
+        "Download the certificate (JSON)", json.dumps(certificate, indent=1), "certificate.json", "application/json",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
+
+
+def round_down(value: float) -> str:
+    """Three decimals, never rounded up."""
+    return f"{floor(value * 1000) / 1000:.3f}"
+
+
+left, right = st.columns([1, 1.1], gap="large")
+with left:
+    try:
+        run = choose_run()
+    except RunError as error:
+        st.error(f"{error}. `python -m backend publish` brings the list of models up to date.")
+        st.stop()
+    if run is None:
+        st.info("There is no trained network yet. Start a run on the **Runs** page.", icon=":material/model_training:")
+        st.stop()
+    dataset = run.spec.dataset
+    seen = choose_image(dataset)
+    if seen:
+        show_seen(seen, DATASETS[dataset].scale)
+    samples = st.select_slider(
+        "Samples n", [1_000, 10_000, 100_000], value=10_000, format_func=lambda n: f"{n:,}", key="n", bind="query-params",
+        help="More samples certify a larger radius, up to the ceiling σ Φ⁻¹(α^(1/n)), and take longer.",
+    )  # fmt: skip
+    settings = Certification(n=samples)
+with right:
+    chosen = (run.run_id, seen.pixels.tobytes() if seen else None, settings)
+    if st.session_state.get("certified") != chosen:
+        st.session_state.pop("certificate", None)  # of another image, model or n
+    pressed = st.button("Certify", type="primary", disabled=seen is None, icon=":material/verified:")
+    if seen is None:
+        st.caption("Upload an image or take a sample first.")
+    if pressed:
+        st.session_state.certified = chosen
+        st.button("Stop", help="Ends the sampling; nothing is certified then.")
+        try:
+            certify(run, seen, settings)
+        except (RunError, ValueError, RuntimeError) as error:
+            st.error(f"This model cannot certify the image: {error}")
+        else:
+            st.rerun()
+    if "certificate" in st.session_state:
+        show_certificate(st.session_state.certificate)

@@ -1,0 +1,119 @@
+"""Trade-offs: what certified robustness costs, and whether Consistency buys more of it than the baselines."""
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.acr import against_clean_accuracy, beside_published
+from app.figures.curves import certified_accuracy
+from app.widgets.comparable import choose_comparable
+from backend.store import queries
+
+st.title("What does certified robustness cost?")
+st.markdown(
+    "A *smoothed* classifier answers what its network most often says under Gaussian noise. Its answer comes with a "
+    "**radius**: no change of the image shorter than that (in ℓ2) can change it. More noise σ or a stronger "
+    "regularisation λ buys radius and costs accuracy. Each point below is a network trained and certified by Certscope."
+)
+
+runs = queries.runs()
+shown = choose_comparable(runs)
+if shown.empty:
+    st.info(
+        "No certified run fits these filters. Choose another σ or method above, or start a run on the **Runs** page.",
+        icon=":material/filter_alt_off:",
+    )
+    st.stop()
+dataset, n, alpha, images = shown.dataset.iloc[0], int(shown.n.iloc[0]), shown.alpha.iloc[0], int(shown.images.iloc[0])
+setting = f"n = {n:,}, α = {alpha:g}, {images:,} test images"
+published = queries.published(dataset)
+published = published[published.sigma.isin(shown.sigma)]
+
+
+def claim() -> None:
+    """Consistency's gain in ACR over Gaussian, image by image, beside the paper's gain."""
+    gains = queries.acr_gains(dataset, "gaussian", "consistency")
+    gains = gains[gains.run_id.isin(shown.run_id)]
+    if gains.empty:
+        return
+    st.subheader("Does Consistency beat Gaussian?")
+    paper = published[published.source == "released"].pivot_table(index="sigma", columns="method", values="acr")
+    columns = st.columns(min(len(gains), 3))
+    for place, gain in enumerate(gains.itertuples()):
+        half = 1.96 * gain.gain_se
+        verdict = "above" if gain.gain > half else "below" if gain.gain < -half else "not told apart"
+        with columns[place % len(columns)].container(border=True):
+            st.metric(
+                f"ACR at σ = {gain.sigma:g}: Consistency, λ = {gain.lam:g}",
+                f"{gain.acr:.4f}",
+                f"{gain.gain:+.4f} ± {half:.4f}",
+                help=f"Difference to the Gaussian run with ACR {gain.baseline_acr:.4f}, same seed and recipe, on the same "
+                f"{gain.images:,} images; ± is the 95 % interval of the mean paired difference. It covers the choice "
+                "of test images, not the choice of training seed.",
+            )
+            theirs = ""
+            if {"gaussian", "consistency"} <= {*paper.columns} and gain.sigma in paper.index:
+                theirs = f" The paper's gain: {paper.loc[gain.sigma, 'consistency'] - paper.loc[gain.sigma, 'gaussian']:+.4f}."
+            st.caption(f"{verdict.capitalize()} Gaussian ({gain.baseline_acr:.4f}, seed {gain.seed}).{theirs}")
+    st.caption(
+        f"Ours: {setting}. The paper's: five seeds, n = 100,000, 10,000 images (released logs). ACR grows with n, "
+        "so compare gains, not levels."
+    )
+
+
+claim()
+
+st.subheader("Certified accuracy against radius")
+st.plotly_chart(
+    certified_accuracy(shown, queries.curves(shown.run_id.to_list())),
+    key="curves",
+    alt="Certified accuracy against radius, one line a run; the same numbers are in the table below",
+)
+st.caption(
+    f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
+    "Thin vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
+)
+
+if not published.empty:
+    st.subheader("Average certified radius beside the paper's")
+    sigmas = sorted(shown.sigma.unique())
+    for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
+        column.plotly_chart(
+            beside_published(shown, published, sigma),
+            key=f"acr {sigma}",
+            alt=f"ACR of each method at σ = {sigma:g} beside the paper's",
+        )
+    st.caption(
+        f"Filled: Certscope, {setting}, one point a run. Hollow: the paper's mean ± sd over five seeds, n = 100,000, "
+        "10,000 images, so that its ceiling is higher by a fifth and the levels are **not** comparable one to one. "
+        + " ".join(f"*{source}*: {rows.reference.iloc[0]}." for source, rows in published.groupby("source"))
+    )
+
+st.subheader("Accuracy against robustness, along λ")
+st.plotly_chart(
+    against_clean_accuracy(shown), key="trade-off", alt="ACR against certified accuracy at r = 0, one point a run"
+)
+st.caption(
+    f"Up is more robust, right is more accurate: {setting}. λ = 0 is plain Gaussian training. ACR never stands alone: easy "
+    "images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
+)
+
+st.subheader("The runs")
+table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "recipe", "epochs", "ceiling", "device", "git_commit"]])
+st.dataframe(
+    table,
+    hide_index=True,
+    column_config={
+        "acr": st.column_config.NumberColumn("ACR", format="%.4f"),
+        "certified_accuracy_0": st.column_config.NumberColumn("certified accuracy at 0", format="percent"),
+        "abstention": st.column_config.NumberColumn(format="percent"),
+        "ceiling": st.column_config.NumberColumn(format="%.3f"),
+    },
+)
+st.download_button(
+    "Download as CSV",
+    table.to_csv(index=False),
+    "certscope-runs.csv",
+    "text/csv",
+    icon=":material/download:",
+    on_click="ignore",
+)

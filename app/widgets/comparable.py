@@ -1,0 +1,45 @@
+"""Choosing runs that may be compared: one data set, one n, one α, one set of images."""
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.palette import title
+from backend.datasets import DATASETS
+
+
+def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
+    """Filters for data set, settings, σ and method, kept in the URL; returns the chosen certified runs (maybe none)."""
+    certified = runs[runs.images.notna()]
+    if certified.empty:
+        return certified
+    first, second, third, fourth = st.columns([1, 2, 1.4, 2])
+    names = sorted(certified.dataset.unique(), key=lambda name: (name != "mnist", name))
+    dataset = first.selectbox("Data set", names, key="dataset", bind="query-params", help=DATASETS[names[0]].note)
+    certified = certified[certified.dataset == dataset]
+    settings = certified.groupby(["n", "n0", "alpha", "image_set"]).size().sort_values(ascending=False)
+    labels = {settings_label(*key, certified): key for key in settings.index}
+    chosen = second.selectbox(
+        "Certified with", list(labels), key="settings", bind="query-params",
+        help="Only runs certified with the same n and α on the same images are drawn together: ACR grows with n.",
+    )  # fmt: skip
+    n, n0, alpha, image_set = labels[chosen]
+    certified = certified[
+        (certified.n == n) & (certified.n0 == n0) & (certified.alpha == alpha) & (certified.image_set == image_set)
+    ]
+    sigmas = [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())]
+    wanted = third.pills(
+        "Noise σ", sigmas, selection_mode="multi", default=sigmas, key="sigma", bind="query-params",
+        help="Standard deviation of the Gaussian noise, for images in [0, 1]. More noise, larger radii, lower accuracy.",
+    )  # fmt: skip
+    methods = sorted(certified.method.unique())
+    kept = fourth.pills(
+        "Method", methods, selection_mode="multi", default=methods, format_func=title, key="method", bind="query-params"
+    )
+    return certified[certified.sigma.map(lambda s: f"{s:g}" in wanted) & certified.method.isin(kept)]
+
+
+def settings_label(n: int, n0: int, alpha: float, image_set: str, runs: pd.DataFrame) -> str:
+    """n, α and the images in words."""
+    images = int(runs[(runs.n == n) & (runs.image_set == image_set)].images.iloc[0])
+    every = image_set.removeprefix("test/every ").replace("/first", ", first")
+    return f"n = {int(n):,}, n0 = {int(n0):,}, α = {alpha:g}, {images:,} test images (every {every})"

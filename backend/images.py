@@ -1,0 +1,103 @@
+"""From a file that a person brings to the pixels that a network sees. Loads no torch."""
+
+import io
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from backend.datasets import Dataset
+
+MAX_BYTES = 10 * 2**20
+MAX_PIXELS = 40_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+INVERSIONS = ("auto", "yes", "no")
+INK_SHARE = 20 / 28  # the side of the box that holds an MNIST digit, of the image's side
+
+
+class ImageError(ValueError):
+    """A file that is no usable image; the message is a sentence for the person who brought it."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """pixels: uint8 (C, H, W) in the data set's scale, what is certified; steps: how they came about, in words."""
+
+    pixels: np.ndarray
+    steps: tuple[str, ...]
+
+
+def decode(content: bytes) -> Image.Image:
+    """The image of a file as 8-bit grey, upright, transparency over white. Raises ImageError."""
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"The file has {len(content) / 2**20:.1f} MiB; at most {MAX_BYTES // 2**20} MiB are read.")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        width, height = image.size
+        if width * height > MAX_PIXELS:  # known from the header, before anything is unpacked
+            raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read.")
+        image.load()
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            return _to_8_bit(image)
+        image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        return image.convert("L")
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"This file is not an image that can be read here ({', '.join(FORMATS)}).") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"The image has too many pixels; at most {MAX_PIXELS // 10**6} million are read.") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, MemoryError) as error:
+        raise ImageError(f"The image is damaged or cut off: {error}.") from None
+
+
+def see(image: Image.Image, dataset: Dataset, invert: str = "auto") -> Seen:
+    """Convert 8-bit grey to what the networks of a data set see: a light digit, centred, on black.
+
+    An image of just the right size is taken as it is, but for the inversion. Raises ImageError where nothing is drawn.
+    """
+    side = dataset.shape[1]
+    steps = [f"{image.width}×{image.height} pixels, in grey"]
+    grey = np.asarray(image, dtype=np.float32)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    if invert == "yes" or (invert == "auto" and np.median(border) > 127):
+        grey = 255 - grey
+        steps.append("inverted: the digit must be light on dark")
+    if (image.width, image.height) != (side, side):
+        grey = _centred(grey, side, steps)
+    pixels = np.rint(grey * (dataset.scale / 255)).clip(0, dataset.scale).astype(np.uint8)
+    steps.append(f"{side}×{side} values from 0 to {dataset.scale}, which stand for 0 to 1")
+    return Seen(pixels[None], tuple(steps))
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.float64)
+    top = 65535 if values.max() > 255 else 255
+    return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
+
+
+def _centred(grey: np.ndarray, side: int, steps: list[str]) -> np.ndarray:
+    """The drawing, cut out, scaled to MNIST's proportions, its centre of mass in the middle of (side, side)."""
+    background, brightest = float(np.median(grey)), float(grey.max())
+    if brightest - background < 16:
+        raise ImageError("Nothing stands out from the background: draw a digit in a colour that contrasts with it.")
+    floor = background + 0.25 * (brightest - background)
+    ink = ((grey - floor) / (brightest - floor)).clip(0, 1) * 255
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    drawing = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = round(side * INK_SHARE)
+    factor = box / max(drawing.shape)
+    size = [max(1, round(length * factor)) for length in drawing.shape]
+    small = np.asarray(Image.fromarray(drawing.astype(np.uint8)).resize(size[::-1], Image.Resampling.BOX), np.float32)
+    mass = small.sum()
+    corner = []
+    for axis, length in enumerate(size):
+        centre = (small.sum(1 - axis) * (np.arange(length) + 0.5)).sum() / mass
+        corner.append(min(max(round(side / 2 - centre), 0), side - length))
+    canvas = np.zeros((side, side), np.float32)
+    canvas[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]] = small
+    steps.append(f"background set to black, the drawing cut out, scaled into {box}×{box} and centred by its mass")
+    return canvas

@@ -1,0 +1,86 @@
+"""Certify one image that a person brings, with the network of a finished run, and put the answer into a certificate."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from backend import __version__
+from backend.certification.smoothed_classifier import Look, SmoothedClassifier
+from backend.classifier.weights import unpack
+from backend.datasets import DATASETS
+from backend.pipeline import choose_device, circumstances
+from backend.run import Run, RunError
+from backend.spec import Certification
+
+
+class Session:
+    """One image under one smoothed classifier, with a seed of the operating system's."""
+
+    def __init__(self, run: Run, pixels: np.ndarray, settings: Certification, device: str = "auto"):
+        """pixels: uint8 (C, H, W) in the data set's scale. Raises RunError where the run has no weights."""
+        self.run, self.pixels, self.settings, self.seed = run, pixels, settings, secrets.randbits(63)
+        self.spec = run.spec
+        self.device = choose_device(device)
+        weights = run.weights()
+        if weights is None:
+            raise RunError(f"{run.run_id} has no weights; train it first")
+        self.weights_sha256 = hashlib.sha256(weights).hexdigest()
+        self.network = _network(weights, self.spec.architecture, self.spec.dataset, self.device)
+
+    def watch(self) -> Iterator[Look]:
+        """CERTIFY, with a Look after each forward pass; the last one is the certificate."""
+        dataset = DATASETS[self.spec.dataset]
+        image = torch.from_numpy(self.pixels).float().div_(dataset.scale)
+        smoothed = SmoothedClassifier(self.network, len(dataset.classes), self.spec.sigma, self.device, self.seed)
+        yield from smoothed.watch(image, self.settings.n0, self.settings.n, self.settings.alpha)
+
+    def certificate(self, look: Look, preprocessing: tuple[str, ...]) -> dict:
+        """Everything that the claim of a finished look rests on, for JSON. Raises ValueError before the last look."""
+        if look.done != look.n:
+            raise ValueError(f"only {look.done} of {look.n} samples are counted: this is no certificate yet")
+        dataset = DATASETS[self.spec.dataset]
+        return {
+            "certscope": __version__,
+            "claim": "with probability at least 1 - alpha over the noise, the smoothed classifier answers "
+            "`class` on every image within `radius` (l2, pixels in [0, 1]) of this one",
+            "class": dataset.classes[look.predict] if look.predict >= 0 else None,
+            "abstained": look.predict < 0,
+            "radius": look.radius,
+            "p_lower": look.p_lower,
+            "sigma": self.spec.sigma,
+            "alpha": self.settings.alpha,
+            "n": look.n,
+            "n0": self.settings.n0,
+            "mode": "fixed",
+            "bound": "Clopper-Pearson, one-sided",
+            "classes": list(dataset.classes),
+            "selection_counts": list(look.selection),
+            "counts": list(look.counts),
+            "selected": dataset.classes[look.top],
+            "run_id": self.run.run_id,
+            "dataset": self.spec.dataset,
+            "architecture": self.spec.architecture,
+            "weights_sha256": self.weights_sha256,
+            "precision": self.spec.precision,
+            "seed": self.seed,
+            "environment": circumstances(self.device),
+            "image": {
+                "shape": list(self.pixels.shape),
+                "scale": dataset.scale,
+                "values": self.pixels.flatten().tolist(),
+                "sha256": hashlib.sha256(self.pixels.tobytes()).hexdigest(),
+                "preprocessing": list(preprocessing),
+            },
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+@lru_cache(maxsize=8)
+def _network(weights: bytes, architecture: str, dataset: str, device: torch.device) -> nn.Module:
+    return unpack(weights, architecture, DATASETS[dataset], device)

@@ -1,0 +1,30 @@
+"""Every test has a home of its own; the data sets lie in the checkout's var/data, as for an ordinary user."""
+
+import os
+
+import pytest
+
+from backend.home import CHECKOUT
+from backend.plan import plan
+from backend.spec import Certification
+
+os.environ.setdefault("CERTSCOPE_DATA", str(CHECKOUT / "var" / "data"))
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: equal results want equal threads
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty CERTSCOPE_HOME."""
+    monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def digits_spec():
+    """A function: the spec of a run on digits that takes a second or two, with changes."""
+
+    def spec(method="gaussian", sigma=0.5, **changes):
+        usual = {"epochs": 2, "certification": Certification(n=200, n0=20, every=30)}
+        return plan("digits", method, sigma, **usual | changes)
+
+    return spec

@@ -1,0 +1,135 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from backend.datasets import DATASETS
+from backend.home import PRECOMPUTED
+from backend.images import MAX_BYTES, ImageError, decode, see
+
+MNIST = DATASETS["mnist"]
+
+
+def encoded(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def drawn(size=(300, 200), paper="white", ink="black", mode="RGB"):
+    image = Image.new(mode, size, paper)
+    ImageDraw.Draw(image).line([(80, 40), (200, 40), (120, 170)], fill=ink, width=16)
+    return image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_a_dark_drawing_on_paper_becomes_a_light_centred_digit(kind):
+    seen = see(decode(encoded(drawn(), kind)), MNIST)
+    pixels = seen.pixels[0].astype(float)
+    assert seen.pixels.shape == (1, 28, 28)
+    assert seen.pixels.dtype == np.uint8
+    assert pixels.max() > 200
+    rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20  # MNIST's box
+    mass = [(pixels.sum(axis) * (np.arange(28) + 0.5)).sum() / pixels.sum() for axis in (0, 1)]
+    assert mass == pytest.approx([14, 14], abs=1)
+    assert any("inverted" in step for step in seen.steps)
+
+
+def test_inversion_can_be_chosen():
+    light = decode(encoded(drawn(paper="black", ink="white")))
+    dark = decode(encoded(drawn()))
+    assert np.array_equal(see(light, MNIST).pixels, see(dark, MNIST).pixels)
+    assert np.array_equal(see(light, MNIST, "no").pixels, see(dark, MNIST, "yes").pixels)
+    assert not any("inverted" in step for step in see(light, MNIST).steps)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_samples_are_seen_exactly_as_they_are_in_the_data_set(name):
+    dataset = DATASETS[name]
+    split = dataset.load(train=False)
+    paths = sorted((PRECOMPUTED / "samples" / name).glob("*.png"))
+    assert len(paths) == 10
+    for path in paths:
+        label, index = path.stem.split("-test")
+        assert split.labels[int(index)] == int(label)
+        assert np.array_equal(see(decode(path.read_bytes()), dataset, "no").pixels, split.images[int(index)])
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        drawn(mode="L", paper=255, ink=0),
+        drawn(mode="RGBA", paper=(0, 0, 0, 0), ink=(0, 0, 0, 255)),  # black on transparent
+        drawn(mode="CMYK", paper=(0, 0, 0, 0), ink=(0, 0, 0, 255)),
+        drawn(mode="1", paper=1, ink=0),
+        drawn(mode="P", paper=0, ink=1),
+        Image.fromarray(np.asarray(drawn(mode="L", paper=255, ink=0)).astype(np.uint16) * 257),
+    ],
+    ids=["grey", "alpha", "cmyk", "bits", "palette", "16-bit"],
+)
+def test_colour_modes(image):
+    if image.mode == "P":
+        image.putpalette([255, 255, 255, 0, 0, 0])
+    kind = "TIFF" if image.mode == "CMYK" else "PNG"
+    seen = see(decode(encoded(image, kind)), MNIST)
+    expected = see(decode(encoded(drawn())), MNIST)
+    assert np.abs(seen.pixels.astype(int) - expected.pixels).max() < 30
+
+
+def test_photos_are_turned_upright():
+    image = drawn()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90° to look at it
+    turned = see(decode(encoded(image, "JPEG", exif=exif, quality=95)), MNIST).pixels
+    upright = see(decode(encoded(image.rotate(-90, expand=True), "JPEG", quality=95)), MNIST).pixels
+    assert np.abs(turned.astype(int) - upright).max() < 30
+
+
+def png_header(width, height):
+    """A PNG of a few bytes that claims a size."""
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT" + zlib.compress(b"\0" * 99)]
+    framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not an image"),
+        (b"hello, I am a text file", "not an image"),
+        (b"<html><script>alert(1)</script></html>", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
+        (encoded(drawn())[:200], "damaged or cut off"),
+        (encoded(drawn(), "JPEG")[:400], "damaged or cut off"),
+        (png_header(30_000, 30_000), "at most 40 million"),
+        (png_header(8_000, 8_000), "at most 40 million"),
+        (b"\0" * (MAX_BYTES + 1), "at most 10 MiB"),
+    ],
+    ids=["empty", "text", "html", "postscript", "cut png", "cut jpeg", "bomb", "large", "heavy"],
+)
+def test_hostile_files_get_a_sentence(content, says):
+    with pytest.raises(ImageError, match=says) as error:
+        decode(content)
+    assert str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (50, 50), (3_000, 1)])
+def test_an_empty_image_gets_a_sentence(size):
+    with pytest.raises(ImageError, match="Nothing stands out"):
+        see(decode(encoded(Image.new("L", size, 255))), MNIST)
+
+
+def test_a_long_thin_line_still_fits():
+    image = Image.new("L", (1_000, 40), 0)
+    ImageDraw.Draw(image).line([(10, 20), (990, 20)], fill=255, width=1)
+    assert see(decode(encoded(image)), MNIST).pixels.max() > 0
+
+
+def test_animation_gives_its_first_frame():
+    frames = [drawn(), Image.new("RGB", (300, 200), "white")]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.array_equal(see(decode(content), MNIST).pixels, see(decode(encoded(drawn(), "GIF")), MNIST).pixels)

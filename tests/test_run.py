@@ -1,0 +1,133 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from backend.home import runs_root
+from backend.run import Certificate, Checkpoint, Epoch, Run, RunError, all_runs, find_run
+from backend.spec import SpecError
+
+ROW = Certificate(20, 7, 7, 1.25, 1, 0.5, 9990, 10_000, 100, 0.99)
+
+
+def epoch(number):
+    return Epoch(number, 1.0, 100.0, 0.01, 0.5, 0.9, {"cross_entropy": 0.5})
+
+
+def test_rows_come_back_as_they_were_written(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    rows = [ROW, Certificate(40, 3, -1, 0.0, 0, 0.1, 400, 1000, 100, 0.1234567890123456)]
+    for row in rows:
+        run.append(row)
+    run.append(epoch(1))
+    assert run.certificates() == rows
+    assert run.epochs() == [
+        {
+            "epoch": 1,
+            "seconds": 1,
+            "images_per_second": 100,
+            "lr": 0.01,
+            "loss": 0.5,
+            "accuracy": 0.9,
+            "cross_entropy": 0.5,
+        }
+    ]
+    assert run.count() == (1, 2)
+    header = run.certificates_file.read_text().splitlines()[0]
+    assert header == "idx\tlabel\tpredict\tradius\tcorrect\ttime\ttop_count\tn\tn0\tp_lower"
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_a_half_written_row_costs_itself_alone(home, digits_spec, cut):
+    run = Run.create(runs_root(), digits_spec())
+    run.append(ROW)
+    run.append(Certificate(40, 3, 3, 0.5, 1, 0.1, 900, 1000, 100, 0.8))
+    content = run.certificates_file.read_bytes()
+    run.certificates_file.write_bytes(content[:-cut])
+    assert run.certificates() == [ROW][: len(run.certificates())]
+    assert run.resume_point(0) <= {ROW.idx}
+    run.append(ROW)
+    assert run.certificates()[-1] == ROW
+
+
+def test_epochs_after_the_checkpoint_are_dropped(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    for number in (1, 2, 3):
+        run.append(epoch(number))
+    run.resume_point(checkpoint_epoch=2)
+    assert [row["epoch"] for row in run.epochs()] == [1, 2]
+
+
+def test_final_checkpoint_becomes_the_weights(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    run.append(Checkpoint(1, b"one"))
+    assert (run.checkpoint(), run.weights()) == (b"one", None)
+    run.append(Checkpoint(2, b"two", final=True))
+    assert (run.checkpoint(), run.weights()) == (None, b"two")
+
+
+def test_damaged_files_are_named(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    run.append(ROW)
+    run.certificates_file.write_text(run.certificates_file.read_text() + "1\t2\n")
+    with pytest.raises(RunError, match=r"certificates\.tsv has rows with other columns"):
+        run.certificates()
+    run.state_file.write_text("{")
+    with pytest.raises(RunError, match=r"state\.json is not JSON"):
+        run.state()
+    run.spec_file.write_text("{}")
+    with pytest.raises(RunError, match=r"spec\.json: this is not a spec"):
+        _ = run.spec
+
+
+def test_running_without_its_process_reads_as_interrupted(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    code = (
+        "import sys, time, platform, os; from backend.run import Run; run = Run(sys.argv[1])\n"
+        "with run.held():\n"
+        "    run.set_state('running', pid=os.getpid(), host=platform.node()); print('up', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, run.path], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    assert run.state()["state"] == "running"
+    with pytest.raises(RunError, match="worked on by another process"), run.held(patience=0.1):
+        pass
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 5
+    while run.state()["state"] == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run.state()["state"] == "interrupted"
+
+
+def test_a_run_on_another_host_is_believed(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("running", pid=1, host="elsewhere")
+    assert run.state()["state"] == "running"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "", "a..b", "a b"])
+def test_ids_that_are_no_plain_names_are_refused(home, name):
+    with pytest.raises(SpecError, match="a run id is made of"):
+        find_run(name, runs_root())
+
+
+def test_folders_that_are_no_runs_are_passed_over(home, digits_spec):
+    Run.create(runs_root(), digits_spec())
+    (runs_root() / "empty").mkdir()
+    (runs_root() / "with space").mkdir()
+    (runs_root() / "with space" / "spec.json").write_text("{}")
+    assert len(list(all_runs(runs_root()))) == 1
+    with pytest.raises(RunError, match="there is no run 'nope'"):
+        find_run("nope", runs_root())
+
+
+def test_same_folder_other_spec_is_refused(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    values = json.loads(run.spec_file.read_text()) | {"seed": 5}
+    run.spec_file.write_text(json.dumps(values))
+    with pytest.raises(RunError, match="holds another spec"):
+        Run.create(runs_root(), digits_spec())
