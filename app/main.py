@@ -2,9 +2,10 @@
 
 import streamlit as st
 
+from backend.home import CHECKOUT
 from backend.store.queries import StoreError
 
-st.set_page_config(page_title="Certscope", page_icon=":material/verified_user:", layout="wide")
+st.set_page_config(page_title="Certscope", page_icon=str(CHECKOUT / "app" / "favicon.png"), layout="wide")
 
 page = st.navigation(
     [

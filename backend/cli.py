@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     verb("publish", _publish, "Bring the results store up to date with the run folders.")
     sub = verb("runs", _runs, "List the runs of the store.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
-    verb("worker", lambda _: local.work_off_queue(), "Work off the queue (started by the dashboard).")
+    verb("worker", lambda _: local.work_off_queue(), "Work off the queue in the background (started by the dashboard).")
     sub = verb("execute", _execute_queued, "Execute one queued run (started by the worker).")
     sub.add_argument("run_id")
     return top

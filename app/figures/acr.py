@@ -89,7 +89,7 @@ def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
         xaxis={
             "title": {"text": "certified accuracy at r = 0"},
             "tickformat": ".1%",
-            "autorangeoptions": {"minallowed": 0, "maxallowed": 1.002},
+            "autorangeoptions": {"clipmin": 0, "clipmax": 1.005},
         },
         yaxis={"title": {"text": "ACR"}},
         legend={"orientation": "h", "y": -0.25, "yanchor": "top"},

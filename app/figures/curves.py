@@ -42,7 +42,7 @@ def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
             x=ceiling,
             y=1,
             yanchor="bottom",
-            text=f"ceiling σ = {sigma:g}",
+            text=f"σ = {sigma:g}",
             showarrow=False,
             font={"size": 11, "color": GREY},
         )

@@ -37,9 +37,9 @@ def resume(run: Run) -> None:
 def start_worker() -> None:
     """Start a process that works off the queue; it ends at once where another one does so already."""
     with open(runs_root() / ".worker.log", "ab") as log:
-        subprocess.Popen(
+        subprocess.run(
             [sys.executable, "-m", "backend", "worker"],
-            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=True,
         )  # fmt: skip
 
 
@@ -71,7 +71,12 @@ def queued(root: Path) -> list[Run]:
 
 
 def work_off_queue() -> None:
-    """Be the worker: run the queued runs one after the other, each in a process of its own, until none waits."""
+    """Be the worker, in the background: run the queued runs one after the other, each in a process of its own.
+
+    The caller's process ends at once; the worker is its child, whom nobody has to wait for.
+    """
+    if os.fork():
+        os._exit(0)
     root = runs_root()
     root.mkdir(parents=True, exist_ok=True)
     while queued(root):

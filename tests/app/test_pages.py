@@ -1,0 +1,80 @@
+"""The pages' logic, without a browser."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from backend.home import CHECKOUT, runs_root
+from backend.run import Run
+from backend.store.publish import publish
+
+
+def page(name):
+    return AppTest.from_file(str(CHECKOUT / "app" / "views" / f"{name}.py"), default_timeout=60)
+
+
+def words(app):
+    return " ".join(e.value for kind in ("markdown", "caption", "info", "warning", "error") for e in getattr(app, kind))
+
+
+def test_without_a_store_the_app_says_what_to_do(home):
+    app = AppTest.from_file(str(CHECKOUT / "app" / "main.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "`python -m backend publish` makes it" in app.warning[0].value
+
+
+@pytest.mark.parametrize("name", ["trade_offs", "certify_image"])
+def test_an_empty_store_says_where_runs_come_from(home, name):
+    publish((runs_root(),))
+    app = page(name).run()
+    assert not app.exception
+    assert "on the **Runs** page" in app.info[0].value
+
+
+def test_trade_offs_states_the_claim_with_its_uncertainty(home):
+    publish()
+    app = page("trade_offs").run()
+    assert [m.label for m in app.metric] == [
+        "ACR at σ = 0.25: Consistency, λ = 10", "ACR at σ = 0.5: Consistency, λ = 5", "ACR at σ = 1: Consistency, λ = 5"
+    ]  # fmt: skip
+    assert all("±" in m.delta and m.delta.startswith("+") for m in app.metric)
+    text = words(app)
+    assert "n = 10,000, α = 0.001, 500 test images" in text
+    assert "The paper's gain: +0.0968" in text  # 1.6549 − 1.5581, released logs
+
+
+def test_nothing_chosen_is_an_empty_state(home):
+    publish()
+    app = page("trade_offs").run()
+    app.button_group(key="sigma").set_value([]).run()
+    assert not app.exception
+    assert "Choose another σ or method" in app.info[0].value
+
+
+def test_the_form_is_made_from_the_methods_fields(home):
+    publish()
+    app = page("runs").run()
+    app.selectbox(key="launch method").set_value("consistency").run()
+    labels = {w.label for w in [*app.number_input, *app.selectbox]}
+    assert {"lam", "eta", "m", "form"} <= labels
+    app.selectbox(key="launch dataset").set_value("mnist").run()
+    app.number_input(key="launch sigma").set_value(0.25).run()
+    assert next(w.value for w in app.number_input if w.label == "lam") == 10  # the paper's at this σ
+    app.selectbox(key="launch method").set_value("gaussian").run()
+    assert not {"lam", "eta"} & {w.label for w in app.number_input}
+
+
+def test_states_of_runs_are_told(home, digits_spec):
+    publish()
+    failed = Run.create(runs_root(), digits_spec())
+    failed.set_state("failed", error="the loss of epoch 1 is not finite")
+    queued = Run.create(runs_root(), digits_spec(seed=1))
+    queued.set_state("queued")
+    damaged = Run.create(runs_root(), digits_spec(seed=2))
+    damaged.spec_file.write_text("{}")
+    app = page("runs").run()
+    assert not app.exception
+    text = words(app)
+    assert "the loss of epoch 1 is not finite" in text
+    assert "— queued" in text
+    assert "this is not a spec" in text
+    assert {b.label for b in app.button} == {"Start", "Resume", "Cancel"}

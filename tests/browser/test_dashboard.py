@@ -1,0 +1,129 @@
+"""A visitor's way through the dashboard, in a real browser."""
+
+import itertools
+import json
+import re
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import expect
+
+from backend.certification.confidence import lower_bound, radius
+from backend.home import PRECOMPUTED
+
+
+def opened(page, address, path, title):
+    page.goto(f"{address}/{path}")
+    expect(page.get_by_role("heading", name=title, level=1)).to_be_visible()
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+
+
+def test_reads_a_curve(page, address):
+    opened(page, address, "", "What does certified robustness cost?")
+    chart = page.locator(".stPlotlyChart").first
+    expect(chart.locator(".scatterlayer .trace")).to_have_count(6)
+    expect(chart.get_by_text("Gaussian + Consistency, σ = 0.5, λ = 5")).to_be_visible()
+    lines = page.evaluate(
+        "Object.fromEntries(document.querySelector('.stPlotlyChart .js-plotly-plot')._fullData.map(t => [t.name, [...t.y]]))"
+    )
+    assert len(lines) == 6
+    assert all(0.9 < line[0] <= 1 and line[-1] == 0 for line in lines.values())
+    assert all(a >= b for line in lines.values() for a, b in itertools.pairwise(line))
+    expect(page.get_by_text("Does Consistency beat Gaussian?")).to_be_visible()
+    expect(page.get_by_text("Above Gaussian")).to_have_count(3)
+
+
+def test_filters_live_in_the_url(page, address):
+    opened(page, address, "?sigma=0.5&method=Gaussian", "What does certified robustness cost?")
+    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(1)
+    page.get_by_test_id("stButtonGroup").nth(1).get_by_text("Gaussian + Consistency").click()
+    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(2)
+    expect(page).to_have_url(re.compile(r"sigma=0\.5$"))
+
+
+def certificate_of(page):
+    with page.expect_download() as download:
+        page.get_by_text("Download the certificate (JSON)").click()
+    with open(download.value.path()) as file:
+        return json.load(file)
+
+
+def test_certifies_an_upload(page, address, tmp_path):
+    """A dark digit on white paper, enlarged: what the network sees is a light one, and it is certified."""
+    sample = Image.open(PRECOMPUTED / "samples" / "mnist" / "7-test0000.png")
+    photo = Image.new("L", (400, 500), 255)
+    photo.paste(sample.resize((280, 280)).point(lambda v: 255 - v), (60, 120))
+    photo.save(tmp_path / "seven.jpg")
+    opened(page, address, "certify_image", "Certify an image")
+    page.get_by_text("Upload", exact=True).click()
+    page.locator("input[type=file]").set_input_files(tmp_path / "seven.jpg")
+    expect(page.get_by_text("inverted: the digit must be light on dark")).to_be_visible()
+    page.get_by_role("button", name="Certify", exact=True).click()
+    expect(page.get_by_text("Certified ℓ2 radius")).to_be_visible(timeout=60_000)
+    certificate = certificate_of(page)
+    assert (certificate["class"], certificate["abstained"]) == ("7", False)
+    votes = certificate["counts"][7]
+    assert sum(certificate["counts"]) == certificate["n"] == 10_000
+    assert certificate["p_lower"] == lower_bound(votes, 10_000, certificate["alpha"])
+    assert certificate["radius"] == radius(certificate["p_lower"], certificate["sigma"])
+    assert certificate["radius"] > 0.3
+    shown = page.get_by_test_id("stMetricValue").nth(1).inner_text()
+    assert 0 <= certificate["radius"] - float(shown) < 0.001
+    assert np.array(certificate["image"]["values"]).max() > 200
+
+
+def test_progress_and_a_provisional_bound_while_samples_arrive(page, address):
+    opened(page, address, "certify_image?n=100,000", "Certify an image")
+    page.get_by_role("button", name="Certify", exact=True).click()
+    expect(page.get_by_text("provisional: it becomes a certificate when all samples are in")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"of 100,000 samples, \d+ s left"))).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text(re.compile("samples, .* left"))).to_have_count(0)
+    expect(page.get_by_text("Certified ℓ2 radius")).to_have_count(0)
+
+
+def test_a_wrong_file_gets_a_sentence(page, address, tmp_path):
+    (tmp_path / "text.png").write_text("<script>alert(1)</script>")
+    (tmp_path / "cut.png").write_bytes((PRECOMPUTED / "samples" / "mnist" / "7-test0000.png").read_bytes()[:60])
+    opened(page, address, "certify_image", "Certify an image")
+    page.get_by_text("Upload", exact=True).click()
+    page.locator("input[type=file]").set_input_files(tmp_path / "text.png")
+    expect(page.get_by_text("This file is not an image that can be read here")).to_be_visible()
+    expect(page.get_by_role("button", name="Certify", exact=True)).to_be_disabled()
+    page.locator("input[type=file]").set_input_files(tmp_path / "cut.png")
+    expect(page.get_by_text("The image is damaged or cut off")).to_be_visible()
+
+
+def test_starts_a_run_and_sees_it_finish_on_the_plot(page, address):
+    opened(page, address, "runs", "Runs")
+    expect(page.get_by_text("Nothing was started here yet")).to_be_visible()
+    page.get_by_role("spinbutton", name="Epochs").fill("15")
+    page.get_by_role("spinbutton", name="Samples n", exact=True).fill("500")
+    page.get_by_role("spinbutton", name="Samples n", exact=True).press("Enter")
+    expect(page.get_by_text("54,000")).to_be_visible()  # 90 images, 500 + 100 samples
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_text(re.compile("digits-smallcnn-consistency-s0.5-l5-seed0-.* — finished"))).to_be_visible(
+        timeout=60_000
+    )
+    page.get_by_role("link", name="Trade-offs").click()
+    expect(page.get_by_role("heading", name="What does certified robustness cost?")).to_be_visible()
+    page.get_by_test_id("stSelectbox").first.click()
+    page.get_by_role("option", name="digits").click()
+    expect(page.get_by_text("n = 500, α = 0.001, 90 test images").first).to_be_visible()
+    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(1)
+
+
+def test_cancels_a_run_and_resumes_it(page, address):
+    opened(page, address, "runs", "Runs")
+    page.get_by_role("spinbutton", name="Seed").fill("7")
+    page.get_by_role("spinbutton", name="Samples n", exact=True).fill("20000")
+    page.get_by_role("spinbutton", name="Samples n", exact=True).press("Enter")
+    expect(page.get_by_text("1,809,000")).to_be_visible()
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_text(re.compile("seed7-.* — running"))).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text(re.compile("seed7-.* — cancelled"))).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text(re.compile("seed7-.* — (running|queued)"))).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text(re.compile("seed7-.* — cancelled"))).to_be_visible()

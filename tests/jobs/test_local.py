@@ -1,0 +1,95 @@
+import os
+import signal
+import time
+
+import pytest
+
+from backend.home import runs_root
+from backend.jobs import local
+from backend.run import Run
+from backend.spec import Certification
+from backend.store import queries
+
+
+def wait(run, *states, seconds=60):
+    deadline = time.monotonic() + seconds
+    while (state := run.state()["state"]) not in states:
+        assert time.monotonic() < deadline, f"{run.run_id} is still {state}: {log(run)}"
+        time.sleep(0.05)
+    return state
+
+
+def log(run):
+    return run.log_file.read_text() if run.log_file.exists() else ""
+
+
+@pytest.fixture
+def long_spec(digits_spec):
+    """A function: specs of runs that take minutes."""
+    return lambda seed: digits_spec(epochs=1, seed=seed, certification=Certification(n=1_000_000, every=1))
+
+
+def test_a_submitted_run_finishes_and_is_published(home, digits_spec):
+    run = local.submit(digits_spec())
+    assert wait(run, "finished", "failed") == "finished", log(run)
+    assert "certified 15/15 images" in log(run)
+    deadline = time.monotonic() + 20
+    while run.run_id not in _published():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    local.submit(digits_spec())  # equal specs are one run
+    assert run.state()["state"] == "finished"
+
+
+def _published():
+    try:
+        return set(queries.runs().run_id)
+    except queries.StoreError:
+        return set()
+
+
+def test_one_runs_and_the_others_wait_their_turn(home, long_spec):
+    first, second, third = (local.submit(long_spec(seed)) for seed in range(3))
+    wait(first, "running")
+    assert [run.run_id for run in local.queued(runs_root())] == [second.run_id, third.run_id]
+    local.cancel(second)
+    assert second.state()["state"] == "cancelled"
+    pid = first.state()["pid"]
+    local.cancel(first)
+    assert first.state()["state"] == "cancelled"
+    with pytest.raises(ProcessLookupError):
+        _wait_gone(pid)
+    wait(third, "running")  # the slot was freed and the cancelled one passed over
+    local.cancel(third)
+    assert second.count() == (0, 0)
+
+
+def _wait_gone(pid):
+    for _ in range(100):
+        os.kill(pid, 0)
+        time.sleep(0.05)
+
+
+def test_a_killed_job_is_interrupted_frees_the_slot_and_resumes(home, digits_spec, long_spec):
+    first = local.submit(digits_spec(certification=Certification(n=20_000, n0=20, every=30)))
+    second = local.submit(digits_spec(seed=1))
+    wait(first, "running")
+    while first.count()[1] < 1:
+        time.sleep(0.02)
+    os.kill(first.state()["pid"], signal.SIGKILL)
+    assert wait(first, "interrupted", seconds=5)
+    wait(second, "finished")
+    before = first.certificates()
+    local.resume(first)
+    wait(first, "finished")
+    assert first.certificates()[: len(before)] == before
+    assert len({c.idx for c in first.certificates()}) == len(first.certificates()) == 15
+
+
+def test_a_job_that_cannot_run_says_why(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec(architecture="lenet"))
+    local.submit(run.spec)
+    wait(run, "failed")
+    assert "lenet does not take images of digits" in run.state()["error"]
+    assert "certscope: lenet does not take" in log(run)
+    assert "Traceback" not in log(run)

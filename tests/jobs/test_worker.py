@@ -1,0 +1,146 @@
+"""Real processes, killed with SIGKILL at any moment; what they leave is resumed to the same result."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from backend.home import CHECKOUT, runs_root
+from backend.jobs.worker import work
+from backend.plan import certify_again
+from backend.run import Certificate, Run, RunError
+from backend.spec import Certification
+
+COMMAND = [
+    "run",
+    "--dataset",
+    "digits",
+    "--method",
+    "consistency",
+    "--epochs",
+    "12",
+    "--n",
+    "3000",
+    "--n0",
+    "50",
+    "--every",
+    "20",
+]
+
+
+def start(home):
+    return subprocess.Popen(
+        [sys.executable, "-m", "backend", *COMMAND],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def to_the_end(home):
+    process = start(home)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+def only_run():
+    (path,) = runs_root().glob("digits-*")
+    return Run(path)
+
+
+def results(run):
+    """What must be equal: everything but times."""
+    epochs = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in run.epochs()]
+    return [replace(c, time=0.0) for c in run.certificates()], epochs, run.weights()
+
+
+def wait_for(condition, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The results of the command, never killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CERTSCOPE_HOME", str(tmp_path_factory.mktemp("undisturbed")))
+        to_the_end(None)
+        return results(only_run())
+
+
+@pytest.mark.parametrize(("epochs", "images"), [(1, 0), (5, 0), (12, 1), (12, 9)], ids=str)
+def test_killed_while_training_or_certifying(home, undisturbed, epochs, images):
+    process = start(home)
+
+    def far_enough():
+        folders = list(runs_root().glob("digits-*"))
+        done = Run(folders[0]).count() if folders else (0, 0)
+        return done[0] >= epochs and done[1] >= images
+
+    wait_for(far_enough, process)
+    process.kill()
+    process.communicate()
+    run = only_run()
+    assert run.state()["state"] == "interrupted"
+    assert len(run.certificates()) < 23
+    to_the_end(home)
+    assert results(run) == undisturbed
+    assert run.state()["state"] == "finished"
+
+
+def test_killed_again_and_again(home, undisturbed):
+    """Killed every half second or so until it is through: progress is never lost, nothing is doubled."""
+    for attempt in range(40):
+        process = start(home)
+        try:
+            process.communicate(timeout=3 + 0.3 * attempt)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        if process.returncode == 0:
+            break
+    run = only_run()
+    assert run.state()["state"] == "finished"
+    assert results(run) == undisturbed
+
+
+def test_a_finished_run_is_left_alone(home):
+    to_the_end(home)
+    before = only_run().certificates_file.stat().st_mtime_ns
+    assert "is finished already" in to_the_end(home)
+    assert only_run().certificates_file.stat().st_mtime_ns == before
+
+
+def test_failure_is_written_down_and_can_be_mended(home, digits_spec):
+    run = Run.create(runs_root(), certify_again(digits_spec(), "nowhere-seed0-1", Certification(n=10)))
+    with pytest.raises(RunError, match="there is no run 'nowhere-seed0-1'"):
+        work(run, "cpu")
+    assert run.state()["state"] == "failed"
+    assert "there is no run" in run.state()["error"]
+
+
+def test_certifying_again_takes_the_weights_and_trains_nothing(home, digits_spec):
+    source = Run.create(runs_root(), replace(digits_spec(), certification=None))
+    with pytest.raises(RunError, match="has no weights yet"):
+        work(Run.create(runs_root(), certify_again(source.spec, source.run_id, Certification(n=50, every=90))), "cpu")
+    work(source, "cpu")
+    assert source.certificates() == []
+    again = Run.create(runs_root(), certify_again(source.spec, source.run_id, Certification(n=50, every=90)))
+    rows = []
+    assert work(again, "cpu", rows.append)
+    assert again.weights() == source.weights()
+    assert [type(row) for row in rows] == [Certificate] * 5
+    assert again.environment()["weights_sha256"] == source.weights_sha256()
+
+
+def test_two_workers_cannot_hold_one_run(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    with run.held(), pytest.raises(RunError, match="another process"):
+        work(run, "cpu")

@@ -1,0 +1,196 @@
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pandas as pd
+import pytest
+
+from backend.certification.confidence import ceiling
+from backend.certification.metrics import abstention, acr, certified_accuracy
+from backend.home import CHECKOUT, runs_root, snapshot_path
+from backend.plan import plan
+from backend.run import Certificate, Epoch, Run
+from backend.spec import Certification
+from backend.store import publish as publisher
+from backend.store import queries
+
+SETTINGS = Certification(n=1_000, n0=10, every=100)
+
+
+def publish():
+    """Without the shipped runs."""
+    return publisher.publish((runs_root(),))
+
+
+def mine():
+    """The store's runs but for the shipped ones."""
+    runs = queries.runs()
+    return runs[runs.dataset == "digits"]
+
+
+def finished(rows, **changes):
+    """A finished run folder with hand-made certificates (label, predict, radius)."""
+    spec = plan(
+        "digits", changes.pop("method", "gaussian"), changes.pop("sigma", 0.5), certification=SETTINGS, **changes
+    )
+    run = Run.create(runs_root(), spec)
+    run.append(Epoch(1, 1.0, 100.0, 0.01, 0.5, 0.9, {"cross_entropy": 0.5}))
+    for idx, (label, predict, radius) in enumerate(rows):
+        run.append(Certificate(idx, label, predict, radius, int(label == predict), 0.1, 900, 1_000, 10, 0.8))
+    run.set_state("finished")
+    return run
+
+
+ROWS = [(1, 1, 0.5), (2, 2, 1.0), (3, 4, 1.1), (5, -1, 0.0)]
+
+
+def test_aggregates_by_hand(home):
+    run = finished(ROWS)
+    assert publish().total == 1
+    row = queries.runs().iloc[0]
+    assert row.run_id == run.run_id
+    assert (row.images, row.acr, row.certified_accuracy_0, row.abstention) == (4, pytest.approx(1.5 / 4), 0.5, 0.25)
+    assert row.ceiling == ceiling(0.5, 1_000, 0.001)
+    certificates = run.certificates()
+    assert row.acr == pytest.approx(acr(certificates))
+    assert row.abstention == abstention(certificates)
+    assert set(queries.RUN_COLUMNS) <= set(queries.runs().columns)
+
+
+def test_curve_by_hand_and_by_definition(home):
+    run = finished(ROWS)
+    publish()
+    curve = queries.curves([run.run_id]).set_index("r").certified_accuracy
+    assert curve[0.0] == 0.5
+    assert curve[0.5] == 0.5  # a radius of just r counts
+    assert curve[0.51] == 0.25
+    assert curve[1.0] == 0.25
+    assert curve[1.01] == 0
+    assert curve.index.max() >= ceiling(0.5, 1_000, 0.001)
+    certificates = run.certificates()
+    assert all(value == certified_accuracy(certificates, r) for r, value in curve.items())
+
+
+def test_curves_of_none_and_of_unknown_runs_are_empty(home):
+    publish()
+    assert queries.curves([]).empty
+    assert queries.curves(["'; DROP TABLE runs; --"]).empty
+    assert queries.runs().empty
+
+
+def test_gains_are_paired_by_image(home):
+    finished([(1, 1, 0.5), (2, 2, 1.0), (3, 4, 9.0)])
+    finished([(1, 1, 0.7), (2, 2, 1.0), (3, 3, 0.1)], method="consistency")
+    finished([(1, 1, 0.9), (2, 2, 1.0), (3, 3, 0.1)], method="consistency", seed=1)  # no Gaussian run of this seed
+    publish()
+    gains = queries.acr_gains("digits", "gaussian", "consistency")
+    assert len(gains) == 1
+    gain = gains.iloc[0]
+    differences = pd.Series([0.2, 0.0, 0.1])
+    assert gain.gain == pytest.approx(differences.mean())
+    assert gain.gain_se == pytest.approx(differences.std() / 3**0.5)
+    assert (gain.acr, gain.baseline_acr) == (pytest.approx(1.8 / 3), pytest.approx(0.5))
+
+
+def test_publishing_is_incremental(home):
+    run = finished(ROWS)
+    other = finished(ROWS, seed=1)
+    assert (publish().changed, publish().changed) == (2, 0)
+    run.append(Certificate(9, 1, 1, 2.0, 1, 0.1, 900, 1_000, 10, 0.8))
+    report = publish()
+    assert (report.total, report.changed) == (2, 1)
+    assert queries.runs().set_index("run_id").images.to_dict() == {run.run_id: 5, other.run_id: 4}
+    shutil.rmtree(other.path)
+    assert publish().total == 1
+    assert queries.runs().run_id.to_list() == [run.run_id]
+
+
+def test_only_finished_runs_are_published(home):
+    run = finished(ROWS)
+    for state in ("queued", "failed", "cancelled"):
+        run.set_state(state)
+        assert publish().total == 0
+    run.set_state("finished")
+    assert publish().total == 1
+
+
+def test_damaged_folders_are_named_and_cost_themselves_alone(home):
+    good, bad, worse = finished(ROWS), finished(ROWS, seed=1), finished(ROWS, seed=2)
+    bad.certificates_file.write_text("idx\tlabel\n1\t2\n")
+    worse.state_file.write_text("{")
+    report = publish()
+    assert report.total == 1
+    assert set(report.skipped) == {bad.run_id, worse.run_id}
+    assert queries.runs().run_id.to_list() == [good.run_id]
+
+
+def test_a_damaged_snapshot_is_made_anew(home):
+    finished(ROWS)
+    publish()
+    snapshot_path().write_bytes(b"not a database")
+    with pytest.raises(queries.StoreError, match="`python -m backend publish` makes it anew"):
+        queries.runs()
+    publish()
+    assert len(queries.runs()) == 1
+
+
+def test_no_store_says_what_to_do(home):
+    with pytest.raises(queries.StoreError, match="`python -m backend publish` makes it"):
+        queries.runs()
+
+
+def test_published_table_is_the_papers(home):
+    publish()
+    table = queries.published("mnist").set_index(["method", "sigma", "source"])
+    assert len(table) == 6 * 3 * 2
+    assert table.acr["consistency", 0.5, "rebuttal"] == 1.6653
+    assert table.acr_sd["smoothadv_consistency", 1.0, "released"] == 0.0023
+    assert set(table.n) == {100_000}
+
+
+def test_readers_see_whole_snapshots_while_others_publish(home):
+    """Threads read without pause while another process publishes: no error, never fewer runs than before."""
+    finished(ROWS)
+    publish()
+    stop, problems = threading.Event(), []
+
+    def read():
+        seen = 0
+        while not stop.is_set():
+            try:
+                now = len(mine())
+                assert now >= seen, f"{seen} runs, then {now}"
+                seen = now
+            except Exception as error:
+                problems.append(repr(error))
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for seed in range(1, 6):
+        finished(ROWS, seed=seed)
+        subprocess.run([sys.executable, "-m", "backend", "publish"], cwd=CHECKOUT, check=True, capture_output=True)
+    time.sleep(0.2)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert len(mine()) == 6
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.5, 0.7, 0.9, 1.1])
+def test_a_killed_publisher_leaves_the_old_snapshot_standing(home, delay):
+    finished(ROWS)
+    publish()
+    for seed in range(1, 40):
+        finished(ROWS, seed=seed)
+    process = subprocess.Popen([sys.executable, "-m", "backend", "publish"], cwd=CHECKOUT, stdout=subprocess.DEVNULL)
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+    assert len(mine()) in (1, 40)
+    assert publish().total == 40
+    assert len(mine()) == 40
+    assert not [p for p in home.iterdir() if "next" in p.name]

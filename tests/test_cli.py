@@ -1,0 +1,107 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from backend.cli import duration
+from backend.home import CHECKOUT, runs_root
+
+COLUMNS = [
+    "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed", "n", "n0", "alpha", "images",
+    "acr", "certified_accuracy_0", "abstention",
+]  # fmt: skip
+SMALL = ["--dataset", "digits", "--epochs", "1", "--n", "100", "--n0", "10", "--every", "90"]
+
+
+def backend(*arguments, status=0, **environment):
+    result = subprocess.run(
+        [sys.executable, "-m", "backend", *map(str, arguments)],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, env=os.environ | environment,
+    )  # fmt: skip
+    assert result.returncode == status, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stdout if status == 0 else result.stderr
+
+
+def stored():
+    return [
+        record for line in backend("runs", "--json").splitlines() if (record := json.loads(line))["dataset"] == "digits"
+    ]
+
+
+def test_sweep_runs_the_grid_and_the_store_lists_it(home):
+    output = backend("sweep", "--sigmas", 0.25, 0.5, "--lams", 1, 5, "--seeds", 0, *SMALL)
+    assert "[6/6] digits-smallcnn-" in output
+    assert "left" in output
+    records = stored()
+    assert all(list(record) == COLUMNS for record in records)
+    assert sorted((r["method"], r["sigma"], r["lam"] or 0) for r in records) == [
+        ("consistency", 0.25, 1), ("consistency", 0.25, 5), ("consistency", 0.5, 1), ("consistency", 0.5, 5),
+        ("gaussian", 0.25, 0), ("gaussian", 0.5, 0),
+    ]  # fmt: skip
+    assert {r["images"] for r in records} == {5}
+    assert [r["lam"] for r in records if r["method"] == "gaussian"] == [None, None]
+    assert "is finished already" in backend("sweep", "--sigmas", 0.25, "--lams", 1, *SMALL)
+
+
+def test_train_then_certify(home):
+    output = backend("train", "--dataset", "digits", "--method", "consistency", "--lam", 2, "--epochs", 2)
+    assert "epoch 2/2" in output
+    (folder,) = runs_root().glob("digits-*")
+    output = backend("certify", folder.name, "--n", 100, "--n0", 10, "--every", 90)
+    assert "certified 5/5 images" in output
+    records = stored()
+    assert sorted(r["images"] or 0 for r in records) == [0, 5]
+    assert {r["lam"] for r in records} == {2.0}
+
+
+def test_dry_run_starts_nothing(home):
+    assert "[6/6]" in backend("sweep", "--dry-run")
+    assert not list(runs_root().glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--dataset", "digits", "--sigma", "-1"], "sigma must be from 0.0001 to 100, not -1.0"),
+        (["run", "--dataset", "digits", "--lam", "5"], "gaussian has no hyper-parameter 'lam'"),
+        (["run", "--dataset", "digits", "--method", "consistency", "--m", "1"], "consistency.m must be from 2"),
+        (["run", "--dataset", "digits", "--alpha", "1"], "alpha must lie strictly between 0 and 1"),
+        (["run", "--dataset", "digits", "--device", "tpu"], "device must be auto, cpu, cuda"),
+        (["certify", "nothing"], "there is no run 'nothing'"),
+        (["certify", "../../etc"], "a run id is made of letters"),
+    ],
+)
+def test_errors_are_one_line(home, arguments, says):
+    error = backend(*arguments, status=1)
+    assert error.startswith("certscope: ")
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_mnist_that_is_nowhere_names_the_path(home, tmp_path):
+    error = backend("run", "--epochs", 1, status=1, CERTSCOPE_DATA=str(tmp_path), https_proxy="http://127.0.0.1:9")
+    assert f"MNIST is not in {tmp_path / 'MNIST' / 'raw'} and could not be downloaded" in error
+
+
+def test_a_home_that_cannot_be_written_is_named(home, tmp_path):
+    (tmp_path / "file").write_text("")
+    error = backend("run", *SMALL, status=1, CERTSCOPE_HOME=str(tmp_path / "file"))
+    assert error.startswith("certscope: Not a directory")
+    assert error.count("\n") == 1
+
+
+def test_a_full_disk_costs_the_row_in_flight(home):
+    """The file-size limit stands for the disk: the run fails with a reason, and finishes where there is room again."""
+    limited = f"ulimit -f 300; exec {sys.executable} -m backend run {' '.join(SMALL)} --epochs 2"
+    result = subprocess.run(["bash", "-c", limited], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("certscope: File too large")
+    backend("run", *SMALL, "--epochs", 2)
+    assert [r["images"] for r in stored()] == [5]
+
+
+def test_durations():
+    assert [duration(s) for s in (0.4, 59, 60, 200, 7_500)] == ["0 s", "59 s", "1 min 00 s", "3 min 20 s", "2 h 05 min"]

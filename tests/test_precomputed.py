@@ -1,0 +1,65 @@
+"""The shipped results: complete, within their budget, certified by this code with the weights that are shipped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from backend.certification.certify import certify
+from backend.certification.confidence import lower_bound, radius
+from backend.certification.metrics import acr
+from backend.classifier.weights import unpack
+from backend.datasets import DATASETS
+from backend.home import PRECOMPUTED
+from backend.plan import plan
+from backend.run import all_runs
+from backend.spec import Certification
+from backend.store import queries
+from backend.store.publish import publish
+
+RUNS = {run.run_id: run for run in all_runs(PRECOMPUTED)}
+
+
+@pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
+def test_consistency_is_above_gaussian(sigma, home):
+    gaussian, consistency = (
+        RUNS[plan("mnist", method, sigma, weights_dtype="float16", certification=Certification()).run_id].certificates()
+        for method in ("gaussian", "consistency")
+    )
+    assert [c.idx for c in gaussian] == [c.idx for c in consistency] == list(range(0, 10_000, 20))
+    assert acr(consistency) > acr(gaussian)
+    publish()
+    gains = queries.acr_gains("mnist", "gaussian", "consistency")
+    gain = gains[gains.sigma == sigma].iloc[0]
+    assert gain.gain == pytest.approx(acr(consistency) - acr(gaussian))
+    assert gain.gain - 1.96 * gain.gain_se > 0
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: run.run_id)
+def test_folders_are_complete_and_their_claims_follow_from_the_counts(run):
+    assert run.run_id == run.spec.run_id
+    assert run.state()["state"] == "finished"
+    assert len(run.epochs()) == run.spec.recipe.epochs
+    assert run.environment()["weights_sha256"] == run.weights_sha256()
+    assert run.environment()["commit"]
+    alpha = run.spec.certification.alpha
+    for c in run.certificates():
+        assert c.p_lower == pytest.approx(lower_bound(c.top_count, c.n, alpha), abs=2e-12)
+        assert c.radius == pytest.approx(radius(c.p_lower, run.spec.sigma), abs=2e-12)
+        assert c.correct == (c.predict == c.label)
+        assert (c.predict == -1) == (c.p_lower <= 0.5)
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: run.run_id)
+def test_the_shipped_weights_give_the_shipped_certificates(run):
+    """The first images again. Other processors round convolutions differently: a few votes of 10 000 may flip."""
+    spec = replace(run.spec, certification=replace(run.spec.certification, limit=2))
+    dataset, device = DATASETS[spec.dataset], torch.device("cpu")
+    classifier = unpack(run.weights(), spec.architecture, dataset, device)
+    for again, shipped in zip(certify(spec, classifier, dataset, device), run.certificates(), strict=False):
+        assert (again.idx, again.label, again.predict) == (shipped.idx, shipped.label, shipped.predict)
+        assert again.top_count == pytest.approx(shipped.top_count, abs=5)
+
+
+def test_the_budget():
+    assert sum(file.stat().st_size for file in PRECOMPUTED.rglob("*") if file.is_file()) < 12 * 2**20
