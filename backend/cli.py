@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import fields
@@ -14,8 +15,10 @@ from backend.jobs import local
 from backend.jobs.worker import work
 from backend.plan import certify_again, plan, sweep
 from backend.run import Certificate, Epoch, Row, Run, RunError, find_run
-from backend.spec import RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
+from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
 from backend.training.methods import METHODS
+
+MOST_BYTES = 50 * 2**20  # of a certificate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,9 +78,15 @@ def parser() -> argparse.ArgumentParser:
     verb("publish", _publish, "Bring the results store up to date with the run folders.")
     sub = verb("runs", _runs, "List the runs of the store.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
+    sub = verb(
+        "verify", _verify, "Check a certificate against its counts and, where its network is here, against samples."
+    )
+    sub.add_argument("file", help="a certificate as downloaded from the dashboard (docs/certificate.md)")
+    _add_device(sub)
     verb("worker", lambda _: local.work_off_queue(), "Work off the queue in the background (started by the dashboard).")
     sub = verb("execute", _execute_queued, "Execute one queued run (started by the worker).")
     sub.add_argument("run_id")
+    sub.add_argument("slot", type=int, help="file descriptor of the slot")
     return top
 
 
@@ -108,6 +117,12 @@ def _add_certification(sub: argparse.ArgumentParser) -> None:
         "--every", type=int, default=default.every, help=f"every so many-th test image (default {default.every})"
     )
     sub.add_argument("--limit", type=int, help="at most so many images")
+    sub.add_argument(
+        "--mode", default=default.mode, choices=MODES, help="fixed (default) is the only one that papers use"
+    )
+    sub.add_argument("--radius", type=float, help="at-radius: decide about it; anytime: stop where it is certified")
+    sub.add_argument("--width", type=float, help="anytime: stop where the radius is known this closely")
+    sub.add_argument("--precision", choices=PRECISIONS, help="of the network (default: float32, or the source run's)")
 
 
 def _add_device(sub: argparse.ArgumentParser) -> None:
@@ -117,11 +132,13 @@ def _add_device(sub: argparse.ArgumentParser) -> None:
 def _training(options) -> dict:
     values = {k.removeprefix("hyper_"): v for k, v in vars(options).items() if k.startswith("hyper_") and v is not None}
     names = ("dataset", "architecture", "recipe", "epochs", "weights_dtype")
-    return {name: getattr(options, name) for name in names} | {"values": values}
+    given = {name: getattr(options, name) for name in names} | {"values": values}
+    return given | ({"precision": options.precision} if getattr(options, "precision", None) else {})
 
 
 def _certification(options) -> Certification:
-    return Certification(options.n, options.n0, options.alpha, options.every, options.limit)
+    names = ("n", "n0", "alpha", "every", "limit", "mode", "radius", "width")
+    return Certification(**{name: getattr(options, name) for name in names})
 
 
 def _train(options) -> None:
@@ -138,7 +155,8 @@ def _run(options) -> None:
 
 def _certify(options) -> None:
     source = find_run(options.run_id, runs_root(), PRECOMPUTED)
-    _follow(certify_again(source.spec, source.run_id, _certification(options)), options.device)
+    again = certify_again(source.spec, source.run_id, _certification(options), options.precision)
+    _follow(again, options.device)
 
 
 def _sweep(options) -> int:
@@ -180,9 +198,13 @@ def _follow(spec: RunSpec, device: str) -> None:
 def _execute_queued(options) -> None:
     run = find_run(options.run_id, runs_root())
     progress = Progress(run.spec, run)
-    if work(run, on_row=progress.show, only_if="queued"):
-        progress.close()
-        _publish_if_possible()
+    try:
+        if work(run, on_row=progress.show, queue=True):
+            progress.close()
+            _publish_if_possible()
+    finally:
+        os.close(options.slot)  # else the worker that is started here, in case ours has died, finds it taken
+        local.start_worker()
 
 
 def _publish_if_possible() -> None:
@@ -216,13 +238,25 @@ def _runs(options) -> None:
         )
 
 
+def _verify(options) -> int:
+    from backend.verify import verify
+
+    with open(options.file, "rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{options.file} has more than {MOST_BYTES} bytes: it is no certificate")
+    verdict = verify(json.loads(content), lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED), options.device)
+    print(f"{verdict.word}: {verdict.reason}")
+    return 1 if verdict.word == "refuted" else 0
+
+
 class Progress:
     """Prints a line an epoch, and how far certification is, with rate and time left."""
 
     def __init__(self, spec: RunSpec, run: Run):
         self.spec = spec
         self.certificates = run.certificates()
-        self.images = 0
+        self.images = self.samples = 0
         self.start = self.shown = time.monotonic()
         self.width = 0
 
@@ -239,6 +273,7 @@ class Progress:
         elif isinstance(row, Certificate):
             self.certificates.append(row)
             self.images += 1
+            self.samples += row.n
             if time.monotonic() - self.shown > (0.5 if sys.stdout.isatty() else 10):
                 self._line()
 
@@ -255,7 +290,7 @@ class Progress:
         rate = self.images / seconds
         text = (
             f"certified {len(self.certificates)}/{total} images  ACR so far {acr(self.certificates):.4f}  "
-            f"{rate * self.spec.certification.n:,.0f} samples/s  "
+            f"{self.samples / seconds:,.0f} samples/s  "
             f"{duration((total - len(self.certificates)) / rate)} left"
         )
         if sys.stdout.isatty():

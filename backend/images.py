@@ -10,8 +10,12 @@ from PIL import Image, ImageOps
 from backend.datasets import Dataset
 
 MAX_BYTES = 10 * 2**20
-MAX_PIXELS = 40_000_000
+MAX_PIXELS = 16_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+DAMAGE = (  # what Pillow's decoders raise on files that are not what they say
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, ZeroDivisionError,
+    struct.error, MemoryError,
+)  # fmt: skip
 INVERSIONS = ("auto", "yes", "no")
 INK_SHARE = 20 / 28  # the side of the box that holds an MNIST digit, of the image's side
 
@@ -50,7 +54,7 @@ def decode(content: bytes) -> Image.Image:
         raise ImageError(f"This file is not an image that can be read here ({', '.join(FORMATS)}).") from None
     except Image.DecompressionBombError:
         raise ImageError(f"The image has too many pixels; at most {MAX_PIXELS // 10**6} million are read.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, MemoryError) as error:
+    except DAMAGE as error:
         raise ImageError(f"The image is damaged or cut off: {error}.") from None
 
 
@@ -93,6 +97,10 @@ def _centred(grey: np.ndarray, side: int, steps: list[str]) -> np.ndarray:
     size = [max(1, round(length * factor)) for length in drawing.shape]
     small = np.asarray(Image.fromarray(drawing.astype(np.uint8)).resize(size[::-1], Image.Resampling.BOX), np.float32)
     mass = small.sum()
+    if mass == 0:
+        raise ImageError(
+            "What is drawn is too thin for its extent: nothing of it is left at the size that networks see."
+        )
     corner = []
     for axis, length in enumerate(size):
         centre = (small.sum(1 - axis) * (np.arange(length) + 0.5)).sum() / mass

@@ -1,10 +1,12 @@
 """Certify one image that a person brings, with the network of a finished run, and put the answer into a certificate."""
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from threading import BoundedSemaphore
 
 import numpy as np
 import torch
@@ -18,13 +20,22 @@ from backend.pipeline import choose_device, circumstances
 from backend.run import Run, RunError
 from backend.spec import Certification
 
+TURNS = BoundedSemaphore(os.cpu_count() or 1)
+FORMAT = 1  # of a certificate; docs/certificate.md
+
 
 class Session:
-    """One image under one smoothed classifier, with a seed of the operating system's."""
+    """One image under one smoothed classifier."""
 
-    def __init__(self, run: Run, pixels: np.ndarray, settings: Certification, device: str = "auto"):
-        """pixels: uint8 (C, H, W) in the data set's scale. Raises RunError where the run has no weights."""
-        self.run, self.pixels, self.settings, self.seed = run, pixels, settings, secrets.randbits(63)
+    def __init__(
+        self, run: Run, pixels: np.ndarray, settings: Certification, device: str = "auto", seed: int | None = None
+    ):
+        """pixels: uint8 (C, H, W) in the data set's scale; seed: the operating system's unless given.
+
+        Raises RunError where the run has no weights.
+        """
+        self.run, self.pixels, self.settings = run, pixels, settings
+        self.seed = secrets.randbits(63) if seed is None else seed
         self.spec = run.spec
         self.device = choose_device(device)
         weights = run.weights()
@@ -33,19 +44,30 @@ class Session:
         self.weights_sha256 = hashlib.sha256(weights).hexdigest()
         self.network = _network(weights, self.spec.architecture, self.spec.dataset, self.device)
 
+    def others_first(self) -> bool:
+        """Whether `watch` would have to wait for other visitors."""
+        return not TURNS.acquire(blocking=False) or bool(TURNS.release())
+
     def watch(self) -> Iterator[Look]:
-        """CERTIFY, with a Look after each forward pass; the last one is the certificate."""
+        """CERTIFY, with a Look after each forward pass. Waits while as many others sample as there are processors."""
+        with TURNS:
+            yield from self._watch()
+
+    def _watch(self) -> Iterator[Look]:
         dataset = DATASETS[self.spec.dataset]
         image = torch.from_numpy(self.pixels).float().div_(dataset.scale)
-        smoothed = SmoothedClassifier(self.network, len(dataset.classes), self.spec.sigma, self.device, self.seed)
-        yield from smoothed.watch(image, self.settings.n0, self.settings.n, self.settings.alpha)
+        smoothed = SmoothedClassifier(
+            self.network, len(dataset.classes), self.spec.sigma, self.device, self.seed, self.spec.precision
+        )
+        yield from smoothed.watch(image, self.settings)
 
     def certificate(self, look: Look, preprocessing: tuple[str, ...]) -> dict:
-        """Everything that the claim of a finished look rests on, for JSON. Raises ValueError before the last look."""
-        if look.done != look.n:
-            raise ValueError(f"only {look.done} of {look.n} samples are counted: this is no certificate yet")
+        """Everything that the claim of a look rests on, for JSON (docs/certificate.md). Raises ValueError if it claims nothing yet."""
+        if not look.at_look:
+            raise ValueError(f"only {look.done} of {self.settings.n} samples are counted: this is no certificate yet")
         dataset = DATASETS[self.spec.dataset]
         return {
+            "format": FORMAT,
             "certscope": __version__,
             "claim": "with probability at least 1 - alpha over the noise, the smoothed classifier answers "
             "`class` on every image within `radius` (l2, pixels in [0, 1]) of this one",
@@ -55,14 +77,17 @@ class Session:
             "p_lower": look.p_lower,
             "sigma": self.spec.sigma,
             "alpha": self.settings.alpha,
-            "n": look.n,
+            "mode": self.settings.mode,
+            "target": self.settings.radius,
+            "stop": look.stop,
+            "n": self.settings.n,
             "n0": self.settings.n0,
-            "mode": "fixed",
+            "samples": look.done,
             "bound": "Clopper-Pearson, one-sided",
             "classes": list(dataset.classes),
+            "selected": dataset.classes[look.top],
             "selection_counts": list(look.selection),
             "counts": list(look.counts),
-            "selected": dataset.classes[look.top],
             "run_id": self.run.run_id,
             "dataset": self.spec.dataset,
             "architecture": self.spec.architecture,

@@ -20,6 +20,7 @@ def plan(
     recipe: str = "quick",
     epochs: int | None = None,
     weights_dtype: str = "float32",
+    precision: str = "float32",
     certification: Certification | None = None,
 ) -> RunSpec:
     """One spec. What is not given is the data set's network, the paper's hyper-parameters at this σ where it has them,
@@ -37,7 +38,7 @@ def plan(
         steps = replace(steps, epochs=epochs)
     return RunSpec(
         dataset, architecture or entry.architecture, method, float(sigma), asdict(made),
-        seed=seed, recipe=steps, weights_dtype=weights_dtype, certification=certification,
+        seed=seed, recipe=steps, weights_dtype=weights_dtype, precision=precision, certification=certification,
     )  # fmt: skip
 
 
@@ -63,6 +64,9 @@ def sweep(
     return list(specs.values())
 
 
-def certify_again(source: RunSpec, run_id: str, certification: Certification) -> RunSpec:
+def certify_again(source: RunSpec, run_id: str, certification: Certification, precision: str | None = None) -> RunSpec:
     """The spec that certifies the weights of run `run_id`, whose spec is `source`, in another way."""
-    return replace(source, weights_of=source.weights_of or run_id, certification=certification)
+    return replace(
+        source, weights_of=source.weights_of or run_id, certification=certification,
+        precision=precision or source.precision,
+    )  # fmt: skip

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from backend.spec import RunSpec, SpecError, check_run_id
 
 ABSTAIN = -1
+ASIDE = ".aside-"  # a file on its way to its name
 
 
 class RunError(RuntimeError):
@@ -58,13 +60,13 @@ class Certificate:
     correct: int
     time: float  # seconds
     top_count: int
-    n: int
+    n: int  # samples that the bound rests on
     n0: int
     p_lower: float
+    stop: str = "n"  # why sampling ended: at n, or what an adaptive mode found before
 
 
 Row = Epoch | Checkpoint | Certificate
-CERTIFICATE_COLUMNS = tuple(Certificate.__dataclass_fields__)
 EPOCH_COLUMNS = tuple(name for name in Epoch.__dataclass_fields__ if name != "terms")
 STATES = ("queued", "running", "finished", "failed", "cancelled", "interrupted")
 
@@ -107,11 +109,22 @@ class Run:
 
     # states
 
-    def state(self) -> dict:
-        """state.json, where a running state whose process is gone reads as interrupted."""
+    def state(self, mine: bool = False) -> dict:
+        """state.json, where a running state whose process is gone reads as interrupted.
+
+        mine: the caller holds the run, so that nobody else runs it. Raises RunError for a file that tells no known state.
+        """
+        state = self._read_state()
+        if state["state"] == "running" and state.get("host") == platform.node() and (mine or not self._locked()):
+            state = self._read_state()  # it may have ended between the two looks
+            if state["state"] == "running":
+                return {**state, "state": "interrupted"}
+        return state
+
+    def _read_state(self) -> dict:
         state = _read_json(self.state_file) or {"state": "interrupted"}
-        if state.get("state") == "running" and state.get("host") == platform.node() and not self._locked():
-            state = {**state, "state": "interrupted"}
+        if not isinstance(state, dict) or state.get("state") not in STATES:
+            raise RunError(f"{self.state_file} tells no state that this version knows")
         return state
 
     def set_state(self, state: str, **facts) -> None:
@@ -164,15 +177,19 @@ class Run:
 
     def epochs(self) -> list[dict]:
         """training.tsv: a dict an epoch, numbers as float. A half-written last row is not there."""
-        return [{k: float(v) for k, v in row.items()} for row in _read_tsv(self.training_file)]
+        try:
+            return [{k: float(v) for k, v in row.items()} for row in _read_tsv(self.training_file)]
+        except ValueError as error:
+            raise RunError(f"{self.training_file} holds a row that is no epoch: {error}") from error
 
     def certificates(self) -> list[Certificate]:
         """certificates.tsv in the order written. A half-written last row is not there."""
-        kinds = [Certificate.__annotations__[c] for c in CERTIFICATE_COLUMNS]
-        return [
-            Certificate(*(kind(row[c]) for c, kind in zip(CERTIFICATE_COLUMNS, kinds, strict=True)))
-            for row in _read_tsv(self.certificates_file)
-        ]
+        kinds = Certificate.__annotations__
+        rows = _read_tsv(self.certificates_file)
+        try:
+            return [Certificate(**{column: kinds[column](value) for column, value in row.items()}) for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{self.certificates_file} holds a row that is no certificate: {error}") from error
 
     def count(self) -> tuple[int, int]:
         """(epochs, certificates) written so far, by counting lines: cheap enough to ask every second."""
@@ -183,6 +200,8 @@ class Run:
 
         Returns the indices of the images that are certified already.
         """
+        for rest in self.path.glob(ASIDE + "*"):  # of a process that was killed
+            rest.unlink(missing_ok=True)
         _drop_half_row(self.training_file)
         _drop_half_row(self.certificates_file)
         if self.weights_file.exists():
@@ -208,8 +227,17 @@ class Run:
     def environment(self) -> dict:
         return _read_json(self.environment_file) or {}
 
-    def add_environment(self, **facts) -> None:
-        write_aside(self.environment_file, json.dumps(self.environment() | facts, indent=2).encode())
+    def set_environment(self, facts: dict) -> None:
+        """Write down what the rows from here on rest on; other circumstances of earlier rows are kept under `earlier`."""
+        before = self.environment()
+        earlier = before.pop("earlier", [])
+        if any(facts.get(name, value) != value for name, value in before.items()):
+            epochs, images = self.count()
+            earlier.append(before | {"until_epoch": epochs, "until_image_row": images})
+        facts = {name: value for name, value in facts.items() if name != "earlier"}
+        write_aside(
+            self.environment_file, json.dumps(facts | ({"earlier": earlier} if earlier else {}), indent=2).encode()
+        )
 
     def fingerprint(self) -> str:
         """Changes whenever a file that the store reads changes."""
@@ -234,25 +262,27 @@ def all_runs(root: Path) -> Iterator[Run]:
 
 
 def find_run(run_id: str, *roots: Path) -> Run:
-    """The run folder of that name in the first root that has it. Raises RunError if none does."""
+    """The run folder of that name in the first root that has it with weights, or has it. Raises RunError if none does."""
     check_run_id(run_id)
-    for root in roots:
-        if (run := Run(Path(root) / run_id)).spec_file.exists():
-            return run
+    runs = [run for root in roots if (run := Run(Path(root) / run_id)).spec_file.exists()]
+    if runs:
+        return next((run for run in runs if run.weights_file.exists()), runs[0])
     raise RunError(f"there is no run {run_id!r} under {', '.join(map(str, roots))}")
 
 
 def write_aside(path: Path, content: bytes) -> None:
     """Replace a file whole: a reader sees the old content or the new, also after a crash."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=ASIDE)
     try:
-        with open(aside, "wb") as file:
+        with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
 
 
 def _read_json(path: Path) -> dict | None:

@@ -1,7 +1,8 @@
 """RunSpec: everything that determines a run's result, as frozen, validated dataclasses with a JSON form.
 
 Two equal specs are one run: `run_id` is readable words and a hash of the values that differ from the defaults,
-so that a field added later with a default leaves old ids as they are.
+so that a field of the spec added later with a default leaves old ids as they are. (A method's hyper-parameters are
+all hashed: one added later gives that method's new runs other ids.)
 """
 
 import hashlib
@@ -14,6 +15,8 @@ from typing import Any
 SOURCES = ("trained", "published")
 SCHEDULES = ("step", "cosine")
 INITS = ("default", "kaiming")
+MODES = ("fixed", "anytime", "at-radius")
+PRECISIONS = ("float32", "bfloat16")
 WEIGHT_TYPES = ("float32", "float16")
 WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -49,7 +52,7 @@ def one_of(name: str, value, known) -> None:
         raise SpecError(f"{name} must be one of {', '.join(map(str, known))}, not {value!r}")
 
 
-def between(name: str, value, low, high) -> None:
+def between(name: str, value, low, high=None) -> None:
     """Raise SpecError unless value is a number in [low, high]; high None means unbounded. NaN is never inside."""
     bounded = f"from {low} to {high}" if high is not None else f"at least {low}"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -100,13 +103,21 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Certification:
-    """CERTIFY's settings and the test images: every `every`-th from the first, at most `limit` of them."""
+    """CERTIFY's settings and the test images: every `every`-th from the first, at most `limit` of them.
+
+    mode `fixed` is Cohen's: n samples, one look. `anytime` is a confidence sequence, valid at every look; it stops at
+    `radius` (certified that much), at `width` (upper and lower bound of the radius that close), or at n. `at-radius`
+    decides whether the radius is at least `radius`, with error probability alpha either way, or gives up at n.
+    """
 
     n: int = 10_000
     n0: int = 100
     alpha: float = 0.001
     every: int = 20
     limit: int | None = None
+    mode: str = "fixed"
+    radius: float | None = None
+    width: float | None = None
 
     def __post_init__(self):
         whole("n", self.n, 1, 1_000_000_000)
@@ -116,6 +127,19 @@ class Certification:
             whole("limit", self.limit, 1)
         if not isinstance(self.alpha, float) or not 0 < self.alpha < 1:
             raise SpecError(f"alpha must lie strictly between 0 and 1, not {self.alpha!r}")
+        one_of("mode", self.mode, MODES)
+        for name, modes in (("radius", ("anytime", "at-radius")), ("width", ("anytime",))):
+            if (value := getattr(self, name)) is not None:
+                between(name, value, 1e-6, 1e6)
+                one_of(f"the mode of a certification with a {name}", self.mode, modes)
+        if self.mode == "at-radius" and self.radius is None:
+            raise SpecError("mode at-radius wants a radius to decide about, not none")
+
+    @property
+    def label(self) -> str:
+        """The mode with what it stops at, equal exactly where two runs may be compared."""
+        stops = [f"{name} {getattr(self, name):g}" for name in ("radius", "width") if getattr(self, name) is not None]
+        return ", ".join([self.mode, *stops])
 
     def chosen(self, size: int) -> list[int]:
         """The indices of the images, of a test split of `size`."""
@@ -152,11 +176,16 @@ class RunSpec:
         for name in ("dataset", "architecture", "method"):
             if not isinstance(value := getattr(self, name), str) or not WORD.fullmatch(value):
                 raise SpecError(f"{name} must be a word of a-z, 0-9 and _, not {value!r}")
+        if not isinstance(self.hyper, Mapping) or not all(
+            isinstance(v, int | float | str) for v in self.hyper.values()
+        ):
+            raise SpecError(f"hyper must map names to numbers or words, not {self.hyper!r}")
+        between("lam", self.hyper.get("lam", 0), 0)
         between("sigma", self.sigma, 1e-4, 100)
         object.__setattr__(self, "sigma", float(self.sigma))
         whole("seed", self.seed, 0, 2**63 - 1)
         one_of("weights_dtype", self.weights_dtype, WEIGHT_TYPES)
-        one_of("precision", self.precision, ("float32",))
+        one_of("precision", self.precision, PRECISIONS)
         one_of("source", self.source, SOURCES)
         if self.weights_of is not None:
             check_run_id(self.weights_of)

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_rows_come_back_as_they_were_written(home, digits_spec):
     ]
     assert run.count() == (1, 2)
     header = run.certificates_file.read_text().splitlines()[0]
-    assert header == "idx\tlabel\tpredict\tradius\tcorrect\ttime\ttop_count\tn\tn0\tp_lower"
+    assert header == "idx\tlabel\tpredict\tradius\tcorrect\ttime\ttop_count\tn\tn0\tp_lower\tstop"
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 3))
@@ -131,3 +132,37 @@ def test_same_folder_other_spec_is_refused(home, digits_spec):
     run.spec_file.write_text(json.dumps(values))
     with pytest.raises(RunError, match="holds another spec"):
         Run.create(runs_root(), digits_spec())
+
+
+def test_threads_may_write_one_file_at_once(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: run.set_state("queued"), range(100)))
+    assert run.state()["state"] == "queued"
+    assert {p.name for p in run.path.iterdir()} == {"spec.json", "state.json"}
+
+
+def test_other_circumstances_of_earlier_rows_are_kept(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    run.set_environment({"device": "H200", "commit": "a"})
+    run.append(ROW)
+    run.set_environment({"device": "H200", "commit": "a"})
+    assert "earlier" not in run.environment()
+    run.set_environment({"device": "cpu", "commit": "a"})
+    run.set_environment(run.environment() | {"weights_sha256": "f"})
+    earlier = [{"device": "H200", "commit": "a", "until_epoch": 0, "until_image_row": 1}]
+    assert run.environment() == {"device": "cpu", "commit": "a", "weights_sha256": "f", "earlier": earlier}
+
+
+def test_a_folder_with_weights_is_found_before_one_without(home, tmp_path, digits_spec):
+    training, shipped = Run.create(runs_root(), digits_spec()), Run.create(tmp_path, digits_spec())
+    assert find_run(training.run_id, runs_root(), tmp_path).path == training.path
+    shipped.append(Checkpoint(1, b"weights", final=True))
+    assert find_run(training.run_id, runs_root(), tmp_path).path == shipped.path
+
+
+def test_a_state_of_another_version_is_named(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    run.state_file.write_text('{"state": "paused"}')
+    with pytest.raises(RunError, match="tells no state that this version knows"):
+        run.state()

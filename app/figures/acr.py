@@ -1,9 +1,11 @@
 """Average certified radius: beside the published values, and against clean accuracy."""
 
+import json
+
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour, dashes, run_label, title
+from app.figures.palette import GREY, colour, dashes, lambda_path, run_labels, title
 
 ORDER = ("gaussian", "stability", "macer", "smoothadv", "consistency", "smoothadv_consistency")
 
@@ -36,7 +38,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
             "x": here.acr.to_list(),
             "y": [title(m) for m in here.method],
             "marker": {"size": 13, "color": [colour(m) for m in here.method]},
-            "text": [run_label(run) for run in here.itertuples()],
+            "text": [run_labels(runs)[run_id] for run_id in here.run_id],
             "name": "Certscope",
             "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
         }
@@ -53,22 +55,27 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
 
 
 def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
-    """Certified accuracy at r = 0 against ACR; runs of one σ and seed are joined along λ, from Gaussian."""
+    """Certified accuracy at r = 0 against ACR; runs that differ in λ alone are joined, from Gaussian."""
     styles = dashes(runs.sigma)
     figure = go.Figure()
-    for (sigma, _), family in runs[runs.method.isin(["gaussian", "consistency"])].groupby(["sigma", "seed"]):
-        path = family.assign(lam=family.lam.fillna(0)).sort_values("lam")
-        figure.add_trace(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": path.certified_accuracy_0.to_list(),
-                "y": path.acr.to_list(),
-                "line": {"color": GREY, "dash": styles[sigma], "width": 1.5},
-                "name": f"σ = {sigma:g}, along λ",
-                "hoverinfo": "skip",
-            }
-        )
+    labels = run_labels(runs)
+    for start in runs[runs.method == "gaussian"].itertuples():
+        along = [
+            run for run in runs[runs.method == "consistency"].itertuples() if lambda_path(run) == lambda_path(start)
+        ]
+        for form in sorted({_form(run) for run in along}):
+            path = [start, *sorted((run for run in along if _form(run) == form), key=lambda run: run.lam)]
+            figure.add_trace(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": [run.certified_accuracy_0 for run in path],
+                    "y": [run.acr for run in path],
+                    "line": {"color": GREY, "dash": styles[start.sigma], "width": 1.5},
+                    "name": f"σ = {start.sigma:g}, along λ",
+                    "hoverinfo": "skip",
+                }
+            )
     for method, rows in runs.groupby("method"):
         figure.add_trace(
             {
@@ -79,7 +86,7 @@ def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
                 "text": rows.lam.map("λ = {:g}".format, na_action="ignore").fillna("").to_list(),
                 "textposition": "top center",
                 "marker": {"size": 11, "color": colour(method)},
-                "customdata": [run_label(run) for run in rows.itertuples()],
+                "customdata": [labels[run_id] for run_id in rows.run_id],
                 "name": title(method),
                 "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>%{customdata}</extra>",
                 "cliponaxis": False,
@@ -97,3 +104,8 @@ def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
         height=430,
     )
     return figure
+
+
+def _form(run) -> str:
+    """The hyper-parameters of a Consistency run but for λ."""
+    return json.dumps({name: value for name, value in json.loads(run.hyper).items() if name != "lam"})

@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour, dashes, run_label
+from app.figures.palette import GREY, colour, dashes, run_labels
 
 
 def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
@@ -13,6 +13,7 @@ def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
     """
     styles = dashes(runs.sigma)
     points = dict(tuple(curves.groupby("run_id")))
+    labels = run_labels(runs)
     figure = go.Figure()
     for run in runs.itertuples():
         line = points[run.run_id]
@@ -22,9 +23,9 @@ def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
                 "mode": "lines",
                 "x": line.r.to_list(),
                 "y": line.certified_accuracy.to_list(),
-                "name": run_label(run),
+                "name": labels[run.run_id],
                 "line": {"color": colour(run.method), "dash": styles[run.sigma], "width": 2.5},
-                "hovertemplate": "radius %{x:.2f}: %{y:.1%}<extra>" + run_label(run) + "</extra>",
+                "hovertemplate": "radius %{x:.2f}: %{y:.1%}<extra>" + labels[run.run_id] + "</extra>",
             }
         )
     for (sigma, ceiling), _ in runs.groupby(["sigma", "ceiling"]):

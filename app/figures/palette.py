@@ -1,5 +1,7 @@
 """One colour and one title a method, one line style a σ. Okabe and Ito's colours, which the colour-blind tell apart."""
 
+import json
+
 import pandas as pd
 
 from backend.training.methods import METHODS
@@ -31,12 +33,37 @@ def title(method: str) -> str:
 
 
 def dashes(sigmas) -> dict[float, str]:
-    """A line style for each σ, the same whatever else is drawn."""
+    """A line style for each σ; those of the paper always have the same."""
     usual = {0.25: DASHES[0], 0.5: DASHES[1], 1.0: DASHES[2]}
     return {s: usual.get(s, DASHES[3 + i % 2]) for i, s in enumerate(sorted(set(sigmas)))}
 
 
-def run_label(run) -> str:
-    """A run in words: method, σ, λ, and the seed where it is not the first."""
-    lam = f", λ = {run.lam:g}" if pd.notna(run.lam) else ""
-    return f"{title(run.method)}, σ = {run.sigma:g}{lam}" + (f", seed {run.seed}" if run.seed else "")
+def run_labels(runs: pd.DataFrame) -> dict[str, str]:
+    """Each run in words, {run_id: words}: method, σ, λ, and whatever else tells runs of the same method, σ and λ apart."""
+    facts = {run.run_id: _facts(run) for run in runs.itertuples()}
+    usual = {"method": title, "sigma": "σ = {:g}".format, "lam": "λ = {:g}".format}
+    groups: dict[tuple, list[dict]] = {}
+    for f in facts.values():
+        groups.setdefault(tuple(f.get(name) for name in usual), []).append(f)
+    labels = {}
+    for run_id, f in facts.items():
+        group = groups[tuple(f.get(name) for name in usual)]
+        words = [say(f[name]) for name, say in usual.items() if f.get(name) is not None]
+        words += [
+            f"{name} {value}"
+            for name, value in f.items()
+            if name not in usual and any(g.get(name) != value for g in group)
+        ]
+        labels[run_id] = ", ".join(words)
+    return labels
+
+
+def _facts(run) -> dict:
+    named = ("method", "sigma", "architecture", "recipe", "epochs", "seed", "weights_dtype", "precision", "mode")
+    return {name: getattr(run, name) for name in named} | json.loads(run.hyper)
+
+
+def lambda_path(run) -> tuple:
+    """What is equal for the runs of one path along λ: everything but method and λ; Gaussian has no other hyper-parameters."""
+    facts = _facts(run)
+    return tuple((name, value) for name, value in facts.items() if name not in ("method", "lam", "eta", "m", "form"))

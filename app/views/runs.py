@@ -1,6 +1,7 @@
 """Runs: start training and certification, watch it, stop it, go on with it."""
 
 from dataclasses import fields
+from subprocess import SubprocessError
 
 import streamlit as st
 
@@ -90,7 +91,7 @@ def launch_form() -> None:
                 certification=Certification(n=n, n0=n0, alpha=float(alpha), every=every),
             )  # fmt: skip
             run = local.submit(spec)
-        except (SpecError, RunError) as error:
+        except (SpecError, RunError, SubprocessError) as error:
             st.error(f"This run was not started: {error}")
         except OSError as error:
             st.error(f"This run was not started: {error.strerror}: {error.filename}")
@@ -114,7 +115,7 @@ def jobs() -> None:
         with st.container(border=True, key=f"job-{run.run_id}"):
             try:
                 job(run)
-            except RunError as error:
+            except (RunError, OSError, SubprocessError) as error:
                 st.error(str(error))
     if len(runs) > RECENT:
         st.caption(f"The latest {RECENT} of {len(runs)} runs; `python -m backend runs` lists all that are finished.")
@@ -123,10 +124,13 @@ def jobs() -> None:
 def job(run: Run) -> None:
     """One run: state, progress, what can be done."""
     spec, state = run.spec, run.state()
+    if spec.dataset not in DATASETS:
+        raise RunError(f"{run.run_id} is of the data set {spec.dataset!r}, which this version does not know")
     name = state["state"]
     head, action = st.columns([5, 1], vertical_alignment="center")
     head.markdown(f"{ICONS[name]} **{run.run_id}** — {name}")
-    if name in ("queued", "running") and action.button("Cancel", key=f"cancel {run.run_id}", width="stretch"):
+    ours = name == "queued" or (name == "running" and state.get("queue"))
+    if ours and action.button("Cancel", key=f"cancel {run.run_id}", width="stretch"):
         local.cancel(run)
         st.rerun(scope="fragment")
     if name in ("failed", "cancelled", "interrupted") and action.button(
@@ -137,7 +141,8 @@ def job(run: Run) -> None:
     epochs, images = run.count()
     total = len(spec.certification.chosen(DATASETS[spec.dataset].test_images)) if spec.certification else 0
     if name == "finished":
-        st.caption(f"{epochs} epochs, {images} images certified. Its results are on the **Trade-offs** page.")
+        where = " Its results are on the **Trade-offs** page." if images else ""
+        st.caption(f"{epochs} epochs, {images} images certified.{where}")
     elif images:
         st.progress(
             min(1.0, images / total), f"certifying: {images} of {total} images{_left(run, state, images, total)}"
@@ -148,7 +153,7 @@ def job(run: Run) -> None:
         )
     if name == "failed":
         st.error(state.get("error", "no reason was written"))
-    with st.expander("Loss and log"):
+    if st.toggle("Loss and log", key=f"details {run.run_id}"):
         if rows := run.epochs():
             st.plotly_chart(
                 losses(rows, [column for column in rows[0] if column not in EPOCH_COLUMNS]),

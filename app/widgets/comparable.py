@@ -6,6 +6,8 @@ import streamlit as st
 from app.figures.palette import title
 from backend.datasets import DATASETS
 
+SETTINGS = ["mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
+
 
 def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
     """Filters for data set, settings, σ and method, kept in the URL; returns the chosen certified runs (maybe none)."""
@@ -14,18 +16,17 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
         return certified
     first, second, third, fourth = st.columns([1, 2, 1.4, 2])
     names = sorted(certified.dataset.unique(), key=lambda name: (name != "mnist", name))
-    dataset = first.selectbox("Data set", names, key="dataset", bind="query-params", help=DATASETS[names[0]].note)
+    about = "; ".join(f"{name}: {DATASETS[name].note}" for name in names)
+    dataset = first.selectbox("Data set", names, key="dataset", bind="query-params", help=about)
     certified = certified[certified.dataset == dataset]
-    settings = certified.groupby(["n", "n0", "alpha", "image_set"]).size().sort_values(ascending=False)
+    settings = certified.groupby(SETTINGS).size().sort_values(ascending=False)
     labels = {settings_label(*key, certified): key for key in settings.index}
     chosen = second.selectbox(
         "Certified with", list(labels), key="settings", bind="query-params",
-        help="Only runs certified with the same n and α on the same images are drawn together: ACR grows with n.",
+        help="Only runs certified in the same mode with the same n and α on the same images are drawn together: ACR grows with n.",
     )  # fmt: skip
-    n, n0, alpha, image_set = labels[chosen]
-    certified = certified[
-        (certified.n == n) & (certified.n0 == n0) & (certified.alpha == alpha) & (certified.image_set == image_set)
-    ]
+    for column, value in zip(SETTINGS, labels[chosen], strict=True):
+        certified = certified[certified[column] == value]
     sigmas = [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())]
     wanted = third.pills(
         "Noise σ", sigmas, selection_mode="multi", default=sigmas, key="sigma", bind="query-params",
@@ -38,8 +39,9 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
     return certified[certified.sigma.map(lambda s: f"{s:g}" in wanted) & certified.method.isin(kept)]
 
 
-def settings_label(n: int, n0: int, alpha: float, image_set: str, runs: pd.DataFrame) -> str:
-    """n, α and the images in words."""
+def settings_label(mode: str, n: int, n0: int, alpha: float, image_set: str, runs: pd.DataFrame) -> str:
+    """Mode, n, α and the images in words."""
     images = int(runs[(runs.n == n) & (runs.image_set == image_set)].images.iloc[0])
     every = image_set.removeprefix("test/every ").replace("/first", ", first")
-    return f"n = {int(n):,}, n0 = {int(n0):,}, α = {alpha:g}, {images:,} test images (every {every})"
+    at_most = "" if mode == "fixed" else f"{mode}, at most "
+    return f"{at_most}n = {int(n):,}, n0 = {int(n0):,}, α = {alpha:g}, {images:,} test images (every {every})"

@@ -11,26 +11,24 @@ from backend.datasets import Dataset
 from backend.run import Certificate
 from backend.spec import RunSpec
 
-TOGETHER = {"cpu": 4, "cuda": 32}  # images between two transfers of counts; a kill costs at most these
-
 
 def certify(
     spec: RunSpec, classifier: nn.Module, dataset: Dataset, device: torch.device, done: Container[int] = ()
 ) -> Iterator[Certificate]:
-    """CERTIFY every image of the spec's image set whose index is not in `done`, in the order of the indices."""
+    """CERTIFY every image of the spec's image set whose index is not in `done`, in about the order of the indices."""
     settings = spec.certification
     split = dataset.load(train=False)
-    smoothed = SmoothedClassifier(classifier, len(dataset.classes), spec.sigma, device, spec.seed)
+    smoothed = SmoothedClassifier(classifier, len(dataset.classes), spec.sigma, device, spec.seed, spec.precision)
     left = [idx for idx in settings.chosen(len(split.labels)) if idx not in done]
-    for at in range(0, len(left), TOGETHER[device.type]):
-        group = left[at : at + TOGETHER[device.type]]
-        start = time.perf_counter()
-        images = torch.from_numpy(split.images[group]).to(device).float().div_(dataset.scale)
-        looks = smoothed.certify(images, group, settings.n0, settings.n, settings.alpha)
-        seconds = (time.perf_counter() - start) / len(group)
-        for idx, look in zip(group, looks, strict=True):
+    images = torch.from_numpy(split.images[left]).to(device).float().div_(dataset.scale)
+    start = time.perf_counter()
+    for finished in smoothed.certify(images, left, settings):
+        seconds = round((time.perf_counter() - start) / len(finished), 6)
+        for position, look in finished.items():
+            idx = left[position]
             label = int(split.labels[idx])
             yield Certificate(
-                idx, label, look.predict, look.radius, int(look.predict == label), round(seconds, 6),
-                look.counts[look.top], settings.n, settings.n0, look.p_lower,
+                idx, label, look.predict, look.radius, int(look.predict == label), seconds,
+                look.counts[look.top], look.done, settings.n0, look.p_lower, look.stop,
             )  # fmt: skip
+        start = time.perf_counter()

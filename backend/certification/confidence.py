@@ -1,9 +1,10 @@
 """Bounds from vote counts, and radii from bounds. Everything that is claimed is rounded down."""
 
-from math import floor
+from math import ceil, floor, inf
 
 from scipy.special import betaincinv, ndtri
 
+FIRST_LOOK, GROWTH = 64, 1.5  # of the geometric grid of looks
 DECIMALS = 1e12  # claims are floored to twelve decimals, so that floating-point error cannot lift one
 
 
@@ -24,9 +25,40 @@ def radius(p_lower: float, sigma: float) -> float:
     return _floor(sigma * float(ndtri(p_lower))) if p_lower > 0.5 else 0.0
 
 
+def radius_upper(p_upper: float, sigma: float) -> float:
+    """An upper bound of the exact radius σ Φ⁻¹(p_A), rounded up; infinite for p_upper = 1, 0 for p_upper <= 1/2."""
+    if p_upper >= 1:
+        return inf
+    return ceil(sigma * float(ndtri(p_upper)) * DECIMALS) / DECIMALS if p_upper > 0.5 else 0.0
+
+
 def ceiling(sigma: float, n: int, alpha: float) -> float:
     """The largest radius that n samples can certify: that of n votes out of n, σ Φ⁻¹(alpha^(1/n))."""
     return radius(lower_bound(n, n, alpha), sigma)
+
+
+def upper_bound(k: int, n: int, alpha: float) -> float:
+    """One-sided (1 − alpha) Clopper–Pearson upper bound of p, rounded up: what the other n − k votes do not rule out."""
+    return 1 - lower_bound(n - k, n, alpha)
+
+
+def looks(mode: str, n: int, alpha: float) -> list[tuple[int, float]]:
+    """When a mode looks at its counts, and the error probability that it spends there: [(samples, alpha_j)], Σ alpha_j = alpha.
+
+    fixed: once, at n. anytime and at-radius: at a geometric grid that ends at n. By the union bound all the lower
+    bounds hold at once with probability 1 − alpha, whenever and for whatever reason the sampling stops; so do all the upper
+    bounds. anytime spends half of alpha on the last look, so that its radius there is almost the fixed one; at-radius
+    spends it evenly, since most images are decided at the first looks.
+    """
+    if mode == "fixed":
+        return [(n, alpha)]
+    grid = [n]
+    while grid[0] / GROWTH >= FIRST_LOOK:
+        grid.insert(0, round(grid[0] / GROWTH))
+    if len(grid) == 1:
+        return [(n, alpha)]
+    last = alpha / 2 if mode == "anytime" else alpha / len(grid)
+    return [(samples, (alpha - last) / (len(grid) - 1)) for samples in grid[:-1]] + [(n, last)]
 
 
 def top_two_differ(k1: int, k2: int, alpha: float) -> bool:

@@ -1,61 +1,94 @@
 """Votes of a base classifier under Gaussian noise: the innermost loop of everything that is certified."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 BLOCKS = {"cpu": 256, "cuda": 4096}  # samples that one image draws at once; part of what a seed means on a device
+SMALLEST = 16  # a forward pass that does not fit with so few samples never will
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class SamplingError(RuntimeError):
+    """Votes that cannot be counted; the message says why and what to do."""
 
 
 class Sampler:
     """Counts votes on the device of the classifier, several images in a forward pass.
 
-    Image i draws all its noise from a generator of its own, in blocks of fixed size: its votes depend neither on
-    which other images are counted beside it nor on how many.
+    Every image draws all its noise, in float32, from a generator of its own, in blocks of fixed size: its votes depend
+    neither on which other images are counted beside it nor on how many. In bfloat16 the noisy image is rounded last.
+    Batch norms are folded into the convolutions before them.
     """
 
-    def __init__(self, classifier: nn.Module, classes: int, sigma: float, device: torch.device):
-        self.classifier, self.classes, self.sigma, self.device = classifier, classes, sigma, device
-        self.block = BLOCKS[device.type]
+    def __init__(
+        self, classifier: nn.Module, classes: int, sigma: float, device: torch.device, precision: str = "float32"
+    ):
+        self.dtype = PRECISIONS[precision]
+        if any(isinstance(layer, nn.BatchNorm2d) for layer in classifier.modules()):
+            classifier = fuse(classifier.eval())  # a copy
+        if precision != "float32":
+            classifier = deepcopy(classifier).to(self.dtype)  # the caller's stays what it is
+        self.classifier = classifier
+        self.classes, self.sigma, self.device = classes, sigma, device
+        self.block = self.batch = BLOCKS[device.type]
 
-    def votes(self, images: Tensor, n: int, seeds: Sequence[int]) -> Iterator[Tensor]:
-        """Count n votes for each of `images` (I, C, H, W) in [0, 1], with a seed per image.
+    def generator(self, seed: int) -> torch.Generator:
+        """The noise stream of that seed."""
+        return torch.Generator(self.device).manual_seed(seed)
 
-        Yields the counts (I, K) int64, on the device and updated in place, after each forward pass; after the last
-        one every row sums to n. Reading them makes the host wait for the device.
+    def count(self, images: Tensor, sizes: Sequence[int], streams: Sequence[torch.Generator]) -> list[list[int]]:
+        """Draw sizes[i] samples for images[i] (I, C, H, W), in [0, 1], from streams[i]: I rows of K votes.
+
+        The host waits for the device once, at the end. Raises SamplingError for a network whose answers are not finite.
         """
-        images = images.to(self.device)
         counts = torch.zeros(len(images) * self.classes, dtype=torch.int64, device=self.device)
+        sound = torch.ones((), dtype=torch.bool, device=self.device)
         noisy = torch.empty((self.block, *images.shape[1:]), device=self.device)
         noisy = noisy.to(memory_format=torch.channels_last)
-        pending = self._pieces(len(images), n)
-        generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
         with torch.inference_mode():
-            for batch in pending:
+            for batch in self._batches(sizes):
                 filled, owners = 0, []
                 for image, size in batch:
                     part = noisy[filled : filled + size]
-                    part.normal_(generator=generators[image]).mul_(self.sigma).add_(images[image])
-                    owners.append((image, size))
+                    part.normal_(generator=streams[image]).mul_(self.sigma).add_(images[image])
+                    owners.append(torch.full((size,), image * self.classes, device=self.device))
                     filled += size
-                predicted = self.classifier(noisy[:filled]).argmax(1)
-                offset = 0
-                for image, size in owners:
-                    row = counts[image * self.classes : (image + 1) * self.classes]
-                    row += torch.bincount(predicted[offset : offset + size], minlength=self.classes)
-                    offset += size
-                yield counts.view(len(images), self.classes)
+                # A very small batch may take another kernel, which rounds otherwise: it is filled up with what lies there.
+                logits = self._logits(noisy[: max(filled, SMALLEST)])[:filled]
+                sound &= logits.isfinite().all()
+                counts += torch.bincount(logits.argmax(1).add_(torch.cat(owners)), minlength=len(counts))
+        if not sound:
+            raise SamplingError(
+                "the network answers with values that are not finite: it votes for nothing; train it anew"
+            )
+        return counts.view(-1, self.classes).tolist()
 
-    def _pieces(self, images: int, n: int) -> Iterator[list[tuple[int, int]]]:
-        """Forward passes as lists of (image, samples): whole blocks alone, smaller remainders packed together."""
-        batch: list[tuple[int, int]] = []
-        for image in range(images):
-            for start in range(0, n, self.block):
-                size = min(self.block, n - start)
-                if sum(s for _, s in batch) + size > self.block:
-                    yield batch
-                    batch = []
-                batch.append((image, size))
-        if batch:
-            yield batch
+    def _logits(self, noisy: Tensor) -> Tensor:
+        """Logits (B, K) of noisy images (B, C, H, W), in as many forward passes as the memory asks for."""
+        while True:
+            try:
+                return torch.cat([self.classifier(part.to(self.dtype)) for part in noisy.split(self.batch)])
+            except torch.OutOfMemoryError:
+                if self.batch // 2 < SMALLEST:
+                    raise
+                self.batch //= 2
+
+    def _batches(self, sizes: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+        """Forward passes as lists of (image, samples): whole blocks alone, what is less packed together."""
+        blocks = (
+            (image, min(self.block, size - start))
+            for image, size in enumerate(sizes)
+            for start in range(0, size, self.block)
+        )
+        batch, filled = [], 0
+        for image, size in chain(blocks, [(-1, self.block + 1)]):  # the last one only closes the batch before it
+            if batch and filled + size > self.block:
+                yield batch
+                batch, filled = [], 0
+            batch.append((image, size))
+            filled += size

@@ -9,7 +9,7 @@
       else return ABSTAIN
 
 A certificate holds with probability at least 1 − α over its noise. The n0 samples that choose ĉ_A are never
-counted for the bound.
+counted for the bound. Two more modes take the same counts and look at them more than once: `confidence.looks`.
 """
 
 from collections import deque
@@ -19,27 +19,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from backend.certification.confidence import lower_bound, radius, top_two_differ
+from backend.certification.confidence import looks, lower_bound, radius, radius_upper, top_two_differ, upper_bound
 from backend.certification.sampler import Sampler
 from backend.run import ABSTAIN
+from backend.spec import Certification
 from backend.training.noise import stream_seed
+
+TOGETHER = {"cpu": 4, "cuda": 32}  # images that are sampled at once; a finished one is replaced at once
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of one image after `done` of n samples for the bound.
+    """What is known of one image after `done` samples for the bound.
 
-    counts: votes (K,) so far. p_lower and radius are what Clopper–Pearson says of `done` samples at this look alone:
-    a certificate when done == n, which was fixed beforehand, and provisional before that.
+    counts: votes (K,) so far. p_lower and radius are a certificate if `certified`: from the last look of mode `fixed`,
+    from the first of the other two. Otherwise they are what Clopper–Pearson says of `done` samples, and provisional.
+    Between two looks they are those of the one before; `at_look` says that they follow from just these counts.
     """
 
     top: int  # ĉ_A, chosen on the n0 samples
     selection: tuple[int, ...]  # the n0 votes (K,)
     counts: tuple[int, ...]
     done: int
-    n: int
     p_lower: float
     radius: float
+    radius_upper: float  # an upper bound of the exact radius, infinite where nothing was counted against it
+    certified: bool
+    at_look: bool
+    stop: str | None = None  # why sampling ended: "n", "radius", "width", "robust", "not robust", "undecided"
 
     @property
     def predict(self) -> int:
@@ -50,39 +57,103 @@ class Look:
 class SmoothedClassifier:
     """g for a base classifier: images (C, H, W) in [0, 1]; `seed` and an image's index name its noise."""
 
-    def __init__(self, classifier: nn.Module, classes: int, sigma: float, device: torch.device, seed: int):
-        self.sampler = Sampler(classifier, classes, sigma, device)
-        self.sigma, self.seed = sigma, seed
+    def __init__(
+        self,
+        classifier: nn.Module,
+        classes: int,
+        sigma: float,
+        device: torch.device,
+        seed: int,
+        precision: str = "float32",
+    ):
+        self.sampler = Sampler(classifier, classes, sigma, device, precision)
+        self.sigma, self.seed, self.device = sigma, seed, device
 
-    def certify(self, images: Tensor, indices: list[int], n0: int, n: int, alpha: float) -> list[Look]:
-        """CERTIFY for each of images (I, C, H, W); `indices` (I) name their noise streams. One Look each, at n."""
-        selection = self._all_votes(images, n0, "select", indices)
-        counts = self._all_votes(images, n, "certify", indices)
-        return [self._look(s, c, n, alpha) for s, c in zip(selection, counts, strict=True)]
+    def certify(self, images: Tensor, indices: list[int], settings: Certification) -> Iterator[dict[int, Look]]:
+        """CERTIFY each of images (I, C, H, W), whose noise `indices` (I) name.
 
-    def watch(self, image: Tensor, n0: int, n: int, alpha: float) -> Iterator[Look]:
-        """CERTIFY for one image (C, H, W), with a Look after each forward pass; the last one is the certificate."""
-        (selection,) = self._all_votes(image[None], n0, "select", [0])
-        for counts in self.sampler.votes(image[None], n, self._seeds("certify", [0])):
-            yield self._look(selection, counts[0].tolist(), n, alpha)
+        Yields those that finish together, {position in images: last Look}, until none is left.
+        """
+        images = images.to(self.device)
+        waiting, active = deque(range(len(images))), {}
+        while waiting or active:
+            fresh = [waiting.popleft() for _ in range(min(len(waiting), TOGETHER[self.device.type] - len(active)))]
+            active |= zip(fresh, self._select(images[fresh], [indices[i] for i in fresh], settings), strict=True)
+            turn = list(active)
+            sizes, streams = [active[i].wanted for i in turn], [active[i].stream for i in turn]
+            votes = self.sampler.count(images[turn], sizes, streams)
+            seen = {i: active[i].add(counts) for i, counts in zip(turn, votes, strict=True)}
+            if finished := {i: look for i, look in seen.items() if look.stop}:
+                active = {i: bound for i, bound in active.items() if i not in finished}
+                yield finished
+
+    def watch(self, image: Tensor, settings: Certification) -> Iterator[Look]:
+        """CERTIFY for one image (C, H, W), with a Look after each forward pass."""
+        images = image[None].to(self.device)
+        (bound,) = self._select(images, [0], settings)
+        look = None
+        while look is None or not look.stop:
+            size = min(bound.wanted, self.sampler.block)
+            look = bound.add(*self.sampler.count(images, [size], [bound.stream]))
+            yield look
 
     def predict(self, images: Tensor, indices: list[int], n: int, alpha: float) -> list[int]:
         """PREDICT for each of images (I, C, H, W): the class, wrong with probability at most alpha, or ABSTAIN."""
         answers = []
-        for counts in self._all_votes(images, n, "predict", indices):
+        for counts in self.sampler.count(images.to(self.device), [n] * len(images), self._streams("predict", indices)):
             best, second = sorted(range(len(counts)), key=lambda c: -counts[c])[:2]
             answers.append(best if top_two_differ(counts[best], counts[second], alpha) else ABSTAIN)
         return answers
 
-    def _look(self, selection: list[int], counts: list[int], n: int, alpha: float) -> Look:
-        top = max(range(len(selection)), key=selection.__getitem__)
-        done = sum(counts)
-        p_lower = lower_bound(counts[top], done, alpha)
-        return Look(top, tuple(selection), tuple(counts), done, n, p_lower, radius(p_lower, self.sigma))
+    def _select(self, images: Tensor, indices: list[int], settings: Certification) -> list["_Bound"]:
+        """Choose ĉ_A for each image, on n0 samples of a stream that the bound never draws from."""
+        sizes = [settings.n0] * len(images)
+        selections = self.sampler.count(images, sizes, self._streams("select", indices))
+        streams = self._streams("certify", indices)
+        return [_Bound(s, settings, self.sigma, stream) for s, stream in zip(selections, streams, strict=True)]
 
-    def _all_votes(self, images: Tensor, n: int, purpose: str, indices: list[int]) -> list[list[int]]:
-        (counts,) = deque(self.sampler.votes(images, n, self._seeds(purpose, indices)), maxlen=1)
-        return counts.tolist()  # the one transfer
+    def _streams(self, purpose: str, indices: list[int]) -> list[torch.Generator]:
+        return [self.sampler.generator(stream_seed(self.seed, purpose, index)) for index in indices]
 
-    def _seeds(self, purpose: str, indices: list[int]) -> list[int]:
-        return [stream_seed(self.seed, purpose, index) for index in indices]
+
+class _Bound:
+    """The votes of one image and what they prove so far."""
+
+    def __init__(self, selection: list[int], settings: Certification, sigma: float, stream: torch.Generator):
+        self.selection, self.settings, self.sigma, self.stream = selection, settings, sigma, stream
+        self.top = max(range(len(selection)), key=selection.__getitem__)
+        self.counts = [0] * len(selection)
+        self.ahead = deque(looks(settings.mode, settings.n, settings.alpha))
+        self.p_lower, self.p_upper, self.certified = 0.0, 1.0, False
+
+    @property
+    def wanted(self) -> int:
+        """Samples up to the next look."""
+        return self.ahead[0][0] - sum(self.counts)
+
+    def add(self, counts: list[int]) -> Look:
+        """Take in more votes (K,); at the samples of a look, which were fixed beforehand, tighten the bounds."""
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+        k, done = self.counts[self.top], sum(self.counts)
+        if at_look := done == self.ahead[0][0]:
+            _, alpha = self.ahead.popleft()
+            self.p_lower, self.p_upper, self.certified = lower_bound(k, done, alpha), upper_bound(k, done, alpha), True
+        provisional = self.settings.mode == "fixed" and not self.certified
+        shown = lower_bound(k, done, self.settings.alpha) if provisional else self.p_lower
+        lower, upper = radius(shown, self.sigma), radius_upper(self.p_upper, self.sigma)
+        return Look(
+            self.top, tuple(self.selection), tuple(self.counts), done, shown, lower, upper, self.certified,
+            at_look, self._stop(lower, upper) if at_look else None,
+        )  # fmt: skip
+
+    def _stop(self, lower: float, upper: float) -> str | None:
+        settings, over = self.settings, not self.ahead
+        if settings.mode == "at-radius":
+            if lower >= settings.radius:
+                return "robust"
+            return "not robust" if upper < settings.radius else "undecided" if over else None
+        if settings.radius is not None and lower >= settings.radius:
+            return "radius"
+        if settings.width is not None and upper - lower <= settings.width:
+            return "width"
+        return "n" if over else None

@@ -7,9 +7,11 @@ that its jobs inherit, so that it is free when the last of them is gone), works 
 import contextlib
 import fcntl
 import os
+import platform
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +31,9 @@ def submit(spec: RunSpec) -> Run:
 
 def resume(run: Run) -> None:
     """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row."""
-    if run.state()["state"] not in ("finished", "running", "queued"):
-        run.set_state("queued")
+    with contextlib.suppress(RunError), run.held(patience=0.2):  # held by another: it is running
+        if run.state(mine=True)["state"] not in ("finished", "queued"):
+            run.set_state("queued")
     start_worker()
 
 
@@ -43,31 +46,38 @@ def start_worker() -> None:
         )  # fmt: skip
 
 
-def cancel(run: Run) -> None:
-    """End a queued or running job. What it has written stays, and it can be resumed."""
-    state = run.state()
-    if state["state"] == "running":
-        _kill(state["pid"])
-    elif state["state"] != "queued":
-        return
-    with run.held(patience=10):
-        if run.state()["state"] != "finished":
-            run.set_state("cancelled")
+def cancel(run: Run, patience: float = 10.0) -> None:
+    """End a queued or running job. What it has written stays, and it can be resumed.
 
-
-def _kill(pid: int) -> None:
-    """Kill a job's process and its children; a row in flight is all that it can cost."""
-    with contextlib.suppress(ProcessLookupError):
-        if os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
-        else:  # started by hand inside somebody's script: its group is not ours to end
-            os.kill(pid, signal.SIGKILL)
+    Raises RunError where the job is not one of this machine's queue: it is not ours to end.
+    """
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        state = run.state()
+        if state["state"] == "running":
+            if state.get("host") != platform.node():
+                raise RunError(f"{run.run_id} runs on {state.get('host')}; cancel it there")
+            if not state.get("queue"):
+                raise RunError(f"{run.run_id} was started from the command line; end it there with Ctrl-C")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(state["pid"], signal.SIGKILL)  # a row in flight is all that it can cost
+        elif state["state"] != "queued" and not state.get("queue"):
+            return
+        with contextlib.suppress(RunError), run.held(patience=0.5):
+            if run.state(mine=True)["state"] != "finished":
+                run.set_state("cancelled")
+            return
+    raise RunError(f"{run.run_id} could not be ended; is its process {state.get('pid')} still there?")
 
 
 def queued(root: Path) -> list[Run]:
-    """The runs that wait, the longest waiting first."""
-    waiting = [run for run in all_runs(root) if run.state()["state"] == "queued"]
-    return sorted(waiting, key=lambda run: run.state_file.stat().st_mtime_ns)
+    """The runs that wait, the longest waiting first. A folder that cannot be read does not hold up the others."""
+    waiting = []
+    for run in all_runs(root):
+        with contextlib.suppress(RunError, FileNotFoundError):
+            if run.state()["state"] == "queued":
+                waiting.append((run.state_file.stat().st_mtime_ns, run))
+    return [run for _, run in sorted(waiting, key=lambda pair: pair[0])]
 
 
 def work_off_queue() -> None:
@@ -101,12 +111,12 @@ def _slot(root: Path) -> Iterator[int | None]:
 
 def _run_in_process(run: Run, slot: int) -> None:
     with open(run.log_file, "ab") as log:
-        command = [sys.executable, "-m", "backend", "execute", run.run_id]
+        command = [sys.executable, "-m", "backend", "execute", run.run_id, str(slot)]
         process = subprocess.Popen(
             command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, pass_fds=(slot,),
         )  # fmt: skip
         code = process.wait()
     with contextlib.suppress(RunError), run.held():
-        if run.state()["state"] == "queued":  # it died before it could say anything
+        if run.state(mine=True)["state"] == "queued":  # it died before it could say anything
             run.set_state("failed", error=f"the job ended with exit status {code} before it began; see its log")

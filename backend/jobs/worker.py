@@ -9,17 +9,17 @@ from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.run import Checkpoint, Row, Run, RunError, find_run
 
 
-def work(run: Run, device: str = "auto", on_row: Callable[[Row], None] = lambda row: None, only_if: str = "") -> bool:
+def work(run: Run, device: str = "auto", on_row: Callable[[Row], None] = lambda row: None, queue: bool = False) -> bool:
     """Bring a run to its end: append each row to its folder and hand it to on_row. Returns whether it ran.
 
-    Does nothing for a finished run, nor for one whose state is not `only_if` where that is given. Raises RunError
+    Does nothing for a finished run, nor, as a job of the `queue`, for one that is not queued any more. Raises RunError
     where another process holds it, and whatever stopped the execution, after writing it into state.json.
     """
     with run.held():
-        state = run.state()["state"]
-        if state == "finished" or (only_if and state != only_if):
+        state = run.state(mine=True)["state"]
+        if state == "finished" or (queue and state != "queued"):
             return False
-        run.set_state("running", pid=os.getpid(), host=platform.node(), device=device)
+        run.set_state("running", pid=os.getpid(), host=platform.node(), device=device, queue=queue)
         try:
             _execute(run, device, on_row)
         except KeyboardInterrupt:
@@ -43,11 +43,11 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None]) -> None:
             raise RunError(f"{spec.weights_of} has no weights yet; train it first")
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
     done = run.resume_point(spec.recipe.epochs if weights else checkpoint_epoch(checkpoint))
-    run.add_environment(**circumstances(torch_device), commit=_commit(), seed=spec.seed)
+    run.set_environment(circumstances(torch_device) | {"commit": _commit(), "seed": spec.seed})
     for row in execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done):
         run.append(row)
         on_row(row)
-    run.add_environment(weights_sha256=run.weights_sha256())
+    run.set_environment(run.environment() | {"weights_sha256": run.weights_sha256()})
 
 
 def _commit() -> str | None:

@@ -12,19 +12,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
+from scipy.special import betaincinv, ndtri
 
-from backend.certification.confidence import ceiling
+from backend.certification.confidence import ceiling, looks
+from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED, home, runs_root, snapshot_path
 from backend.run import EPOCH_COLUMNS, Run, RunError, all_runs
-from backend.spec import SpecError
+from backend.spec import RunSpec, SpecError
 
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
+ROUNDING = 2e-12  # claims are floored to twelve decimals
 SCHEMA_SHA256 = hashlib.sha256(SCHEMA.encode()).hexdigest()
 
 AGGREGATES = """
-    UPDATE runs SET images = a.images, acr = a.acr, certified_accuracy_0 = a.accuracy, abstention = a.abstention
-    FROM (SELECT count(*) AS images, avg(if(predict = label, radius, 0)) AS acr,
+    UPDATE runs SET images = a.images, samples = a.samples, acr = a.acr, certified_accuracy_0 = a.accuracy, abstention = a.abstention
+    FROM (SELECT count(*) AS images, avg(n) AS samples, avg(if(predict = label, radius, 0)) AS acr,
                  avg((predict = label)::INT) AS accuracy, avg((predict = -1)::INT) AS abstention
           FROM certificates WHERE run_id = $1) AS a
     WHERE runs.run_id = $1 AND a.images > 0
@@ -79,15 +83,25 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
             found[run.run_id] = mark = f"{run.path}{run.fingerprint()}"
             if known.get(run.run_id) == mark:
                 continue
+            connection.begin()
             try:
                 rows = _rows(run)
-            except (RunError, SpecError, ValueError, TypeError, KeyError) as error:
+                _remove(connection, run.run_id)
+                _insert(connection, run, *rows)
+            except (
+                RunError,
+                SpecError,
+                OSError,
+                ValueError,
+                TypeError,
+                KeyError,
+                AttributeError,
+                duckdb.Error,
+            ) as error:
+                connection.rollback()
                 report.skipped[run.run_id] = str(error)
                 del found[run.run_id]
                 continue
-            connection.begin()
-            _remove(connection, run.run_id)
-            _insert(connection, run, *rows)
             connection.commit()
             report.changed += 1
         gone = known.keys() - found.keys()
@@ -130,6 +144,8 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     spec, environment = run.spec, run.environment()
     certification = spec.certification
     certificates = pd.DataFrame([asdict(c) for c in run.certificates()])
+    if certification is not None:
+        _check_claims(spec, certificates)
     epochs = pd.DataFrame(
         {
             "run_id": run.run_id,
@@ -152,8 +168,31 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     }
     if certification is not None:
         values |= {name: getattr(certification, name) for name in ("n", "n0", "alpha", "image_set")}
+        values["mode"] = certification.label
         values["ceiling"] = ceiling(spec.sigma, certification.n, certification.alpha)
     return values, certificates, epochs
+
+
+def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
+    """Raise RunError unless the rows are those of the spec's images, and claim no more than their counts support."""
+    settings = spec.certification
+    if spec.dataset not in DATASETS:
+        raise RunError(f"its data set {spec.dataset!r} is not known here")
+    chosen = settings.chosen(DATASETS[spec.dataset].test_images)
+    if len(rows) != len(chosen) or sorted(rows["idx"]) != chosen:
+        raise RunError(f"it has {len(rows)} rows, not one for each of the {len(chosen)} images of {settings.image_set}")
+    spent = rows["n"].map(dict(looks(settings.mode, settings.n, settings.alpha)))
+    if spent.isna().any() or (rows["n0"] != settings.n0).any():
+        raise RunError(f"its rows rest on other n or n0 than its spec says (n = {settings.n}, n0 = {settings.n0})")
+    if not rows["top_count"].between(0, rows["n"]).all():
+        raise RunError("its rows count more votes than samples")
+    k = rows["top_count"].clip(lower=1)
+    p_lower = np.where(rows["top_count"] > 0, betaincinv(k, rows["n"] - k + 1, spent), 0.0)
+    largest = np.where(rows["p_lower"] > 0.5, spec.sigma * ndtri(rows["p_lower"].clip(0, 1)), 0.0)
+    too_much = (rows["p_lower"] > p_lower + ROUNDING) | (rows["radius"] > largest + ROUNDING)
+    too_much |= (rows["predict"] >= 0) & (rows["p_lower"] <= 0.5)
+    if too_much.any():
+        raise RunError(f"image {rows['idx'][too_much].iloc[0]} claims more than its votes support")
 
 
 def _insert(connection, run: Run, values: dict, certificates: pd.DataFrame, epochs: pd.DataFrame) -> None:
@@ -162,7 +201,7 @@ def _insert(connection, run: Run, values: dict, certificates: pd.DataFrame, epoc
     connection.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", list(values.values()))
     if len(certificates):
         connection.register("certificates_frame", certificates)
-        columns = "idx, label, predict, radius, top_count"
+        columns = "idx, label, predict, radius, top_count, n, stop"
         connection.execute(
             f"INSERT INTO certificates SELECT ?, {columns} FROM certificates_frame ORDER BY idx", [run.run_id]
         )

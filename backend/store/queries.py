@@ -56,7 +56,7 @@ def curves(run_ids: Sequence[str], step: float = 0.01) -> pd.DataFrame:
 def acr_gains(dataset: str, baseline: str, method: str) -> pd.DataFrame:
     """ACR of each run of `method` against the run of `baseline` that differs in nothing else, image by image.
 
-    Pairs have equal σ, seed, recipe, epochs, precision, n, n0, α and images. Columns: run_id, baseline_id, sigma, lam, seed,
+    Pairs have equal architecture, σ, seed, recipe, epochs, weights and network precision, n, n0, α, mode and images. Columns: run_id, baseline_id, sigma, lam, seed,
     n, alpha, image_set, images, acr, baseline_acr, gain, and gain_se, the standard error of the mean paired
     difference over the images.
     """
@@ -65,7 +65,7 @@ def acr_gains(dataset: str, baseline: str, method: str) -> pd.DataFrame:
         SELECT a.run_id, b.run_id AS baseline_id, a.sigma, a.lam, a.seed, a.n, a.alpha, a.image_set,
                count(*) AS images, avg(x.gained) AS acr, avg(y.gained) AS baseline_acr,
                avg(x.gained - y.gained) AS gain, stddev_samp(x.gained - y.gained) / sqrt(count(*)) AS gain_se
-        FROM runs a JOIN runs b USING (dataset, architecture, sigma, seed, recipe, epochs, precision, n, n0, alpha, image_set)
+        FROM runs a JOIN runs b USING (dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, n, n0, alpha, mode, image_set)
         JOIN (SELECT *, if(predict = label, radius, 0) AS gained FROM certificates) x ON x.run_id = a.run_id
         JOIN (SELECT *, if(predict = label, radius, 0) AS gained FROM certificates) y
              ON y.run_id = b.run_id AND y.idx = x.idx

@@ -8,13 +8,13 @@ CREATE TABLE IF NOT EXISTS runs (
     source VARCHAR, dataset VARCHAR, architecture VARCHAR, method VARCHAR,
     sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
     recipe VARCHAR, epochs INTEGER, weights_dtype VARCHAR, precision VARCHAR, weights_of VARCHAR,
-    n BIGINT, n0 BIGINT, alpha DOUBLE, image_set VARCHAR, ceiling DOUBLE,
-    images BIGINT, acr DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE,
+    n BIGINT, n0 BIGINT, alpha DOUBLE, mode VARCHAR, image_set VARCHAR, ceiling DOUBLE,
+    images BIGINT, samples DOUBLE, acr DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE,
     device VARCHAR, git_commit VARCHAR, train_seconds DOUBLE, certify_seconds DOUBLE
 );
 
 CREATE TABLE IF NOT EXISTS certificates (
-    run_id VARCHAR, idx INTEGER, label INTEGER, predict INTEGER, radius DOUBLE, top_count BIGINT
+    run_id VARCHAR, idx INTEGER, label INTEGER, predict INTEGER, radius DOUBLE, top_count BIGINT, n BIGINT, stop VARCHAR
 );
 
 CREATE TABLE IF NOT EXISTS epochs (

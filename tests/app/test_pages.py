@@ -34,7 +34,8 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(home):
     publish()
     app = page("trade_offs").run()
     assert [m.label for m in app.metric] == [
-        "ACR at σ = 0.25: Consistency, λ = 10", "ACR at σ = 0.5: Consistency, λ = 5", "ACR at σ = 1: Consistency, λ = 5"
+        "ACR of Gaussian + Consistency, σ = 0.25, λ = 10", "ACR of Gaussian + Consistency, σ = 0.5, λ = 5",
+        "ACR of Gaussian + Consistency, σ = 1, λ = 5",
     ]  # fmt: skip
     assert all("±" in m.delta and m.delta.startswith("+") for m in app.metric)
     text = words(app)

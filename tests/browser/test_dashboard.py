@@ -10,6 +10,8 @@ from playwright.sync_api import expect
 
 from backend.certification.confidence import lower_bound, radius
 from backend.home import PRECOMPUTED
+from backend.run import find_run
+from backend.verify import verify
 
 
 def opened(page, address, path, title):
@@ -63,8 +65,10 @@ def test_certifies_an_upload(page, address, tmp_path):
     certificate = certificate_of(page)
     assert (certificate["class"], certificate["abstained"]) == ("7", False)
     votes = certificate["counts"][7]
-    assert sum(certificate["counts"]) == certificate["n"] == 10_000
-    assert certificate["p_lower"] == lower_bound(votes, 10_000, certificate["alpha"])
+    assert sum(certificate["counts"]) == certificate["n"] == certificate["samples"] == 10_000
+    assert certificate["p_lower"] == lower_bound(
+        votes, 10_000, certificate["alpha"] / 2
+    )  # half is spent on the last look
     assert certificate["radius"] == radius(certificate["p_lower"], certificate["sigma"])
     assert certificate["radius"] > 0.3
     shown = page.get_by_test_id("stMetricValue").nth(1).inner_text()
@@ -73,13 +77,32 @@ def test_certifies_an_upload(page, address, tmp_path):
 
 
 def test_progress_and_a_provisional_bound_while_samples_arrive(page, address):
-    opened(page, address, "certify_image?n=100,000", "Certify an image")
+    opened(page, address, "certify_image?n=100,000&mode=fixed+n", "Certify an image")
     page.get_by_role("button", name="Certify", exact=True).click()
     expect(page.get_by_text("provisional: it becomes a certificate when all samples are in")).to_be_visible()
     expect(page.get_by_text(re.compile(r"of 100,000 samples, \d+ s left"))).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text(re.compile("samples, .* left"))).to_have_count(0)
     expect(page.get_by_text("Certified ℓ2 radius")).to_have_count(0)
+
+
+def test_stopping_any_time_keeps_a_certificate_that_verifies(page, address, tmp_path):
+    opened(page, address, "certify_image?n=100,000", "Certify an image")
+    page.get_by_role("button", name="Certify", exact=True).click()
+    expect(page.get_by_text("certified: stop when it is enough")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Certified ℓ2 radius")).to_be_visible()
+    certificate = certificate_of(page)
+    assert certificate["stop"] is None
+    assert certificate["samples"] < 100_000
+    assert verify(certificate, lambda run_id: find_run(run_id, PRECOMPUTED), "cpu").word == "match"
+
+
+def test_robust_at_r(page, address):
+    opened(page, address, "certify_image?mode=robust+at+r?", "Certify an image")
+    page.get_by_role("button", name="Certify", exact=True).click()
+    expect(page.get_by_text("Robust at r: the certified radius reaches it. (r = 0.5)")).to_be_visible(timeout=30_000)
+    assert certificate_of(page)["samples"] < 1_000
 
 
 def test_a_wrong_file_gets_a_sentence(page, address, tmp_path):

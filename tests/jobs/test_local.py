@@ -1,12 +1,15 @@
 import os
+import platform
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from backend.home import runs_root
 from backend.jobs import local
-from backend.run import Run
+from backend.run import Run, RunError
 from backend.spec import Certification
 from backend.store import queries
 
@@ -91,5 +94,49 @@ def test_a_job_that_cannot_run_says_why(home, digits_spec):
     local.submit(run.spec)
     wait(run, "failed")
     assert "lenet does not take images of digits" in run.state()["error"]
-    assert "certscope: lenet does not take" in log(run)
+    deadline = time.monotonic() + 10
+    while "certscope: lenet does not take" not in log(run):
+        assert time.monotonic() < deadline, log(run)
+        time.sleep(0.05)
     assert "Traceback" not in log(run)
+
+
+def test_what_is_not_this_queues_is_not_killed(home, digits_spec):
+    bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("running", pid=bystander.pid, host="gpu-node-7", queue=True)
+    with pytest.raises(RunError, match="runs on gpu-node-7; cancel it there"):
+        local.cancel(run)
+    with run.held():
+        run.set_state("running", pid=bystander.pid, host=platform.node(), queue=False)
+        with pytest.raises(RunError, match="started from the command line; end it there"):
+            local.cancel(run)
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+def test_a_damaged_folder_does_not_hold_up_the_queue(home, digits_spec):
+    damaged = Run.create(runs_root(), digits_spec(seed=1))
+    damaged.state_file.write_text("{")
+    run = local.submit(digits_spec())
+    assert wait(run, "finished", "failed") == "finished"
+
+
+def test_the_queue_goes_on_when_its_worker_dies(home, digits_spec):
+    first = local.submit(digits_spec(certification=Certification(n=20_000, n0=20, every=30)))
+    second = local.submit(digits_spec(seed=1))
+    wait(first, "running")
+    worker = int(Path(f"/proc/{first.state()['pid']}/stat").read_text().rsplit(")", 1)[1].split()[1])  # its parent
+    os.kill(worker, signal.SIGKILL)
+    wait(first, "finished")
+    wait(second, "finished")
+
+
+def test_resuming_leaves_finished_and_running_runs_alone(home, digits_spec, long_spec):
+    finished, running = local.submit(digits_spec()), local.submit(long_spec(1))
+    wait(running, "running")
+    for run, state in ((finished, "finished"), (running, "running")):
+        local.resume(run)
+        assert run.state()["state"] == state
+    local.cancel(running)

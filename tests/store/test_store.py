@@ -3,11 +3,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from math import ceil, floor
 
 import pandas as pd
 import pytest
 
-from backend.certification.confidence import ceiling
+from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.metrics import abstention, acr, certified_accuracy
 from backend.home import CHECKOUT, runs_root, snapshot_path
 from backend.plan import plan
@@ -15,8 +17,6 @@ from backend.run import Certificate, Epoch, Run
 from backend.spec import Certification
 from backend.store import publish as publisher
 from backend.store import queries
-
-SETTINGS = Certification(n=1_000, n0=10, every=100)
 
 
 def publish():
@@ -30,20 +30,30 @@ def mine():
     return runs[runs.dataset == "digits"]
 
 
+def certificate(idx, label, predict, votes):
+    """Whose claims follow from its votes of 1 000."""
+    p_lower = lower_bound(votes, 1_000, 0.001)
+    return Certificate(idx, label, predict, radius(p_lower, 0.5), int(label == predict), 0.1, votes, 1_000, 10, p_lower)
+
+
 def finished(rows, **changes):
-    """A finished run folder with hand-made certificates (label, predict, radius)."""
-    spec = plan(
-        "digits", changes.pop("method", "gaussian"), changes.pop("sigma", 0.5), certification=SETTINGS, **changes
-    )
+    """A finished run folder with hand-made certificates (label, predict, votes of 1 000), an image each."""
+    settings = Certification(n=1_000, n0=10, every=1, limit=len(rows))
+    spec = plan("digits", changes.pop("method", "gaussian"), 0.5, certification=settings, **changes)
     run = Run.create(runs_root(), spec)
     run.append(Epoch(1, 1.0, 100.0, 0.01, 0.5, 0.9, {"cross_entropy": 0.5}))
-    for idx, (label, predict, radius) in enumerate(rows):
-        run.append(Certificate(idx, label, predict, radius, int(label == predict), 0.1, 900, 1_000, 10, 0.8))
+    for idx, row in enumerate(rows):
+        run.append(certificate(idx, *row))
     run.set_state("finished")
     return run
 
 
-ROWS = [(1, 1, 0.5), (2, 2, 1.0), (3, 4, 1.1), (5, -1, 0.0)]
+def reach(votes):
+    """The radius that so many votes of 1 000 certify."""
+    return radius(lower_bound(votes, 1_000, 0.001), 0.5)
+
+
+ROWS = [(1, 1, 900), (2, 2, 990), (3, 4, 999), (5, -1, 500)]
 
 
 def test_aggregates_by_hand(home):
@@ -51,7 +61,8 @@ def test_aggregates_by_hand(home):
     assert publish().total == 1
     row = queries.runs().iloc[0]
     assert row.run_id == run.run_id
-    assert (row.images, row.acr, row.certified_accuracy_0, row.abstention) == (4, pytest.approx(1.5 / 4), 0.5, 0.25)
+    assert (row.images, row.certified_accuracy_0, row.abstention, row.samples) == (4, 0.5, 0.25, 1_000)
+    assert row.acr == pytest.approx((reach(900) + reach(990)) / 4)
     assert row.ceiling == ceiling(0.5, 1_000, 0.001)
     certificates = run.certificates()
     assert row.acr == pytest.approx(acr(certificates))
@@ -63,11 +74,10 @@ def test_curve_by_hand_and_by_definition(home):
     run = finished(ROWS)
     publish()
     curve = queries.curves([run.run_id]).set_index("r").certified_accuracy
-    assert curve[0.0] == 0.5
-    assert curve[0.5] == 0.5  # a radius of just r counts
-    assert curve[0.51] == 0.25
-    assert curve[1.0] == 0.25
-    assert curve[1.01] == 0
+    below, above = (f(reach(900) * 100) / 100 for f in (floor, ceil))
+    assert [curve[r] for r in (0.0, below, above)] == [0.5, 0.5, 0.25]
+    below, above = (f(reach(990) * 100) / 100 for f in (floor, ceil))
+    assert [curve[r] for r in (below, above)] == [0.25, 0]
     assert curve.index.max() >= ceiling(0.5, 1_000, 0.001)
     certificates = run.certificates()
     assert all(value == certified_accuracy(certificates, r) for r, value in curve.items())
@@ -81,27 +91,36 @@ def test_curves_of_none_and_of_unknown_runs_are_empty(home):
 
 
 def test_gains_are_paired_by_image(home):
-    finished([(1, 1, 0.5), (2, 2, 1.0), (3, 4, 9.0)])
-    finished([(1, 1, 0.7), (2, 2, 1.0), (3, 3, 0.1)], method="consistency")
-    finished([(1, 1, 0.9), (2, 2, 1.0), (3, 3, 0.1)], method="consistency", seed=1)  # no Gaussian run of this seed
+    finished([(1, 1, 900), (2, 2, 990), (3, 4, 999)])
+    finished([(1, 1, 950), (2, 2, 990), (3, 3, 700)], method="consistency")
+    finished([(1, 1, 960), (2, 2, 990), (3, 3, 700)], method="consistency", seed=1)  # no Gaussian run of this seed
+    finished(
+        [(1, 1, 960), (2, 2, 990), (3, 3, 700)], method="consistency", weights_dtype="float16"
+    )  # nor of these weights
     publish()
     gains = queries.acr_gains("digits", "gaussian", "consistency")
     assert len(gains) == 1
     gain = gains.iloc[0]
-    differences = pd.Series([0.2, 0.0, 0.1])
+    differences = pd.Series([reach(950) - reach(900), 0.0, reach(700)])
     assert gain.gain == pytest.approx(differences.mean())
     assert gain.gain_se == pytest.approx(differences.std() / 3**0.5)
-    assert (gain.acr, gain.baseline_acr) == (pytest.approx(1.8 / 3), pytest.approx(0.5))
+    assert gain.acr == pytest.approx((reach(950) + reach(990) + reach(700)) / 3)
+    assert gain.baseline_acr == pytest.approx((reach(900) + reach(990)) / 3)
 
 
 def test_publishing_is_incremental(home):
     run = finished(ROWS)
     other = finished(ROWS, seed=1)
     assert (publish().changed, publish().changed) == (2, 0)
-    run.append(Certificate(9, 1, 1, 2.0, 1, 0.1, 900, 1_000, 10, 0.8))
+    before = queries.runs().set_index("run_id").acr
+    run.certificates_file.unlink()
+    for idx, row in enumerate([(1, 1, 999), *ROWS[1:]]):
+        run.append(certificate(idx, *row))
     report = publish()
     assert (report.total, report.changed) == (2, 1)
-    assert queries.runs().set_index("run_id").images.to_dict() == {run.run_id: 5, other.run_id: 4}
+    after = queries.runs().set_index("run_id").acr
+    assert after[run.run_id] > before[run.run_id]
+    assert after[other.run_id] == before[other.run_id]
     shutil.rmtree(other.path)
     assert publish().total == 1
     assert queries.runs().run_id.to_list() == [run.run_id]
@@ -124,6 +143,45 @@ def test_damaged_folders_are_named_and_cost_themselves_alone(home):
     assert report.total == 1
     assert set(report.skipped) == {bad.run_id, worse.run_id}
     assert queries.runs().run_id.to_list() == [good.run_id]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"radius": 99.0}, "image 1 claims more than its votes support"),
+        ({"p_lower": 0.999}, "image 1 claims more than its votes support"),
+        ({"top_count": 800}, "image 1 claims more than its votes support"),
+        ({"top_count": 1_001}, "more votes than samples"),
+        ({"n": 100_000}, "other n or n0"),
+        ({"n0": 1}, "other n or n0"),
+        ({"idx": 0}, "not one for each of the 4 images"),
+        ({"idx": 99_999_999_999}, "not one for each of the 4 images"),
+        ({"label": "x"}, "holds a row that is no certificate"),
+    ],
+)
+def test_a_claim_that_the_counts_do_not_support_is_not_published(home, change, says):
+    run = finished(ROWS)
+    rows = run.certificates()
+    run.certificates_file.unlink()
+    rows[1] = replace(rows[1], **change)
+    for row in rows:
+        run.append(row)
+    assert says in publish().skipped[run.run_id]
+    assert queries.runs().empty
+
+
+def test_a_run_that_lacks_images_is_not_published(home):
+    run = finished(ROWS)
+    lines = run.certificates_file.read_text().splitlines(True)
+    run.certificates_file.write_text("".join(lines[:-1]))
+    assert "it has 3 rows, not one for each of the 4 images" in publish().skipped[run.run_id]
+
+
+@pytest.mark.parametrize("hyper", ["[]", '{"lam": "x"}', '{"lam": [1]}', "null"])
+def test_a_spec_that_no_method_has_is_not_published(home, hyper):
+    run = finished(ROWS)
+    run.spec_file.write_text(run.spec_file.read_text().replace('"hyper": {}', f'"hyper": {hyper}'))
+    assert run.run_id in publish().skipped
 
 
 def test_a_damaged_snapshot_is_made_anew(home):
