@@ -122,6 +122,9 @@ def _add_certification(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--radius", type=float, help="at-radius: decide about it; anytime: stop where it is certified")
     sub.add_argument("--width", type=float, help="anytime: stop where the radius is known this closely")
+    sub.add_argument(
+        "--float-sound", action="store_true", help="noise on the 8-bit grid: sound against rounding; slower"
+    )
     sub.add_argument("--precision", choices=PRECISIONS, help="of the network (default: float32, or the source run's)")
 
 
@@ -137,7 +140,7 @@ def _training(options) -> dict:
 
 
 def _certification(options) -> Certification:
-    names = ("n", "n0", "alpha", "every", "limit", "mode", "radius", "width")
+    names = ("n", "n0", "alpha", "every", "limit", "mode", "radius", "width", "float_sound")
     return Certification(**{name: getattr(options, name) for name in names})
 
 

@@ -56,8 +56,9 @@ class Session:
     def _watch(self) -> Iterator[Look]:
         dataset = DATASETS[self.spec.dataset]
         image = torch.from_numpy(self.pixels).float().div_(dataset.scale)
+        grid = dataset.scale if self.settings.float_sound else None
         smoothed = SmoothedClassifier(
-            self.network, len(dataset.classes), self.spec.sigma, self.device, self.seed, self.spec.precision
+            self.network, len(dataset.classes), self.spec.sigma, self.device, self.seed, self.spec.precision, grid
         )
         yield from smoothed.watch(image, self.settings)
 
@@ -80,6 +81,7 @@ class Session:
             "mode": self.settings.mode,
             "target": self.settings.radius,
             "stop": look.stop,
+            "float_sound": self.settings.float_sound,
             "n": self.settings.n,
             "n0": self.settings.n0,
             "samples": look.done,

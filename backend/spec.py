@@ -118,6 +118,7 @@ class Certification:
     mode: str = "fixed"
     radius: float | None = None
     width: float | None = None
+    float_sound: bool = False  # noise on the grid of 8-bit images: rounding errors cannot void the certificate
 
     def __post_init__(self):
         whole("n", self.n, 1, 1_000_000_000)
@@ -132,6 +133,8 @@ class Certification:
             if (value := getattr(self, name)) is not None:
                 between(name, value, 1e-6, 1e6)
                 one_of(f"the mode of a certification with a {name}", self.mode, modes)
+        if type(self.float_sound) is not bool:
+            raise SpecError(f"float_sound must be true or false, not {self.float_sound!r}")
         if self.mode == "at-radius" and self.radius is None:
             raise SpecError("mode at-radius wants a radius to decide about, not none")
 
@@ -139,7 +142,7 @@ class Certification:
     def label(self) -> str:
         """The mode with what it stops at, equal exactly where two runs may be compared."""
         stops = [f"{name} {getattr(self, name):g}" for name in ("radius", "width") if getattr(self, name) is not None]
-        return ", ".join([self.mode, *stops])
+        return ", ".join([self.mode, *stops, *(["float-sound"] if self.float_sound else [])])
 
     def chosen(self, size: int) -> list[int]:
         """The indices of the images, of a test split of `size`."""

@@ -49,8 +49,9 @@ def _check_counts(c: dict) -> Certification:
     if c["format"] != 1:
         raise Refuted(f"this version reads certificates of format 1, not {c['format']!r}")
     settings = Certification(
-        n=c["n"], n0=c["n0"], alpha=c["alpha"], mode=c["mode"], radius=c["target"] if c["mode"] != "fixed" else None
-    )
+        n=c["n"], n0=c["n0"], alpha=c["alpha"], mode=c["mode"], radius=c["target"] if c["mode"] != "fixed" else None,
+        float_sound=c["float_sound"],
+    )  # fmt: skip
     counts, selection, classes = c["counts"], c["selection_counts"], c["classes"]
     if not len(counts) == len(selection) == len(classes) or any(
         type(v) is not int or v < 0 for v in counts + selection
@@ -100,7 +101,7 @@ def _sample_again(c: dict, settings: Certification, run: Run, device: str) -> Ve
     )
     if list(same.counts) == c["counts"] and list(same.selection) == c["selection_counts"]:
         return Verdict("match", f"sampled again with its seed, {run.run_id} gives the same {c['samples']} votes")
-    many = Certification(n=max(10_000, c["samples"]), n0=c["n0"])
+    many = Certification(n=max(10_000, c["samples"]), n0=c["n0"], float_sound=c["float_sound"])
     fresh = deque(Session(run, pixels, many, device).watch(), maxlen=1)[0]
     votes = fresh.counts[c["classes"].index(c["selected"])]
     highest = upper_bound(votes, fresh.done, DOUBT)

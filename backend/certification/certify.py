@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 import torch
 from torch import nn
 
+from backend.certification.self_test import check_noise
 from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.datasets import Dataset
 from backend.run import Certificate
@@ -18,7 +19,9 @@ def certify(
     """CERTIFY every image of the spec's image set whose index is not in `done`, in about the order of the indices."""
     settings = spec.certification
     split = dataset.load(train=False)
-    smoothed = SmoothedClassifier(classifier, len(dataset.classes), spec.sigma, device, spec.seed, spec.precision)
+    grid = dataset.scale if settings.float_sound else None
+    smoothed = SmoothedClassifier(classifier, len(dataset.classes), spec.sigma, device, spec.seed, spec.precision, grid)
+    check_noise(smoothed.sampler, spec.seed)
     left = [idx for idx in settings.chosen(len(split.labels)) if idx not in done]
     images = torch.from_numpy(split.images[left]).to(device).float().div_(dataset.scale)
     start = time.perf_counter()

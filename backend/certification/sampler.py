@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from backend.certification.grid_noise import GridNoise
+
 BLOCKS = {"cpu": 256, "cuda": 4096}  # samples that one image draws at once; part of what a seed means on a device
+DEEP = 8  # convolutions, above which a processor's cache wants smaller forward passes
 SMALLEST = 16  # a forward pass that does not fit with so few samples never will
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -26,8 +29,10 @@ class Sampler:
     """
 
     def __init__(
-        self, classifier: nn.Module, classes: int, sigma: float, device: torch.device, precision: str = "float32"
-    ):
+        self, classifier: nn.Module, classes: int, sigma: float, device: torch.device, precision: str = "float32",
+        grid: int | None = None,
+    ):  # fmt: skip
+        """grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point."""
         self.dtype = PRECISIONS[precision]
         if any(isinstance(layer, nn.BatchNorm2d) for layer in classifier.modules()):
             classifier = fuse(classifier.eval())  # a copy
@@ -36,6 +41,10 @@ class Sampler:
         self.classifier = classifier
         self.classes, self.sigma, self.device = classes, sigma, device
         self.block = self.batch = BLOCKS[device.type]
+        if device.type == "cpu" and sum(isinstance(layer, nn.Conv2d) for layer in classifier.modules()) > DEEP:
+            self.batch = 64  # measured: 1.4 times the rate of 256 for ResNet-20, 0.95 for LeNet; the votes are the same
+        self.grid = GridNoise(sigma, grid, device) if grid else None
+        self.grid_step = 1 / (grid * sigma) if grid else 0.0  # of the noise, in sd
 
     def generator(self, seed: int) -> torch.Generator:
         """The noise stream of that seed."""
@@ -55,7 +64,7 @@ class Sampler:
                 filled, owners = 0, []
                 for image, size in batch:
                     part = noisy[filled : filled + size]
-                    part.normal_(generator=streams[image]).mul_(self.sigma).add_(images[image])
+                    self.add_noise(part, images[image], streams[image])
                     owners.append(torch.full((size,), image * self.classes, device=self.device))
                     filled += size
                 # A very small batch may take another kernel, which rounds otherwise: it is filled up with what lies there.
@@ -67,6 +76,13 @@ class Sampler:
                 "the network answers with values that are not finite: it votes for nothing; train it anew"
             )
         return counts.view(-1, self.classes).tolist()
+
+    def add_noise(self, noisy: Tensor, image: Tensor, stream: torch.Generator) -> None:
+        """Fill noisy (B, C, H, W) with copies of image (C, H, W) under noise from the stream."""
+        if self.grid:
+            self.grid.add(noisy, image, stream)
+        else:
+            noisy.normal_(generator=stream).mul_(self.sigma).add_(image)
 
     def _logits(self, noisy: Tensor) -> Tensor:
         """Logits (B, K) of noisy images (B, C, H, W), in as many forward passes as the memory asks for."""

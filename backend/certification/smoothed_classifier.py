@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from backend.certification.confidence import looks, lower_bound, radius, radius_upper, top_two_differ, upper_bound
-from backend.certification.sampler import Sampler
+from backend.certification.sampler import Sampler, SamplingError
 from backend.run import ABSTAIN
 from backend.spec import Certification
 from backend.training.noise import stream_seed
@@ -58,15 +58,10 @@ class SmoothedClassifier:
     """g for a base classifier: images (C, H, W) in [0, 1]; `seed` and an image's index name its noise."""
 
     def __init__(
-        self,
-        classifier: nn.Module,
-        classes: int,
-        sigma: float,
-        device: torch.device,
-        seed: int,
-        precision: str = "float32",
-    ):
-        self.sampler = Sampler(classifier, classes, sigma, device, precision)
+        self, classifier: nn.Module, classes: int, sigma: float, device: torch.device, seed: int,
+        precision: str = "float32", grid: int | None = None,
+    ):  # fmt: skip
+        self.sampler = Sampler(classifier, classes, sigma, device, precision, grid)
         self.sigma, self.seed, self.device = sigma, seed, device
 
     def certify(self, images: Tensor, indices: list[int], settings: Certification) -> Iterator[dict[int, Look]]:
@@ -110,7 +105,14 @@ class SmoothedClassifier:
         sizes = [settings.n0] * len(images)
         selections = self.sampler.count(images, sizes, self._streams("select", indices))
         streams = self._streams("certify", indices)
-        return [_Bound(s, settings, self.sigma, stream) for s, stream in zip(selections, streams, strict=True)]
+        alpha = settings.alpha
+        if self.sampler.grid:  # what the noise may be off by is taken from the error that is allowed
+            alpha -= settings.n * images[0].numel() * self.sampler.grid.distance
+            if alpha <= 0:
+                raise SamplingError(
+                    f"alpha = {settings.alpha:g} is too small for noise on a grid with n = {settings.n}"
+                )
+        return [_Bound(s, settings, alpha, self.sigma, stream) for s, stream in zip(selections, streams, strict=True)]
 
     def _streams(self, purpose: str, indices: list[int]) -> list[torch.Generator]:
         return [self.sampler.generator(stream_seed(self.seed, purpose, index)) for index in indices]
@@ -119,11 +121,13 @@ class SmoothedClassifier:
 class _Bound:
     """The votes of one image and what they prove so far."""
 
-    def __init__(self, selection: list[int], settings: Certification, sigma: float, stream: torch.Generator):
+    def __init__(
+        self, selection: list[int], settings: Certification, alpha: float, sigma: float, stream: torch.Generator
+    ):
         self.selection, self.settings, self.sigma, self.stream = selection, settings, sigma, stream
         self.top = max(range(len(selection)), key=selection.__getitem__)
         self.counts = [0] * len(selection)
-        self.ahead = deque(looks(settings.mode, settings.n, settings.alpha))
+        self.ahead = deque(looks(settings.mode, settings.n, alpha))
         self.p_lower, self.p_upper, self.certified = 0.0, 1.0, False
 
     @property

@@ -6,6 +6,8 @@ layer, so that noise and radii stay in pixel units.
 
 from torch import nn
 
+from backend.classifier.resnet import resnet
+
 
 def lenet(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The paper's LeNet: conv 20@5×5, pool 2, conv 50@5×5, pool 2, fc 500, fc `classes`, with ReLU.
@@ -33,4 +35,14 @@ def smallcnn(shape: tuple[int, int, int], classes: int) -> nn.Module:
     )  # fmt: skip
 
 
-ARCHITECTURES = {"lenet": lenet, "smallcnn": smallcnn}
+def resnet20(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """ResNet-20 for small images."""
+    return resnet(20, shape[0], classes)
+
+
+def resnet110(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """ResNet-110 for small images, the paper's network for CIFAR-10."""
+    return resnet(110, shape[0], classes)
+
+
+ARCHITECTURES = {function.__name__: function for function in (lenet, smallcnn, resnet20, resnet110)}

@@ -3,6 +3,7 @@ import safetensors.torch
 import torch
 from torch.nn.functional import max_pool2d, relu
 
+from backend.certification.sampler import Sampler
 from backend.classifier.architectures import ARCHITECTURES
 from backend.classifier.weights import WeightsError, build, pack, unpack
 from backend.datasets import DATASETS
@@ -52,7 +53,31 @@ def test_networks_of_nan_are_refused():
 
 
 def test_unknown_or_unfit_architectures():
-    with pytest.raises(SpecError, match="architecture must be one of lenet, smallcnn"):
-        build("resnet", DATASETS["mnist"], CPU)
+    with pytest.raises(SpecError, match="architecture must be one of lenet, smallcnn, resnet20, resnet110, not 'vgg'"):
+        build("vgg", DATASETS["mnist"], CPU)
     with pytest.raises(SpecError, match="lenet does not take images of digits: images must be at least 16×16, not 8×8"):
         build("lenet", DATASETS["digits"], CPU)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("resnet20", 0.27), ("resnet110", 1.73)])
+def test_residual_networks_have_the_published_size(name, millions):
+    """He et al., Table 6: 0.27 M and 1.7 M parameters."""
+    network = ARCHITECTURES[name]((3, 32, 32), 10).eval()
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+    convolutions = sum(isinstance(layer, torch.nn.Conv2d) for layer in network.modules())
+    assert convolutions + 1 == int(name.removeprefix("resnet"))
+    assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_the_sampler_folds_batch_norms_into_the_same_function():
+    torch.manual_seed(0)
+    network = ARCHITECTURES["resnet20"]((3, 32, 32), 10).train()
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(16, 3, 32, 32))
+    network.eval()
+    sampler = Sampler(network, 10, 0.5, CPU)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in sampler.classifier.modules())
+    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in network.modules())
+    x = torch.rand(8, 3, 32, 32)
+    assert torch.allclose(sampler.classifier(x), network(x), atol=1e-4)
