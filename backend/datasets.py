@@ -47,7 +47,7 @@ def _read_mnist(train: bool) -> Split:
         data = MNIST(root, train=train, download=True)
     except (RuntimeError, OSError) as error:
         raise DatasetError(
-            f"MNIST is not in {root / 'MNIST' / 'raw'} and could not be downloaded ({error}). "
+            f"MNIST is not in {root / 'MNIST' / 'raw'} and could not be downloaded ({' '.join(str(error).split())}). "
             "Put the four *-ubyte files there, or set CERTSCOPE_DATA to a folder that holds MNIST/raw."
         ) from error
     return Split(data.data.numpy()[:, None], data.targets.numpy())

@@ -83,7 +83,8 @@ def test_errors_are_one_line(home, arguments, says):
 
 def test_mnist_that_is_nowhere_names_the_path(home, tmp_path):
     error = backend("run", "--epochs", 1, status=1, CERTSCOPE_DATA=str(tmp_path), https_proxy="http://127.0.0.1:9")
-    assert f"MNIST is not in {tmp_path / 'MNIST' / 'raw'} and could not be downloaded" in error
+    assert error.startswith(f"certscope: MNIST is not in {tmp_path / 'MNIST' / 'raw'} and could not be downloaded")
+    assert error.count("\n") == 1
 
 
 def test_a_home_that_cannot_be_written_is_named(home, tmp_path):

@@ -6,10 +6,17 @@ import plotly.graph_objects as go
 def losses(epochs: list[dict], terms: list[str]) -> go.Figure:
     """Loss terms and accuracy under noise per epoch; epochs: rows of `Run.epochs`."""
     x = [int(row["epoch"]) for row in epochs]
+    mode = "lines" if len(x) > 1 else "markers"
     figure = go.Figure()
     for name in terms:
         figure.add_trace(
-            {"type": "scatter", "x": x, "y": [row[name] for row in epochs], "name": name.replace("_", " ")}
+            {
+                "type": "scatter",
+                "x": x,
+                "y": [row[name] for row in epochs],
+                "mode": mode,
+                "name": name.replace("_", " "),
+            }
         )
     figure.add_trace(
         {
@@ -18,13 +25,14 @@ def losses(epochs: list[dict], terms: list[str]) -> go.Figure:
             "y": [row["accuracy"] for row in epochs],
             "name": "accuracy under noise",
             "yaxis": "y2",
+            "mode": mode,
             "line": {"dash": "dot", "color": "#808080"},
         }
     )
     figure.update_layout(
         xaxis={"title": {"text": "epoch"}},
         yaxis={"title": {"text": "loss"}, "rangemode": "tozero"},
-        yaxis2={"overlaying": "y", "side": "right", "range": [0, 1], "tickformat": ".0%", "showgrid": False},
+        yaxis2={"overlaying": "y", "side": "right", "range": [0, 1.05], "tickformat": ".0%", "showgrid": False},
         legend={"orientation": "h", "y": -0.35, "yanchor": "top"},
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         height=260,

@@ -20,6 +20,9 @@ from backend.run import Run, RunError, all_runs
 from backend.spec import RunSpec
 
 SLOT = ".slot"
+THREADS = str(
+    max(1, (os.cpu_count() or 1) - 1)
+)  # of a job, unless OMP_NUM_THREADS says: a core is left to the dashboard
 
 
 def submit(spec: RunSpec) -> Run:
@@ -114,7 +117,7 @@ def _run_in_process(run: Run, slot: int) -> None:
         command = [sys.executable, "-m", "backend", "execute", run.run_id, str(slot)]
         process = subprocess.Popen(
             command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, pass_fds=(slot,),
+            start_new_session=True, pass_fds=(slot,), env={"OMP_NUM_THREADS": THREADS} | os.environ,
         )  # fmt: skip
         code = process.wait()
     with contextlib.suppress(RunError), run.held():
