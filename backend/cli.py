@@ -241,6 +241,10 @@ def _runs(options) -> None:
         )
 
 
+def _no_constant(name: str):
+    raise ValueError(f"{name} is no number of a certificate")
+
+
 def _verify(options) -> int:
     from backend.verify import verify
 
@@ -248,7 +252,11 @@ def _verify(options) -> int:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"{options.file} has more than {MOST_BYTES} bytes: it is no certificate")
-    verdict = verify(json.loads(content), lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED), options.device)
+    verdict = verify(
+        json.loads(content, parse_constant=_no_constant),
+        lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED),
+        options.device,
+    )
     print(f"{verdict.word}: {verdict.reason}")
     return 1 if verdict.word == "refuted" else 0
 

@@ -21,6 +21,10 @@ from backend.run import Run, RunError
 from backend.spec import Certification
 
 TURNS = BoundedSemaphore(os.cpu_count() or 1)
+CLAIM = (
+    "with probability at least 1 - alpha over the noise, the smoothed classifier answers `class` on every image within "
+    "`radius` (l2, pixels in [0, 1]) of this one"
+)
 FORMAT = 1  # of a certificate; docs/certificate.md
 
 
@@ -70,8 +74,7 @@ class Session:
         return {
             "format": FORMAT,
             "certscope": __version__,
-            "claim": "with probability at least 1 - alpha over the noise, the smoothed classifier answers "
-            "`class` on every image within `radius` (l2, pixels in [0, 1]) of this one",
+            "claim": CLAIM,
             "class": dataset.classes[look.predict] if look.predict >= 0 else None,
             "abstained": look.predict < 0,
             "radius": look.radius,

@@ -4,16 +4,21 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite, prod
 
 import numpy as np
 
-from backend.certification.confidence import looks, lower_bound, radius, upper_bound
+from backend.certification.confidence import looks, lower_bound, radius, radius_upper, upper_bound
+from backend.certification.grid_noise import allowed_alpha
+from backend.certification.smoothed_classifier import why_stop
 from backend.datasets import DATASETS
+from backend.live import CLAIM, FORMAT, Session
 from backend.run import Run, RunError
-from backend.spec import Certification, SpecError
+from backend.spec import Certification, SpecError, whole
 
 TOLERANCE = 2e-12  # claims are floored to twelve decimals
-DOUBT = 1e-6  # a network that the certificate fits is refuted with at most this probability
+DOUBT = 1e-6  # a network that the certificate fits is refuted with at most twice this probability
+MOST_REPLAYED, FRESH = 2_000_000, 100_000  # samples that a check draws with the certificate's seed, and anew, at most
 
 
 @dataclass(frozen=True)
@@ -30,28 +35,40 @@ class Refuted(Exception):
 
 
 def verify(certificate: dict, find: Callable[[str], Run], device: str = "auto") -> Verdict:
-    """Check a certificate as read from JSON; `find` gives the run folder of a run id, or raises RunError."""
+    """Check a certificate as read from JSON; `find` gives the run folder of a run id, or raises RunError.
+
+    Raises SpecError for a device that is not there, SamplingError for a network that cannot vote.
+    """
     try:
-        settings = _check_counts(certificate)
-        try:
-            run = find(certificate["run_id"])
-        except (RunError, SpecError) as error:
-            return Verdict("unchecked", f"the claim follows from the counts; its network is not at hand ({error})")
-        return _sample_again(certificate, settings, run, device)
+        settings, bounds = _check_counts(certificate)
     except Refuted as error:
         return Verdict("refuted", str(error))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        return Verdict("refuted", f"it is not a certificate of format 1: {type(error).__name__} {error}")
+        return Verdict("refuted", f"it is not a certificate of format {FORMAT}: {type(error).__name__} {error}")
+    try:
+        run = find(certificate["run_id"])
+        if run.weights_sha256() is None:
+            raise RunError(f"{run.run_id} has no weights here")
+    except (RunError, SpecError) as error:
+        return Verdict("unchecked", f"the claim follows from the counts; its network is not at hand ({error})")
+    try:
+        return _sample_again(certificate, settings, bounds, run, device)
+    except Refuted as error:
+        return Verdict("refuted", str(error))
 
 
-def _check_counts(c: dict) -> Certification:
-    """Recompute everything that follows from the counts and the pixels. Raises Refuted, or what a wrong type raises."""
-    if c["format"] != 1:
-        raise Refuted(f"this version reads certificates of format 1, not {c['format']!r}")
+def _check_counts(c: dict) -> tuple[Certification, tuple[float, float]]:
+    """Recompute everything that follows from the counts and the pixels: the settings and the bounds (lower, upper) of p.
+
+    Raises Refuted, or what a wrong type raises.
+    """
+    if c["format"] != FORMAT or c["claim"] != CLAIM:
+        raise Refuted(f"this version reads certificates of format {FORMAT} with its own claim, not {c['format']!r}")
     settings = Certification(
         n=c["n"], n0=c["n0"], alpha=c["alpha"], mode=c["mode"], radius=c["target"] if c["mode"] != "fixed" else None,
         float_sound=c["float_sound"],
     )  # fmt: skip
+    whole("seed", c["seed"], 0, 2**63 - 1)
     counts, selection, classes = c["counts"], c["selection_counts"], c["classes"]
     if not len(counts) == len(selection) == len(classes) or any(
         type(v) is not int or v < 0 for v in counts + selection
@@ -59,56 +76,73 @@ def _check_counts(c: dict) -> Certification:
         raise Refuted("counts, selection_counts and classes must be equally long, and counts whole numbers from 0")
     if sum(selection) != settings.n0 or sum(counts) != c["samples"]:
         raise Refuted("the counts do not add up to n0 and samples")
-    spent = dict(looks(settings.mode, settings.n, settings.alpha))
+    _check_image(c["image"])
+    for name in ("run_id", "dataset", "architecture", "precision", "weights_sha256"):
+        if type(c[name]) is not str:
+            raise Refuted(f"{name} must be a word, not {c[name]!r}")
+    alpha = settings.alpha
+    if settings.float_sound:
+        alpha = allowed_alpha(settings, c["sigma"], c["image"]["scale"], len(c["image"]["values"]))
+    spent = dict(looks(settings.mode, settings.n, alpha))
     if c["samples"] not in spent:
         raise Refuted(f"mode {settings.mode} with n = {settings.n} has no look at {c['samples']} samples")
     top = selection.index(max(selection))
     if c["selected"] != classes[top]:
         raise Refuted(f"the selection counts select {classes[top]}, not {c['selected']}")
     p_lower = lower_bound(counts[top], c["samples"], spent[c["samples"]])
-    if c["p_lower"] > p_lower + TOLERANCE:
-        raise Refuted(f"{counts[top]} of {c['samples']} votes prove p >= {p_lower:.6f}, not {c['p_lower']:.6f}")
-    largest = radius(p_lower, c["sigma"])
-    if c["radius"] > largest + TOLERANCE:
-        raise Refuted(f"the counts certify a radius of {largest:.6f}, not {c['radius']:.6f}")
+    p_upper = upper_bound(max(counts), c["samples"], spent[c["samples"]])
+    for name, value in (("p_lower", p_lower), ("radius", radius(p_lower, c["sigma"]))):
+        if type(c[name]) not in (int, float) or not isfinite(c[name]) or not abs(c[name] - value) <= TOLERANCE:
+            raise Refuted(f"{counts[top]} of {c['samples']} votes give {name} = {value:.6f}, not {c[name]}")
     if c["abstained"] != (p_lower <= 0.5) or c["class"] != (None if c["abstained"] else c["selected"]):
         raise Refuted("class and abstention do not follow from the counts")
-    image = c["image"]
-    pixels = np.array(image["values"], dtype=np.uint8)
-    if hashlib.sha256(pixels.tobytes()).hexdigest() != image["sha256"]:
+    stop = why_stop(settings, c["radius"], radius_upper(p_upper, c["sigma"]), c["samples"] == settings.n)
+    if c["stop"] != stop and not (settings.mode == "anytime" and c["stop"] == "width"):  # a width is not written down
+        raise Refuted(f"the counts end the sampling with {stop!r}, not {c['stop']!r}")
+    return settings, (p_lower, p_upper)
+
+
+def _check_image(image: dict) -> None:
+    if any(type(v) is not int or not 0 <= v <= image["scale"] <= 255 for v in image["values"]):
+        raise Refuted("the image's values must be whole numbers from 0 to its scale")
+    if prod(image["shape"]) != len(image["values"]):
+        raise Refuted("the image does not have as many values as its shape says")
+    if hashlib.sha256(bytes(image["values"])).hexdigest() != image["sha256"]:
         raise Refuted("the pixels are not those of the image's SHA-256")
-    return settings
 
 
-def _sample_again(c: dict, settings: Certification, run: Run, device: str) -> Verdict:
-    """Sample with the certificate's network: with its seed first, and with a new one where that gives other counts."""
-    from backend.live import Session
-
+def _sample_again(c: dict, settings: Certification, bounds: tuple[float, float], run: Run, device: str) -> Verdict:
+    """Sample with the certificate's network: with its seed first, and anew where that gives other counts."""
     spec, image = run.spec, c["image"]
     for name in ("sigma", "dataset", "architecture", "precision"):
         if getattr(spec, name) != c[name]:
             raise Refuted(f"{name} is {c[name]!r} in the certificate and {getattr(spec, name)!r} in {run.run_id}")
     dataset = DATASETS[spec.dataset]
+    if c["classes"] != list(dataset.classes):
+        raise Refuted(f"classes are not those of {spec.dataset}")
     if run.weights_sha256() != c["weights_sha256"]:
-        raise Refuted(f"the weights of {run.run_id} are not those of the certificate's SHA-256")
+        raise Refuted(f"the weights of {run.run_id} here are not those of the certificate's SHA-256")
     if tuple(image["shape"]) != dataset.shape or image["scale"] != dataset.scale:
         raise Refuted(f"the image does not have the shape and scale of {spec.dataset}")
     pixels = np.array(image["values"], dtype=np.uint8).reshape(image["shape"])
-    same = next(
-        look
-        for look in Session(run, pixels, settings, device, c["seed"]).watch()
-        if look.done >= c["samples"] or look.stop
-    )
-    if list(same.counts) == c["counts"] and list(same.selection) == c["selection_counts"]:
-        return Verdict("match", f"sampled again with its seed, {run.run_id} gives the same {c['samples']} votes")
-    many = Certification(n=max(10_000, c["samples"]), n0=c["n0"], float_sound=c["float_sound"])
-    fresh = deque(Session(run, pixels, many, device).watch(), maxlen=1)[0]
+    if c["samples"] + c["n0"] <= MOST_REPLAYED:
+        replay = Session(run, pixels, settings, device, c["seed"]).watch()
+        same = next(look for look in replay if look.done >= c["samples"] or look.stop)
+        if list(same.counts) == c["counts"] and list(same.selection) == c["selection_counts"]:
+            return Verdict("match", f"sampled again with its seed, {run.run_id} gives the same {c['samples']} votes")
+    anew = Certification(n=min(max(10_000, c["samples"]), FRESH), n0=1, float_sound=settings.float_sound)
+    fresh = deque(Session(run, pixels, anew, device).watch(), maxlen=1)[0]
     votes = fresh.counts[c["classes"].index(c["selected"])]
-    highest = upper_bound(votes, fresh.done, DOUBT)
-    if highest < c["p_lower"]:
+    highest, lowest = upper_bound(votes, fresh.done, DOUBT), lower_bound(max(fresh.counts), fresh.done, DOUBT)
+    if not highest >= bounds[0]:
         raise Refuted(
             f"{votes} of {fresh.done} fresh samples vote for {c['selected']}: p is at most {highest:.6f} "
-            f"(error probability {DOUBT:g}), and the certificate claims p >= {c['p_lower']:.6f}"
+            f"(error probability {DOUBT:g}), and the certificate claims p >= {bounds[0]:.6f}"
+        )
+    if not lowest <= bounds[1]:
+        raise Refuted(
+            f"{max(fresh.counts)} of {fresh.done} fresh samples agree: p is at least {lowest:.6f} "
+            f"(error probability {DOUBT:g}), and the certificate says p <= {bounds[1]:.6f}"
         )
     return Verdict(
         "consistent",

@@ -2,9 +2,10 @@ import copy
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from backend.certification.confidence import lower_bound, radius
+from backend.certification.confidence import looks, lower_bound, radius
 from backend.cli import main
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED, runs_root
@@ -79,22 +80,40 @@ def changed(c, **changes):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"radius": 3.0}, "the counts certify a radius of"),
-        ({"p_lower": 0.9999}, "votes prove p >="),
-        ({"sigma": 5.0}, "sigma is 5.0 in the certificate and 0.5 in"),
+        ({"radius": 3.0}, "votes give radius ="),
+        ({"p_lower": 0.9999}, "votes give p_lower ="),
+        ({"p_lower": 0.0}, "votes give p_lower ="),
+        ({"p_lower": float("nan"), "radius": float("nan")}, "votes give p_lower ="),
+        ({"radius": float("inf")}, "votes give radius ="),
+        ({"stop": "robust"}, "the counts end the sampling with 'n', not 'robust'"),
+        ({"claim": "anything goes"}, "its own claim"),
+        ({"seed": "x"}, "seed must be"),
+        ({"seed": -5}, "seed must be"),
+        ({"seed": 10**400}, "seed must be"),
+        ({"float_sound": True, "alpha": 1e-15}, "too small for noise on a grid"),
+        ({"float_sound": True, "sigma": -1.0}, "sigma times scale"),
+        ({"image__values": [12.9] * 784}, "whole numbers from 0"),
+        ({"image__shape": [1, 28, 27]}, "as many values as its shape"),
+        ({"run_id": ["x"]}, "run_id must be a word"),
+        (
+            {"classes": list("9876543210"), "selected": "2", "class": "2"},
+            "classes are not those of mnist",
+        ),
+        ({"sigma": 5.0}, "votes give radius ="),
         ({"samples": 1_000}, "do not add up"),
         ({"n": 100_000}, "no look at 2000 samples"),
         ({"n0": 99}, "do not add up"),
         ({"selected": "1"}, "the selection counts select 7, not 1"),
         ({"class": "1"}, "class and abstention"),
+        ({"n": 10**9, "n0": 10**9}, "do not add up"),
         ({"mode": "hope"}, "not a certificate of format 1"),
-        ({"format": 2}, "format 1, not 2"),
+        ({"format": 2}, "certificates of format 1 with its own claim, not 2"),
         ({"image__sha256": "0"}, "the pixels are not those"),
         ({"image__values": [0] * 784}, "the pixels are not those"),
         ({"weights_sha256": "0"}, "the weights of"),
         ({"counts": [-1] * 10}, "whole numbers from 0"),
         ({"counts": "many"}, "equally long"),
-        ({"p_lower": None}, "not a certificate of format 1"),
+        ({"p_lower": None}, "votes give p_lower ="),
     ],
 )
 def test_a_tampered_certificate_is_refuted(genuine, changes, says):
@@ -148,3 +167,36 @@ def test_bfloat16_is_served_in_bfloat16(home, tmp_path):
     assert session.certificate(half, ())["precision"] == "bfloat16"
     *_, full = Session(RUN, SEEN.pixels, Certification(n=500), "cpu", seed=1).watch()
     assert half.counts[7] == pytest.approx(full.counts[7], abs=10)
+
+
+def test_another_sigma_with_its_radius_is_refuted_by_the_run(genuine):
+    forged = genuine | {"sigma": 5.0, "radius": radius(genuine["p_lower"], 5.0)}
+    assert "sigma is 5.0 in the certificate and 0.5 in" in verify(forged, find, "cpu").reason
+
+
+def test_float_sound_and_abstentions_match():
+    assert verify(certificate(float_sound=True, n=500), find, "cpu").word == "match"
+    noise = np.random.default_rng(0).integers(0, 256, (1, 28, 28), dtype=np.uint8)
+    session = Session(RUN, noise, Certification(n=300), "cpu")
+    *_, last = session.watch()
+    assert verify(session.certificate(last, ()), find, "cpu").word == "match"
+
+
+def test_a_forged_not_robust_is_refuted_by_the_network(genuine):
+    """As few votes as one likes: fresh samples show that they are more."""
+    c = certificate(mode="at-radius", radius=0.5)
+    done = c["samples"]
+    votes = [0] * 10
+    votes[7], votes[1] = done // 2, done - done // 2
+    p = lower_bound(votes[7], done, dict(looks("at-radius", 2_000, 0.001))[done])
+    forged = changed(
+        c, counts=votes, p_lower=p, radius=radius(p, 0.5), abstained=True, stop="not robust", **{"class": None}
+    )
+    verdict = verify(forged, find, "cpu")
+    assert verdict.word == "refuted"
+    assert "fresh samples agree: p is at least" in verdict.reason
+
+
+def test_a_network_without_weights_here_leaves_it_unchecked(genuine, home):
+    Run.create(runs_root(), RUN.spec)
+    assert verify(genuine, lambda run_id: find_run(run_id, runs_root()), "cpu").word == "unchecked"

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import closing
 from math import floor
 
 import numpy as np
@@ -130,20 +131,23 @@ def certify(run: Run, seen: Seen, settings: Certification) -> None:
     classes = DATASETS[run.spec.dataset].classes
     start = time.monotonic()
     drawn = 0.0
-    for look in session.watch():
-        if look.at_look:  # kept in case of Stop
-            st.session_state.certificate = session.certificate(look, seen.steps)
-        now = time.monotonic()
-        if now - drawn > 0.3 and not look.stop:
-            drawn = now
-            left = (now - start) / look.done * (settings.n - look.done)
-            standing = "certified: stop when it is enough" if look.certified else PROVISIONAL
-            with place.container():
-                st.progress(
-                    look.done / settings.n, f"{look.done:,} of {settings.n:,} samples, {left:.0f} s left at most"
-                )
-                st.markdown(f"So far **{classes[look.top]}**, radius {round_down(look.radius)} — {standing}.")
-                st.plotly_chart(votes(look.counts, classes, look.top, look.p_lower), alt="votes so far")
+    with closing(session.watch()) as looks:  # a turn is given back at once when the visitor stops
+        for look in looks:
+            if look.at_look:  # kept in case of Stop
+                st.session_state.certificate = session.certificate(look, seen.steps)
+            now = time.monotonic()
+            if now - drawn > 0.3 and not look.stop:
+                drawn = now
+                left = (now - start) / look.done * (settings.n - look.done)
+                standing = PROVISIONAL
+                if look.certified:
+                    standing = "certified: stop when it is enough" if look.predict >= 0 else "no certificate yet"
+                with place.container():
+                    st.progress(
+                        look.done / settings.n, f"{look.done:,} of {settings.n:,} samples, {left:.0f} s left at most"
+                    )
+                    st.markdown(f"So far **{classes[look.top]}**, radius {round_down(look.radius)} — {standing}.")
+                    st.plotly_chart(votes(look.counts, classes, look.top, look.p_lower), alt="votes so far")
     place.empty()
 
 
@@ -207,7 +211,7 @@ with left:
         show_seen(seen, DATASETS[dataset].scale)
     settings = choose_settings()
 with right:
-    chosen = (run.run_id, seen.pixels.tobytes() if seen else None, settings)
+    chosen = (run.run_id, (seen.pixels.tobytes(), seen.steps) if seen else None, settings)
     if st.session_state.get("certified") != chosen:
         st.session_state.pop("certificate", None)  # of another image, model or n
     pressed = st.button("Certify", type="primary", disabled=seen is None, icon=":material/verified:")
@@ -215,6 +219,7 @@ with right:
         st.caption("Upload an image or take a sample first.")
     if pressed:
         st.session_state.certified = chosen
+        st.session_state.pop("certificate", None)  # of an earlier press
         kept = "the radius shown stays certified" if settings.mode != "fixed" else "nothing is certified then"
         st.button("Stop", help=f"Ends the sampling; {kept}.")
         try:

@@ -13,7 +13,10 @@ import torch
 from mpmath import mp, mpf, ncdf
 from torch import Tensor
 
+from backend.spec import Certification
+
 BITS = 63
+MOST_STEPS = 2_000
 
 
 class GridNoise:
@@ -23,8 +26,6 @@ class GridNoise:
         table = _thresholds(sigma * scale)
         self.scale, self.centre = scale, len(table) // 2
         self.thresholds = torch.tensor(table, device=device)  # (J,) int64
-        # Each of J + 1 probabilities is off by at most 2⁻⁶³: half the sum bounds the distance in total variation.
-        self.distance = (len(table) + 1) * 2.0 ** -(BITS + 1)
 
     def add(self, noisy: Tensor, image: Tensor, stream: torch.Generator) -> None:
         """Fill noisy (B, C, H, W) with (v + noise) / scale for image v / scale (C, H, W)."""
@@ -33,9 +34,27 @@ class GridNoise:
         noisy.copy_(steps).add_(image.mul(self.scale).round_()).div_(self.scale)
 
 
+def allowed_alpha(settings: Certification, sigma: float, scale: int, pixels: int) -> float:
+    """alpha less what the drawn noise of n images may be off by: that much error is left to the bound.
+
+    Each of the J + 1 probabilities is off by at most 2⁻⁶³, and two tails of less than that are cut: half the sum bounds the
+    distance of one pixel's noise from the exact one in total variation. Raises ValueError where nothing is left.
+    """
+    distance = (len(_thresholds(sigma * scale)) + 3) * 2.0 ** -(BITS + 1)
+    alpha = settings.alpha - settings.n * pixels * distance
+    if alpha <= 0:
+        raise ValueError(f"alpha = {settings.alpha:g} is too small for noise on a grid with n = {settings.n}")
+    return alpha
+
+
 @lru_cache(maxsize=8)
 def _thresholds(sd: float) -> list[int]:
-    """floor(2⁶³ Φ((j + 1/2) / sd)) for every j from −J to J − 1, beyond which less than 2⁻⁶³ is left."""
+    """floor(2⁶³ Φ((j + 1/2) / sd)) for every j from −J to J − 1, beyond which less than 2⁻⁶³ is left.
+
+    Raises ValueError unless there are at most 2 000 grid steps a standard deviation: the table would take minutes.
+    """
+    if not 0 < sd <= MOST_STEPS:
+        raise ValueError(f"noise on a grid wants sigma times scale to be positive and at most {MOST_STEPS}, not {sd:g}")
     with mp.workdps(50):
         half = 0
         while ncdf(-(half + mpf(0.5)) / mpf(sd)) * 2**BITS >= 1:

@@ -67,8 +67,7 @@ class Sampler:
                     self.add_noise(part, images[image], streams[image])
                     owners.append(torch.full((size,), image * self.classes, device=self.device))
                     filled += size
-                # A very small batch may take another kernel, which rounds otherwise: it is filled up with what lies there.
-                logits = self._logits(noisy[: max(filled, SMALLEST)])[:filled]
+                logits = self._logits(noisy[:filled])
                 sound &= logits.isfinite().all()
                 counts += torch.bincount(logits.argmax(1).add_(torch.cat(owners)), minlength=len(counts))
         if not sound:
@@ -88,11 +87,18 @@ class Sampler:
         """Logits (B, K) of noisy images (B, C, H, W), in as many forward passes as the memory asks for."""
         while True:
             try:
-                return torch.cat([self.classifier(part.to(self.dtype)) for part in noisy.split(self.batch)])
+                return torch.cat([self._forward(part.to(self.dtype)) for part in noisy.split(self.batch)])
             except torch.OutOfMemoryError:
                 if self.batch // 2 < SMALLEST:
                     raise
                 self.batch //= 2
+
+    def _forward(self, part: Tensor) -> Tensor:
+        """One forward pass; a very small one may take another kernel, which rounds otherwise, and is filled up."""
+        if len(part) >= SMALLEST:
+            return self.classifier(part)
+        filling = part.new_zeros((SMALLEST - len(part), *part.shape[1:]))
+        return self.classifier(torch.cat([part, filling]))[: len(part)]
 
     def _batches(self, sizes: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
         """Forward passes as lists of (image, samples): whole blocks alone, what is less packed together."""

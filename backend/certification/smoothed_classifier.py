@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from backend.certification.confidence import looks, lower_bound, radius, radius_upper, top_two_differ, upper_bound
-from backend.certification.sampler import Sampler, SamplingError
+from backend.certification.grid_noise import allowed_alpha
+from backend.certification.sampler import Sampler
 from backend.run import ABSTAIN
 from backend.spec import Certification
 from backend.training.noise import stream_seed
@@ -106,12 +107,8 @@ class SmoothedClassifier:
         selections = self.sampler.count(images, sizes, self._streams("select", indices))
         streams = self._streams("certify", indices)
         alpha = settings.alpha
-        if self.sampler.grid:  # what the noise may be off by is taken from the error that is allowed
-            alpha -= settings.n * images[0].numel() * self.sampler.grid.distance
-            if alpha <= 0:
-                raise SamplingError(
-                    f"alpha = {settings.alpha:g} is too small for noise on a grid with n = {settings.n}"
-                )
+        if self.sampler.grid:
+            alpha = allowed_alpha(settings, self.sigma, self.sampler.grid.scale, images[0].numel())
         return [_Bound(s, settings, alpha, self.sigma, stream) for s, stream in zip(selections, streams, strict=True)]
 
     def _streams(self, purpose: str, indices: list[int]) -> list[torch.Generator]:
@@ -141,23 +138,25 @@ class _Bound:
         k, done = self.counts[self.top], sum(self.counts)
         if at_look := done == self.ahead[0][0]:
             _, alpha = self.ahead.popleft()
-            self.p_lower, self.p_upper, self.certified = lower_bound(k, done, alpha), upper_bound(k, done, alpha), True
+            self.p_lower, self.certified = lower_bound(k, done, alpha), True
+            self.p_upper = upper_bound(max(self.counts), done, alpha)  # of g's class, also where n0 chose another one
         provisional = self.settings.mode == "fixed" and not self.certified
         shown = lower_bound(k, done, self.settings.alpha) if provisional else self.p_lower
         lower, upper = radius(shown, self.sigma), radius_upper(self.p_upper, self.sigma)
         return Look(
             self.top, tuple(self.selection), tuple(self.counts), done, shown, lower, upper, self.certified,
-            at_look, self._stop(lower, upper) if at_look else None,
+            at_look, why_stop(self.settings, lower, upper, not self.ahead) if at_look else None,
         )  # fmt: skip
 
-    def _stop(self, lower: float, upper: float) -> str | None:
-        settings, over = self.settings, not self.ahead
-        if settings.mode == "at-radius":
-            if lower >= settings.radius:
-                return "robust"
-            return "not robust" if upper < settings.radius else "undecided" if over else None
-        if settings.radius is not None and lower >= settings.radius:
-            return "radius"
-        if settings.width is not None and upper - lower <= settings.width:
-            return "width"
-        return "n" if over else None
+
+def why_stop(settings: Certification, lower: float, upper: float, over: bool) -> str | None:
+    """Why a look with these bounds of the radius ends the sampling, in the words of `Look.stop`; None where it goes on."""
+    if settings.mode == "at-radius":
+        if lower >= settings.radius:
+            return "robust"
+        return "not robust" if upper < settings.radius else "undecided" if over else None
+    if settings.radius is not None and lower >= settings.radius:
+        return "radius"
+    if settings.width is not None and upper - lower <= settings.width:
+        return "width"
+    return "n" if over else None

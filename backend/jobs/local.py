@@ -92,12 +92,19 @@ def work_off_queue() -> None:
         os._exit(0)
     root = runs_root()
     root.mkdir(parents=True, exist_ok=True)
-    while queued(root):
+    tried: set[tuple[str, int]] = set()  # a run that cannot even fail is not tried for ever
+
+    def waiting() -> list[Run]:
+        return [run for run in queued(root) if (run.run_id, run.state_file.stat().st_mtime_ns) not in tried]
+
+    while waiting():
         with _slot(root) as slot:
             if slot is None:
                 return
-            while waiting := queued(root):
-                _run_in_process(waiting[0], slot)
+            while runs := waiting():
+                tried.add((runs[0].run_id, runs[0].state_file.stat().st_mtime_ns))
+                with contextlib.suppress(OSError):  # its folder is gone, or cannot be written
+                    _run_in_process(runs[0], slot)
         # One that was queued after the last look and before the slot was free finds this loop, or takes the slot.
 
 

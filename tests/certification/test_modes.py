@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from backend.certification.confidence import looks, lower_bound, radius, radius_upper, upper_bound
+from backend.certification.sampler import Sampler
+from backend.classifier.weights import build
+from backend.datasets import DATASETS
 from backend.spec import Certification, SpecError
 from tests.certification.test_smoothed_classifier import Linear, finish, smoothed
 
@@ -150,3 +153,23 @@ def test_counts_do_not_depend_on_company(mode):
 def test_settings_that_cannot_be(settings, says):
     with pytest.raises(SpecError, match=says):
         Certification(**settings)
+
+
+def test_not_robust_holds_for_the_smoothed_classifier_also_where_another_class_was_selected():
+    """p_A = 0.6 at the true top class, so that few n0 samples often select the other: its radius 0.2533 is above 0.25."""
+    distance, times, alpha = 0.2533, 400, 0.01
+    images = torch.full((times, 1, 1, 1), distance)
+    g = smoothed(Linear([1.0], 0.0), sigma=1.0)
+    found = finish(g, images, list(range(times)), n0=3, n=20_000, alpha=alpha, mode="at-radius", radius=0.25)
+    assert sum(look.top == 0 for look in found) > times / 5
+    stops = [look.stop for look in found]
+    assert stops.count("not robust") <= times * alpha + 4 * sqrt(times * alpha)
+
+
+def test_a_tail_of_one_sample_votes_as_in_company():
+    torch.manual_seed(0)
+    network = build("resnet20", DATASETS["mnist"], torch.device("cpu")).eval()
+    images = torch.rand(3, 1, 28, 28)
+    s = Sampler(network, 10, 0.5, torch.device("cpu"))
+    together = s.count(images, [65, 33, 1], [s.generator(i) for i in range(3)])
+    assert together == [s.count(images[i : i + 1], [n], [s.generator(i)])[0] for i, n in enumerate((65, 33, 1))]
