@@ -6,7 +6,6 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
 from backend.certification.grid_noise import GridNoise
 
@@ -35,6 +34,8 @@ class Sampler:
         """grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point."""
         self.dtype = PRECISIONS[precision]
         if any(isinstance(layer, nn.BatchNorm2d) for layer in classifier.modules()):
+            from torch.fx.experimental.optimization import fuse  # slow to import, and LeNet does without
+
             classifier = fuse(classifier.eval())  # a copy
         if precision != "float32":
             classifier = deepcopy(classifier).to(self.dtype)  # the caller's stays what it is
