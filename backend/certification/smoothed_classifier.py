@@ -108,7 +108,7 @@ class SmoothedClassifier:
         streams = self._streams("certify", indices)
         alpha = settings.alpha
         if self.sampler.grid:
-            alpha = allowed_alpha(settings, self.sigma, self.sampler.grid.scale, images[0].numel())
+            alpha = allowed_alpha(settings, self.sigma, self.sampler.grid.scale, images.shape[1:].numel())
         return [_Bound(s, settings, alpha, self.sigma, stream) for s, stream in zip(selections, streams, strict=True)]
 
     def _streams(self, purpose: str, indices: list[int]) -> list[torch.Generator]:

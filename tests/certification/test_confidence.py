@@ -61,7 +61,7 @@ def test_monotone(counts, alpha):
 
 @given(st.floats(0.5, 1 - 1e-9), st.floats(0.01, 10))
 def test_radius_is_never_above_the_exact_value(p_lower, sigma):
-    from mpmath import mp, mpf, sqrt, erfinv  # noqa: I001
+    from mpmath import erfinv, mp, mpf, sqrt
 
     mp.dps = 40
     exact = mpf(sigma) * sqrt(2) * erfinv(2 * mpf(p_lower) - 1)

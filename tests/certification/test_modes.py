@@ -11,6 +11,7 @@ from scipy.stats import binom
 
 from backend.certification.confidence import looks, lower_bound, radius, radius_upper, upper_bound
 from backend.certification.sampler import Sampler
+from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.classifier.weights import build
 from backend.datasets import DATASETS
 from backend.spec import Certification, SpecError
@@ -164,6 +165,14 @@ def test_not_robust_holds_for_the_smoothed_classifier_also_where_another_class_w
     assert sum(look.top == 0 for look in found) > times / 5
     stops = [look.stop for look in found]
     assert stops.count("not robust") <= times * alpha + 4 * sqrt(times * alpha)
+
+
+def test_float_sound_images_that_finish_at_different_times():
+    images = torch.rand(9, 1, 2, 2).mul(255).round().div(255)
+    g = SmoothedClassifier(Linear([1.0] * 4, 2.0), 2, 0.5, torch.device("cpu"), 0, grid=255)
+    found = finish(g, images, list(range(9)), n=3_000, mode="at-radius", radius=0.3, float_sound=True)
+    assert len({look.done for look in found}) > 1
+    assert all((look.radius >= 0.3) == (look.stop == "robust") for look in found)
 
 
 def test_a_tail_of_one_sample_votes_as_in_company():
