@@ -15,6 +15,7 @@ from backend.datasets import DATASETS
 from backend.run import Checkpoint, Row
 from backend.spec import RunSpec, SpecError, one_of
 from backend.training.loop import checkpoint_epoch, train
+from backend.training.noise import GENERATOR
 
 __all__ = ["checkpoint_epoch", "choose_device", "circumstances", "execute"]
 
@@ -74,5 +75,5 @@ def circumstances(device: torch.device) -> dict:
         "scipy": scipy.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
-        "generator": "torch.Generator(" + device.type + ")",
+        "generator": GENERATOR[device.type],
     }

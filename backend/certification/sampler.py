@@ -47,10 +47,6 @@ class Sampler:
         self.grid = GridNoise(sigma, grid, device) if grid else None
         self.grid_step = 1 / (grid * sigma) if grid else 0.0  # of the noise, in sd
 
-    def generator(self, seed: int) -> torch.Generator:
-        """The noise stream of that seed."""
-        return torch.Generator(self.device).manual_seed(seed)
-
     def count(self, images: Tensor, sizes: Sequence[int], streams: Sequence[torch.Generator]) -> list[list[int]]:
         """Draw sizes[i] samples for images[i] (I, C, H, W), in [0, 1], from streams[i]: I rows of K votes.
 

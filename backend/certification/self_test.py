@@ -5,7 +5,7 @@ from scipy.stats import binom, norm
 from torch import Tensor
 
 from backend.certification.sampler import Sampler, SamplingError
-from backend.training.noise import stream_seed
+from backend.training.noise import stream
 
 STREAMS, VALUES = 64, 16_384
 DOUBT = 1e-9  # of sound noise failing one of the checks
@@ -16,11 +16,11 @@ def check_noise(sampler: Sampler, seed: int) -> None:
 
     Raises SamplingError where what is seen would happen with probability below 1e-9 a check.
     """
-    streams = [sampler.generator(stream_seed(seed, "self-test", i)) for i in range(STREAMS)]
+    streams = [stream(seed, "self-test", i, sampler.device) for i in range(STREAMS)]
     noise = torch.empty((STREAMS, VALUES), device=sampler.device)
     black = torch.zeros((1, 1, VALUES), device=sampler.device)
-    for row, stream in zip(noise, streams, strict=True):
-        sampler.add_noise(row.view(1, 1, 1, VALUES), black, stream)
+    for row, own in zip(noise, streams, strict=True):
+        sampler.add_noise(row.view(1, 1, 1, VALUES), black, own)
     check_values(noise / sampler.sigma, sampler.grid_step)
 
 

@@ -24,7 +24,7 @@ from backend.certification.grid_noise import allowed_alpha
 from backend.certification.sampler import Sampler
 from backend.run import ABSTAIN
 from backend.spec import Certification
-from backend.training.noise import stream_seed
+from backend.training.noise import stream
 
 TOGETHER = {"cpu": 4, "cuda": 32}  # images that are sampled at once; a finished one is replaced at once
 
@@ -112,7 +112,7 @@ class SmoothedClassifier:
         return [_Bound(s, settings, alpha, self.sigma, stream) for s, stream in zip(selections, streams, strict=True)]
 
     def _streams(self, purpose: str, indices: list[int]) -> list[torch.Generator]:
-        return [self.sampler.generator(stream_seed(self.seed, purpose, index)) for index in indices]
+        return [stream(self.seed, purpose, index, self.device) for index in indices]
 
 
 class _Bound:

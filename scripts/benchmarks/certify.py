@@ -17,6 +17,7 @@ import torch
 from backend.certification.sampler import BLOCKS, Sampler
 from backend.classifier.architectures import ARCHITECTURES
 from backend.pipeline import choose_device
+from backend.training.noise import stream
 
 CASES = {"lenet": (1, 28, 28), "resnet20": (3, 32, 32), "resnet110": (3, 32, 32)}
 SIGMA, CLASSES = 0.5, 10
@@ -80,9 +81,9 @@ def measure(name: str, device, seconds: float, batches: tuple[int, ...]) -> dict
     entrants = {f"anchor {b}": (lambda n, b=b: anchor(plain, image[0], n, b)) for b in batches}
     for precision in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
         sampler = Sampler(ours, CLASSES, SIGMA, device, precision)
-        entrants[f"ours {precision}"] = lambda n, s=sampler: s.count(image, [n], [s.generator(0)])
+        entrants[f"ours {precision}"] = lambda n, s=sampler: s.count(image, [n], [stream(0, "bench", 0, s.device)])
     grid = Sampler(ours, CLASSES, SIGMA, device, grid=255)
-    entrants["ours float-sound"] = lambda n: grid.count(image, [n], [grid.generator(0)])
+    entrants["ours float-sound"] = lambda n: grid.count(image, [n], [stream(0, "bench", 0, grid.device)])
     probe = 256
     n = max(1000, int(rate(lambda: anchor(plain, image[0], probe, 256), probe, device) * seconds / len(entrants) / 4))
     n = -(-n // BLOCKS[device.type]) * BLOCKS[device.type]

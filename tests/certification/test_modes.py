@@ -15,6 +15,7 @@ from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.classifier.weights import build
 from backend.datasets import DATASETS
 from backend.spec import Certification, SpecError
+from backend.training.noise import stream
 from tests.certification.test_smoothed_classifier import Linear, finish, smoothed
 
 MODES = ("fixed", "anytime", "at-radius")
@@ -180,5 +181,7 @@ def test_a_tail_of_one_sample_votes_as_in_company():
     network = build("resnet20", DATASETS["mnist"], torch.device("cpu")).eval()
     images = torch.rand(3, 1, 28, 28)
     s = Sampler(network, 10, 0.5, torch.device("cpu"))
-    together = s.count(images, [65, 33, 1], [s.generator(i) for i in range(3)])
-    assert together == [s.count(images[i : i + 1], [n], [s.generator(i)])[0] for i, n in enumerate((65, 33, 1))]
+    together = s.count(images, [65, 33, 1], [stream(i, "test", 0, s.device) for i in range(3)])
+    assert together == [
+        s.count(images[i : i + 1], [n], [stream(i, "test", 0, s.device)])[0] for i, n in enumerate((65, 33, 1))
+    ]

@@ -12,6 +12,7 @@ from backend.certification.self_test import STREAMS, VALUES, check_noise, check_
 from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.classifier.weights import build
 from backend.datasets import DATASETS
+from backend.training.noise import stream
 from tests.certification.test_smoothed_classifier import Linear, finish
 
 CPU = torch.device("cpu")
@@ -104,18 +105,18 @@ def test_out_of_memory_halves_the_batch_and_goes_on():
     counts = []
     for most in (10_000, 100, 20):
         s = Sampler(Hungry(most), 2, 0.5, CPU)
-        counts.append(s.count(image, [1_000], [s.generator(0)]))
+        counts.append(s.count(image, [1_000], [stream(0, "test", 0, s.device)]))
         assert s.batch <= most
     assert counts[0] == counts[1] == counts[2]
     s = Sampler(Hungry(1), 2, 0.5, CPU)
     with pytest.raises(torch.OutOfMemoryError):
-        s.count(image, [1_000], [s.generator(0)])
+        s.count(image, [1_000], [stream(0, "test", 0, s.device)])
 
 
 def test_a_network_that_answers_nan_is_named():
     s = Sampler(Linear([float("nan")], 0.0), 2, 0.5, CPU)
     with pytest.raises(SamplingError, match="answers with values that are not finite"):
-        s.count(torch.zeros(1, 1, 1, 1), [300], [s.generator(0)])
+        s.count(torch.zeros(1, 1, 1, 1), [300], [stream(0, "test", 0, s.device)])
 
 
 def test_one_pixel_images_and_constant_networks_are_certified():
@@ -134,5 +135,5 @@ def test_counts_do_not_depend_on_the_batch_size(batch):
     for size in (256, batch):
         s = Sampler(network, 10, 0.5, CPU)
         s.batch = size
-        counts.append(s.count(images, [700, 300, 64], [s.generator(i) for i in range(3)]))
+        counts.append(s.count(images, [700, 300, 64], [stream(i, "test", 0, s.device) for i in range(3)]))
     assert counts[0] == counts[1]
