@@ -1,7 +1,7 @@
 """From what a person asks for to complete, validated specs. Loads no torch."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from itertools import product
 
 from backend.datasets import DATASETS
@@ -30,16 +30,29 @@ def plan(
     one_of("method", method, METHODS)
     one_of("recipe", recipe, RECIPES)
     entry = DATASETS[dataset]
-    made = make(method, METHODS[method].paper_values.get((dataset, float(sigma)), {}) | (values or {}))
     steps = RECIPES[recipe]
     if epochs is None and recipe == "quick":
         epochs = entry.quick_epochs
     if epochs is not None:
         steps = replace(steps, epochs=epochs)
+    made = make(method, usual_values(method, dataset, float(sigma), steps.epochs) | (values or {}))
     return RunSpec(
         dataset, architecture or entry.architecture, method, float(sigma), asdict(made),
         seed=seed, recipe=steps, weights_dtype=weights_dtype, precision=precision, certification=certification,
     )  # fmt: skip
+
+
+def usual_values(method: str, dataset: str, sigma: float, epochs: int) -> dict:
+    """The method's hyper-parameters that a person need not give: the paper's at this σ, else the method's defaults.
+
+    Those that count epochs shrink in proportion with a training that is shorter than the one they were chosen for.
+    """
+    values = {f.name: f.default for f in fields(METHODS[method])}
+    for f in fields(METHODS[method]):
+        whole = f.metadata["of_epochs"]
+        if whole and epochs < whole:
+            values[f.name] = max(1, round(f.default * epochs / whole))
+    return values | METHODS[method].paper_values.get((dataset, sigma), {})
 
 
 def sweep(

@@ -25,9 +25,13 @@ class SpecError(ValueError):
     """A spec that breaks a rule; the message states the rule, the value, and what is allowed."""
 
 
-def hyper(default, doc: str, *, low=None, high=None, choices=()):
-    """A method's hyper-parameter: a dataclass field with its range. It becomes a flag and a field of the form."""
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": tuple(choices)})
+def hyper(default, doc: str, *, low=None, high=None, choices=(), of_epochs: int | None = None):
+    """A method's hyper-parameter: a dataclass field with its range. It becomes a flag and a field of the form.
+
+    of_epochs: the default is a number of epochs of a training that long; `plan` shrinks it with a shorter one.
+    """
+    known = {"doc": doc, "low": low, "high": high, "choices": tuple(choices), "of_epochs": of_epochs}
+    return field(default=default, metadata=known)
 
 
 def check_fields(record) -> None:

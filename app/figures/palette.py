@@ -13,12 +13,9 @@ COLOURS = {
     "smoothadv": "#009E73",
     "macer": "#CC79A7",
     "smoothadv_consistency": "#56B4E9",
-}
-PUBLISHED_TITLES = {  # methods that appear in published tables and cannot be trained here yet
-    "stability": "Stability",
-    "smoothadv": "SmoothAdv",
-    "macer": "MACER",
-    "smoothadv_consistency": "SmoothAdv + Consistency",
+    "smoothmix": "#F0E442",
+    "stability_consistency": "#8C6D00",
+    "macer_consistency": "#882255",
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 GREY = "#808080"
@@ -29,7 +26,7 @@ def colour(method: str) -> str:
 
 
 def title(method: str) -> str:
-    return METHODS[method].title if method in METHODS else PUBLISHED_TITLES.get(method, method)
+    return METHODS[method].title if method in METHODS else method
 
 
 def dashes(sigmas) -> dict[float, str]:

@@ -14,8 +14,8 @@ from backend.classifier.weights import build, pack
 from backend.datasets import Dataset, Split
 from backend.run import Checkpoint, Epoch
 from backend.spec import Recipe, RunSpec
-from backend.training.methods import make
-from backend.training.noise import gaussian, stream_seed
+from backend.training.methods import Batch, make
+from backend.training.noise import gaussian, stream, stream_seed
 
 
 class TrainingError(RuntimeError):
@@ -65,7 +65,7 @@ def _one_epoch(
     spec: RunSpec, epoch: int, classifier: nn.Module, optimiser, images: Tensor, labels: Tensor, scale: int
 ) -> Epoch:
     method = make(spec.method, dict(spec.hyper))
-    generator = torch.Generator(images.device).manual_seed(stream_seed(spec.seed, "epoch", epoch))
+    generator = stream(spec.seed, "epoch", epoch, images.device)
     order = torch.randperm(len(images), generator=generator, device=images.device)
     sums: dict[str, Tensor] = {}  # totals stay on the device: the loop never waits for it
     correct = torch.zeros((), device=images.device)
@@ -77,7 +77,7 @@ def _one_epoch(
                 group["lr"] = rate
             x, y = images[chunk].float().div_(scale), labels[chunk]
             noise = gaussian(method.noises, x, spec.sigma, generator)
-            logits, terms = method.loss_terms(classifier, x, y, noise)
+            logits, terms = method.loss_terms(classifier, Batch(x, y, noise, spec.sigma, epoch, generator))
             optimiser.zero_grad(set_to_none=True)
             sum(terms.values()).backward()
             optimiser.step()

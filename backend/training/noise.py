@@ -1,11 +1,12 @@
 """Random streams, and Gaussian noise on images."""
 
 import hashlib
+from math import log
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
+from torch.nn.functional import cross_entropy
 
 GENERATOR = {
     "cpu": "mt19937, all 624 words from SHAKE-256 of seed/purpose/index",
@@ -43,4 +44,15 @@ def gaussian(m: int, x: Tensor, sigma: float, generator: torch.Generator) -> Ten
 def noisy_logits(classifier: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
     """Logits of every image under every noise vector in one forward pass: (m, B, K) for noise (m, B, C, H, W)."""
     noisy = (x + noise).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return classifier(noisy).unflatten(0, noise.shape[:2])
+    return classifier(noisy).float().unflatten(0, noise.shape[:2])  # losses are in float32, also under autocast
+
+
+def mean_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """(1/m) Σ_i CE(F_i, y), averaged over the batch, of logits (m, B, K) and labels (B,): a scalar."""
+    return cross_entropy(logits.flatten(0, 1), y.repeat(len(logits)))
+
+
+def soft_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """−log F̂(x)_y of each image, F̂ = (1/m) Σ_i F_i: (B,) for logits (m, B, K) and labels (B,)."""
+    log_mean = logits.log_softmax(-1).logsumexp(0) - log(len(logits))
+    return -log_mean.gather(1, y[:, None])[:, 0]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -6,7 +7,7 @@ from torch import nn
 
 from backend.plan import plan
 from backend.spec import SpecError
-from backend.training.methods import METHODS, make
+from backend.training.methods import METHODS, Batch, make
 from backend.training.methods.consistency import consistency_terms
 
 
@@ -84,11 +85,12 @@ class Doubling(nn.Module):
 def test_loss_terms_see_image_plus_noise():
     x, y = torch.tensor([[[[0.0, 0.5]]]]), torch.tensor([1])
     noise = torch.tensor([[[[[0.0, 0.0]]]], [[[[0.5, -0.5]]]]])  # (2, 1, 1, 1, 2)
-    logits, terms = make("consistency", {"lam": 1.0, "form": "mse"}).loss_terms(Doubling(), x, y, noise)
+    batch = Batch(x, y, noise, 0.5, 0, torch.Generator())
+    logits, terms = make("consistency", {"lam": 1.0, "form": "mse"}).loss_terms(Doubling(), batch)
     assert logits.tolist() == [[[0.0, 1.0]], [[1.0, 0.0]]]
     first, second = log(1 + torch.e**-1), log(1 + torch.e)  # CE of (0, 1) and (1, 0) at label 1
     assert float(terms["cross_entropy"]) == pytest.approx((first + second) / 2)
-    logits, terms = make("gaussian", {}).loss_terms(Doubling(), x, y, noise[:1])
+    logits, terms = make("gaussian", {}).loss_terms(Doubling(), replace(batch, noise=noise[:1]))
     assert float(terms["cross_entropy"]) == pytest.approx(first)
 
 

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, ClassVar
 from backend.spec import SpecError, check_fields, one_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimiser step trains on, all on one device."""
+
+    x: "Tensor"  # (B, C, H, W) in [0, 1]
+    y: "Tensor"  # (B,) int64
+    noise: "Tensor"  # (m, B, C, H, W), N(0, σ²I), m = the method's `noises`
+    sigma: float
+    epoch: int  # 0 is the first
+    generator: "Generator"  # for whatever else a method draws
 
 
 @dataclass(frozen=True)
@@ -36,11 +48,8 @@ class Method:
         """Optimiser steps that one loaded batch is split into."""
         return 1
 
-    def loss_terms(self, classifier: "nn.Module", x: "Tensor", y: "Tensor", noise: "Tensor") -> tuple["Tensor", dict]:
-        """The logits (m, B, K) that were trained on, and the named scalar terms whose sum is the loss.
-
-        x: (B, C, H, W) in [0, 1]; y: (B,) int64; noise: (m, B, C, H, W) with m = `noises`.
-        """
+    def loss_terms(self, classifier: "nn.Module", batch: Batch) -> tuple["Tensor", dict[str, "Tensor"]]:
+        """The logits (m, B, K) under noise that were trained on, and the named scalar terms whose sum is the loss."""
         raise NotImplementedError
 
 

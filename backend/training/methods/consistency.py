@@ -14,7 +14,22 @@ FORMS = ("default", "xent", "kl", "mse")
 
 
 @dataclass(frozen=True)
-class Consistency(Method):
+class Regularised(Method):
+    """A method with L_con added to its loss: the fields, and the terms."""
+
+    lam: float = hyper(
+        5.0, "λ: weight of the consistency term; larger trades accuracy for robustness", low=0, high=1000
+    )
+    eta: float = hyper(0.5, "η: weight of the entropy of the mean prediction (form `default` alone)", low=0, high=1000)
+    form: str = hyper("default", "form of the consistency term", choices=FORMS)
+
+    def consistency(self, logits: "Tensor") -> dict[str, "Tensor"]:
+        """`consistency_terms` of logits (m, B, K) with these hyper-parameters."""
+        return consistency_terms(logits, self.form, self.lam, self.eta)
+
+
+@dataclass(frozen=True)
+class Consistency(Regularised):
     """(1/m) Σ_i CE(F(x+δ_i), y) + L_con: predictions under the m noise vectors are pulled towards their mean."""
 
     title = "Gaussian + Consistency"
@@ -23,14 +38,14 @@ class Consistency(Method):
         ("mnist", 0.25): {"lam": 10.0},
         ("mnist", 0.5): {"lam": 5.0},
         ("mnist", 1.0): {"lam": 5.0},
+        ("cifar10", 0.25): {"lam": 20.0},
+        ("cifar10", 0.5): {"lam": 10.0},
+        ("cifar10", 1.0): {"lam": 10.0},
+        ("imagenet", 0.5): {"lam": 5.0},
+        ("imagenet", 1.0): {"lam": 5.0, "eta": 0.1},
     }
 
-    lam: float = hyper(
-        5.0, "λ: weight of the consistency term; larger trades accuracy for robustness", low=0, high=1000
-    )
-    eta: float = hyper(0.5, "η: weight of the entropy of the mean prediction (form `default` alone)", low=0, high=1000)
     m: int = hyper(2, "m: noise vectors per image; at m = 1 the term vanishes", low=2, high=64)
-    form: str = hyper("default", "form of the consistency term", choices=FORMS)
 
     @property
     def noises(self):
@@ -40,15 +55,11 @@ class Consistency(Method):
     def chunks(self):
         return self.m
 
-    def loss_terms(self, classifier, x, y, noise):
-        from torch.nn.functional import cross_entropy
+    def loss_terms(self, classifier, batch):
+        from backend.training.noise import mean_cross_entropy, noisy_logits
 
-        from backend.training.noise import noisy_logits
-
-        logits = noisy_logits(classifier, x, noise)  # (m, B, K)
-        labels = y.repeat(len(logits))
-        terms = {"cross_entropy": cross_entropy(logits.flatten(0, 1), labels)}
-        return logits, terms | consistency_terms(logits, self.form, self.lam, self.eta)
+        logits = noisy_logits(classifier, batch.x, batch.noise)  # (m, B, K)
+        return logits, {"cross_entropy": mean_cross_entropy(logits, batch.y)} | self.consistency(logits)
 
 
 def consistency_terms(logits: "Tensor", form: str, lam: float, eta: float) -> dict[str, "Tensor"]:

@@ -12,13 +12,13 @@ class Gaussian(Method):
     title = "Gaussian"
     paper = "Cohen et al., ICML 2019"
 
-    def loss_terms(self, classifier, x, y, noise):
+    def loss_terms(self, classifier, batch):
         from torch.nn.functional import cross_entropy
 
         from backend.training.noise import noisy_logits
 
-        logits = noisy_logits(classifier, x, noise)  # (1, B, K)
-        return logits, {"cross_entropy": cross_entropy(logits[0], y)}
+        logits = noisy_logits(classifier, batch.x, batch.noise)  # (1, B, K)
+        return logits, {"cross_entropy": cross_entropy(logits[0], batch.y)}
 
 
 METHOD = Gaussian

@@ -1,0 +1,30 @@
+"""MACER with Consistency regularization: not in a paper; the same composition as over Gaussian."""
+
+from dataclasses import dataclass
+
+from backend.spec import hyper
+from backend.training.methods.consistency import Regularised
+from backend.training.methods.macer import Macer, macer_terms
+
+
+@dataclass(frozen=True)
+class MacerConsistency(Regularised, Macer):
+    """MACER's loss + L_con over its m noise vectors; λ is that of the consistency term, as wherever it is added."""
+
+    title = "MACER + Consistency"
+    paper = "composition; Zhai et al., ICLR 2020, and Jeong & Shin, NeurIPS 2020"
+    paper_values = {}  # noqa: RUF012  (not MACER's: its λ is another)
+
+    m: int = hyper(16, "m: noise vectors per image; at m = 1 the consistency term vanishes", low=2, high=256)
+    lam_macer: float = hyper(16.0, "λ_M: weight of MACER's robustness loss", low=0, high=1000)
+
+    def loss_terms(self, classifier, batch):
+        from backend.training.noise import noisy_logits
+
+        logits = noisy_logits(classifier, batch.x, batch.noise)  # (m, B, K)
+        lam = self.lam_macer if batch.epoch >= self.deferred else 0.0
+        terms = macer_terms(logits, batch.y, batch.sigma, lam, self.beta, self.gamma)
+        return logits, terms | self.consistency(logits)
+
+
+METHOD = MacerConsistency
