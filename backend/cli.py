@@ -9,7 +9,7 @@ from dataclasses import fields
 from importlib.util import find_spec
 
 from backend.certification.metrics import acr
-from backend.datasets import DATASETS, DatasetError
+from backend.datasets import DatasetError, dataset_names, find_dataset
 from backend.home import PRECOMPUTED, home, runs_root
 from backend.jobs import local
 from backend.jobs.worker import work
@@ -61,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "run":
             _add_certification(sub)
     sub = verb("sweep", _sweep, "Train and certify a grid, one run after the other; finished runs are left alone.")
-    sub.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD", help=", ".join(METHODS))
+    known = ", ".join(METHODS) + " (default: gaussian consistency)"
+    sub.add_argument("--methods", nargs="+", default=["gaussian", "consistency"], metavar="METHOD", help=known)
     sub.add_argument("--sigmas", nargs="+", type=float, default=[0.25, 0.5, 1.0], metavar="SIGMA")
     sub.add_argument(
         "--lams", nargs="+", type=float, default=[], metavar="LAM", help="default: the paper's at each sigma"
@@ -71,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     _add_training(sub, lam=False)
     _add_certification(sub)
     _add_device(sub)
+    sub = verb("methods", _methods, "List the training methods with their hyper-parameters, defaults and ranges.")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub = verb("certify", _certify, "Certify the weights of a run once more, in another way.")
     sub.add_argument("run_id")
     _add_certification(sub)
@@ -91,18 +94,28 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
-    sub.add_argument("--dataset", default="mnist", help=", ".join(DATASETS))
+    sub.add_argument("--dataset", default="mnist", help=", ".join(dataset_names()))
     sub.add_argument("--architecture", help="default: the data set's")
     sub.add_argument("--recipe", default="quick", help=", ".join(RECIPES))
     sub.add_argument("--epochs", type=int, help="default: the recipe's")
     sub.add_argument(
+        "--train-precision", default="float32", choices=PRECISIONS, help="bfloat16: autocast; faster on a GPU"
+    )
+    sub.add_argument(
         "--weights-dtype", default="float32", choices=WEIGHT_TYPES, help="what the final weights are rounded to"
     )
-    known = {f.name: f for method in METHODS.values() for f in fields(method)}
-    for name, f in known.items():
+    known: dict[str, list] = {}  # flag -> the fields of that name of all methods
+    for method in METHODS.values():
+        for f in fields(method):
+            known.setdefault(f.name, []).append(f)
+    for name, of in known.items():
         if lam or name != "lam":
+            meant = " | ".join(dict.fromkeys(f.metadata["doc"] for f in of))
             sub.add_argument(
-                f"--{name}", type=type(f.default), dest=f"hyper_{name}", help=f.metadata["doc"].replace("%", "%%")
+                f"--{name.replace('_', '-')}",
+                type=type(of[0].default),
+                dest=f"hyper_{name}",
+                help=meant.replace("%", "%%"),
             )
 
 
@@ -113,9 +126,7 @@ def _add_certification(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--alpha", type=float, default=default.alpha, help=f"probability of error (default {default.alpha})"
     )
-    sub.add_argument(
-        "--every", type=int, default=default.every, help=f"every so many-th test image (default {default.every})"
-    )
+    sub.add_argument("--every", type=int, help="every so many-th test image (default: the data set's; 20 for mnist)")
     sub.add_argument("--limit", type=int, help="at most so many images")
     sub.add_argument(
         "--mode", default=default.mode, choices=MODES, help="fixed (default) is the only one that papers use"
@@ -134,14 +145,15 @@ def _add_device(sub: argparse.ArgumentParser) -> None:
 
 def _training(options) -> dict:
     values = {k.removeprefix("hyper_"): v for k, v in vars(options).items() if k.startswith("hyper_") and v is not None}
-    names = ("dataset", "architecture", "recipe", "epochs", "weights_dtype")
+    names = ("dataset", "architecture", "recipe", "epochs", "train_precision", "weights_dtype")
     given = {name: getattr(options, name) for name in names} | {"values": values}
     return given | ({"precision": options.precision} if getattr(options, "precision", None) else {})
 
 
-def _certification(options) -> Certification:
-    names = ("n", "n0", "alpha", "every", "limit", "mode", "radius", "width", "float_sound")
-    return Certification(**{name: getattr(options, name) for name in names})
+def _certification(options, dataset: str) -> Certification:
+    names = ("n", "n0", "alpha", "limit", "mode", "radius", "width", "float_sound")
+    every = options.every if options.every is not None else find_dataset(dataset).every
+    return Certification(every=every, **{name: getattr(options, name) for name in names})
 
 
 def _train(options) -> None:
@@ -149,16 +161,31 @@ def _train(options) -> None:
 
 
 def _run(options) -> None:
-    certification = _certification(options)
+    certification = _certification(options, options.dataset)
     spec = plan(
         method=options.method, sigma=options.sigma, seed=options.seed, certification=certification, **_training(options)
     )
     _follow(spec, options.device)
 
 
+def _methods(options) -> None:
+    for name, method in METHODS.items():
+        known = [{"name": f.name, "default": f.default} | dict(f.metadata) for f in fields(method)]
+        if options.json:
+            facts = {"method": name, "title": method.title, "paper": method.paper, "hyper": known}
+            print(json.dumps(facts, ensure_ascii=False))
+            continue
+        print(f"{name}: {method.title} ({method.paper})\n    {' '.join(method.__doc__.split())}")
+        for h in known:
+            allowed = f"{h['low']} to {h['high']}" if not h["choices"] else ", ".join(map(str, h["choices"]))
+            default = f"{h['default']:.6g}" if isinstance(h["default"], float) else h["default"]
+            of = f" of {h['of_epochs']} epochs, fewer in shorter trainings" if h["of_epochs"] else ""
+            print(f"    --{h['name'].replace('_', '-')} {default}{of} ({allowed}): {h['doc']}")
+
+
 def _certify(options) -> None:
     source = find_run(options.run_id, runs_root(), PRECOMPUTED)
-    again = certify_again(source.spec, source.run_id, _certification(options), options.precision)
+    again = certify_again(source.spec, source.run_id, _certification(options, source.spec.dataset), options.precision)
     _follow(again, options.device)
 
 
@@ -168,7 +195,7 @@ def _sweep(options) -> int:
         options.sigmas,
         options.lams,
         options.seeds,
-        certification=_certification(options),
+        certification=_certification(options, options.dataset),
         **_training(options),
     )
     failed = []
@@ -311,7 +338,7 @@ class Progress:
             print(text, flush=True)
 
     def _images(self) -> int:
-        return len(self.spec.certification.chosen(DATASETS[self.spec.dataset].test_images))
+        return len(self.spec.certification.chosen(find_dataset(self.spec.dataset).test_images))
 
 
 def duration(seconds: float) -> str:

@@ -1,11 +1,17 @@
-"""The data sets. One entry of DATASETS is one data set; its loader runs only when the images are wanted."""
+"""The data sets. One entry of DATASETS is one data set; its loader runs only when the images are wanted.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+Beside those, every folder of images under `<data root>/folders` is a data set: `find_dataset`. Loads no torch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from backend.home import data_root
+from backend.spec import WORD
 
 
 class DatasetError(RuntimeError):
@@ -16,41 +22,106 @@ class DatasetError(RuntimeError):
 class Split:
     """images: uint8 (N, C, H, W), to be divided by the data set's `scale`; labels: int64 (N,)."""
 
-    images: np.ndarray
+    images: "np.ndarray | ImageFiles"
     labels: np.ndarray
 
 
 @dataclass(frozen=True)
+class ImageFiles:
+    """Images that are decoded when they are asked for: `files[list of indices]` is uint8 (len, 3, side, side).
+
+    The middle of each: the shorter side is scaled to 8/7 of `side` (to `side` itself below 224), the centre cut out.
+    """
+
+    paths: tuple[Path, ...]
+    side: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
+        from torchvision.datasets.folder import default_loader
+        from torchvision.transforms import CenterCrop, Compose, Resize
+
+        middle = Compose([Resize(self.side * 8 // 7 if self.side == LARGE else self.side), CenterCrop(self.side)])
+        decoded = [np.asarray(middle(default_loader(self.paths[i]))) for i in indices]
+        return np.stack(decoded).transpose(0, 3, 1, 2) if decoded else np.empty((0, 3, self.side, self.side), np.uint8)
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """shape is (C, H, W); `scale` is the integer that stands for 1.0; `note` is shown beside the name."""
+    """shape is (C, H, W); `note` is shown beside the name."""
 
     name: str
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    scale: int
-    architecture: str  # the default one
-    quick_epochs: int  # of the quick recipe
     test_images: int
     note: str
     read: Callable[[bool], Split]
+    architectures: tuple[str, ...]  # the first is the default
+    recipes: Mapping[str, Mapping] = field(default_factory=dict)  # what a recipe of that name does otherwise here
+    every: int = 20  # which test images are certified unless said: every so many-th
+    scale: int = 255  # the integer that stands for 1.0
+    mean: tuple[float, ...] = ()  # per channel, with `sd`, of the network's first layer; none: no such layer
+    sd: tuple[float, ...] = ()
+    augment: str = (
+        "none"  # of the training images, on the device: "none" or "crop-flip" (files: resized crops and flips)
+    )
+    ink: float | None = None  # drawings: the side of the box that holds what is drawn, of the image's side; else photos
 
     def load(self, train: bool) -> Split:
         """The training or the test split. Raises DatasetError where the data is not there and cannot be fetched."""
         return self.read(train)
 
 
-def _read_mnist(train: bool) -> Split:
-    from torchvision.datasets import MNIST
+def find_dataset(name: str) -> Dataset:
+    """The data set of that name: one of DATASETS, or a folder under `<data root>/folders`. Raises DatasetError."""
+    if name in DATASETS:
+        return DATASETS[name]
+    root = data_root() / "folders" / name
+    if WORD.fullmatch(name) and root.is_dir():
+        return _folder(name, root)
+    raise DatasetError(
+        f"dataset must be one of {', '.join(dataset_names())}, not {name!r}. A data set of your own is a folder of images: "
+        f"{data_root() / 'folders' / 'NAME'} with train/CLASS/… and val/CLASS/… (or test/CLASS/…)"
+    )
+
+
+def dataset_names() -> list[str]:
+    """The names of DATASETS and of the folders of images that are here."""
+    folders = data_root() / "folders"
+    own = sorted(p.name for p in folders.iterdir() if p.is_dir()) if folders.is_dir() else []
+    return [*DATASETS, *(name for name in own if WORD.fullmatch(name) and name not in DATASETS)]
+
+
+def _torchvision(kind: str, title: str, place: str, train: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels as torchvision keeps them, downloaded where they are not there."""
+    import torchvision.datasets
 
     root = data_root()
     try:
-        data = MNIST(root, train=train, download=True)
+        data = getattr(torchvision.datasets, kind)(root, train=train, download=True)
     except (RuntimeError, OSError) as error:
         raise DatasetError(
-            f"MNIST is not in {root / 'MNIST' / 'raw'} and could not be downloaded ({' '.join(str(error).split())}). "
-            "Put the four *-ubyte files there, or set CERTSCOPE_DATA to a folder that holds MNIST/raw."
+            f"{title} is not in {root / place} and could not be downloaded ({' '.join(str(error).split())}). "
+            f"Put its files there, or set CERTSCOPE_DATA to a folder that holds {place}."
         ) from error
-    return Split(data.data.numpy()[:, None], data.targets.numpy())
+    return np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
+
+
+def _read_mnist(train: bool) -> Split:
+    images, labels = _torchvision("MNIST", "MNIST", "MNIST/raw", train)
+    return Split(images[:, None], labels)
+
+
+def _read_fashion_mnist(train: bool) -> Split:
+    images, labels = _torchvision("FashionMNIST", "Fashion-MNIST", "FashionMNIST/raw", train)
+    return Split(images[:, None], labels)
+
+
+def _read_cifar10(train: bool) -> Split:
+    images, labels = _torchvision("CIFAR10", "CIFAR-10", "cifar-10-batches-py", train)
+    return Split(images.transpose(0, 3, 1, 2), labels)
 
 
 def _read_digits(train: bool) -> Split:
@@ -61,31 +132,81 @@ def _read_digits(train: bool) -> Split:
     return Split(data.images[part, None].astype(np.uint8), data.target[part].astype(np.int64))
 
 
+def _read_imagenet(train: bool) -> Split:
+    return _files(data_root() / "imagenet" / ("train" if train else "val"), LARGE)
+
+
+def _files(root: Path, side: int) -> Split:
+    """root/CLASS/… as a split whose labels are the places of the classes in the order of their names."""
+    from torchvision.datasets import ImageFolder
+
+    try:
+        samples = ImageFolder(root).samples
+    except OSError as error:
+        raise DatasetError(
+            f"no images in {root}: {error}. It wants one folder a class, with images in it; CERTSCOPE_DATA names another root."
+        ) from error
+    paths, labels = zip(*samples, strict=True)
+    return Split(ImageFiles(tuple(map(Path, paths)), side), np.array(labels, dtype=np.int64))
+
+
+def _folder(name: str, root: Path) -> Dataset:
+    test = root / "test" if (root / "test").is_dir() else root / "val"
+    test_images, side, classes = _looked_into(test)
+
+    def read(train: bool) -> Split:
+        return _files(root / "train" if train else test, side)
+
+    return Dataset(
+        name, (3, side, side), classes, test_images, f"your folder {root}, {side}×{side}", read,
+        ("resnet50", "resnet18") if side == LARGE else ("resnet20", "resnet110", "densenet40"),
+        {"paper": LARGE_PAPER, "quick": {"epochs": 20, "lr": 0.1}}, 1, mean=IMAGENET_MEAN, sd=IMAGENET_SD,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=32)
+def _looked_into(test: Path) -> tuple[int, int, tuple[str, ...]]:
+    """Number of images, side and classes: the side is the shorter one of the first image, at most 224."""
+    from PIL import Image
+
+    split = _files(test, LARGE)
+    with Image.open(split.images.paths[0]) as first:
+        side = min(LARGE, *first.size)
+    return len(split.labels), side, tuple(sorted(p.name for p in test.iterdir() if p.is_dir()))
+
+
+LARGE = 224
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LARGE_PAPER = {"epochs": 90, "lr": 0.1, "drop_every": 30}
 DIGITS = tuple("0123456789")
+GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DATASETS = {
     d.name: d
     for d in (
         Dataset(
-            "mnist",
-            (1, 28, 28),
-            DIGITS,
-            255,
-            "lenet",
-            8,
-            10_000,
-            "handwritten digits, 28×28, 60 000 + 10 000",
-            _read_mnist,
+            "mnist", (1, 28, 28), DIGITS, 10_000, "handwritten digits, 28×28, 60 000 + 10 000", _read_mnist,
+            ("lenet",), ink=20 / 28,
         ),
         Dataset(
-            "digits",
-            (1, 8, 8),
-            DIGITS,
-            16,
-            "smallcnn",
-            60,
-            450,
-            "handwritten digits, 8×8, 1 347 + 450, no download",
-            _read_digits,
+            "digits", (1, 8, 8), DIGITS, 450, "handwritten digits, 8×8, 1 347 + 450, no download", _read_digits,
+            ("smallcnn",), {"quick": {"epochs": 60}}, every=5, scale=16, ink=20 / 28,
+        ),
+        Dataset(
+            "fashion_mnist", (1, 28, 28), GARMENTS, 10_000, "garments, 28×28, 60 000 + 10 000", _read_fashion_mnist,
+            ("lenet",), ink=1.0,
+        ),
+        Dataset(
+            "cifar10", (3, 32, 32), THINGS, 10_000, "photos of ten things, 32×32, 50 000 + 10 000", _read_cifar10,
+            ("resnet20", "resnet110", "densenet40"),
+            {"paper": {"epochs": 150, "lr": 0.1, "drop_every": 50}, "quick": {"epochs": 30, "lr": 0.1, "warmup": 2.0}},
+            mean=(0.4914, 0.4822, 0.4465), sd=(0.2023, 0.1994, 0.2010), augment="crop-flip",
+        ),
+        Dataset(
+            "imagenet", (3, LARGE, LARGE), tuple(f"class {i}" for i in range(1000)), 50_000,
+            "photos of 1 000 things, 224×224; imagenet/train and imagenet/val under the data root", _read_imagenet,
+            ("resnet50", "resnet18"), {"paper": LARGE_PAPER, "quick": {"epochs": 20, "lr": 0.1}}, every=100,
+            mean=IMAGENET_MEAN, sd=IMAGENET_SD,
         ),
     )
-}
+}  # fmt: skip

@@ -17,7 +17,6 @@ DAMAGE = (  # what Pillow's decoders raise on files that are not what they say
     struct.error, MemoryError,
 )  # fmt: skip
 INVERSIONS = ("auto", "yes", "no")
-INK_SHARE = 20 / 28  # the side of the box that holds an MNIST digit, of the image's side
 
 
 class ImageError(ValueError):
@@ -33,7 +32,7 @@ class Seen:
 
 
 def decode(content: bytes) -> Image.Image:
-    """The image of a file as 8-bit grey, upright, transparency over white. Raises ImageError."""
+    """The image of a file as 8-bit RGB, upright, transparency over white. Raises ImageError."""
     if len(content) > MAX_BYTES:
         raise ImageError(f"The file has {len(content) / 2**20:.1f} MiB; at most {MAX_BYTES // 2**20} MiB are read.")
     try:
@@ -43,11 +42,11 @@ def decode(content: bytes) -> Image.Image:
             raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read.")
         image.load()
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return _to_8_bit(image)
+            return _to_8_bit(image).convert("RGB")
         image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        return image.convert("L")
+        return image.convert("RGB")
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -59,22 +58,43 @@ def decode(content: bytes) -> Image.Image:
 
 
 def see(image: Image.Image, dataset: Dataset, invert: str = "auto") -> Seen:
-    """Convert 8-bit grey to what the networks of a data set see: a light digit, centred, on black.
+    """Convert 8-bit RGB to what the networks of a data set see. An image of just the right size keeps its pixels.
 
-    An image of just the right size is taken as it is, but for the inversion. Raises ImageError where nothing is drawn.
+    Drawings become light on black, cut out and centred; photos are scaled and cut to their middle. `invert` is of
+    drawings alone. Raises ImageError where nothing is drawn.
     """
+    steps = [f"{image.width}×{image.height} pixels"]
+    values = _photo(image, dataset, steps) if dataset.ink is None else _drawing(image, dataset, invert, steps)
+    pixels = np.rint(values * (dataset.scale / 255)).clip(0, dataset.scale).astype(np.uint8)
     side = dataset.shape[1]
-    steps = [f"{image.width}×{image.height} pixels, in grey"]
-    grey = np.asarray(image, dtype=np.float32)
+    steps.append(f"{side}×{side} values from 0 to {dataset.scale}, which stand for 0 to 1")
+    return Seen(pixels, tuple(steps))
+
+
+def _photo(image: Image.Image, dataset: Dataset, steps: list[str]) -> np.ndarray:
+    """(C, side, side) from 0 to 255: the middle square, scaled."""
+    side = dataset.shape[1]
+    if (image.width, image.height) != (side, side):
+        image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
+        steps.append(f"the middle square, scaled to {side}×{side}")
+    if dataset.shape[0] == 1:
+        image = image.convert("L")
+        steps.append("in grey")
+    return np.asarray(image, dtype=np.float32).reshape(side, side, -1).transpose(2, 0, 1)
+
+
+def _drawing(image: Image.Image, dataset: Dataset, invert: str, steps: list[str]) -> np.ndarray:
+    """(1, side, side) from 0 to 255, light on black."""
+    side = dataset.shape[1]
+    grey = np.asarray(image.convert("L"), dtype=np.float32)
+    steps.append("in grey")
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     if invert == "yes" or (invert == "auto" and np.median(border) > 127):
         grey = 255 - grey
-        steps.append("inverted: the digit must be light on dark")
+        steps.append("inverted: what is drawn must be light on dark")
     if (image.width, image.height) != (side, side):
-        grey = _centred(grey, side, steps)
-    pixels = np.rint(grey * (dataset.scale / 255)).clip(0, dataset.scale).astype(np.uint8)
-    steps.append(f"{side}×{side} values from 0 to {dataset.scale}, which stand for 0 to 1")
-    return Seen(pixels[None], tuple(steps))
+        grey = _centred(grey, side, round(side * dataset.ink), steps)
+    return grey[None]
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -83,16 +103,15 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
 
 
-def _centred(grey: np.ndarray, side: int, steps: list[str]) -> np.ndarray:
-    """The drawing, cut out, scaled to MNIST's proportions, its centre of mass in the middle of (side, side)."""
+def _centred(grey: np.ndarray, side: int, box: int, steps: list[str]) -> np.ndarray:
+    """The drawing, cut out, scaled into (box, box), its centre of mass in the middle of (side, side)."""
     background, brightest = float(np.median(grey)), float(grey.max())
     if brightest - background < 16:
-        raise ImageError("Nothing stands out from the background: draw a digit in a colour that contrasts with it.")
+        raise ImageError("Nothing stands out from the background: draw in a colour that contrasts with it.")
     floor = background + 0.25 * (brightest - background)
     ink = ((grey - floor) / (brightest - floor)).clip(0, 1) * 255
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     drawing = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    box = round(side * INK_SHARE)
     factor = box / max(drawing.shape)
     size = [max(1, round(length * factor)) for length in drawing.shape]
     small = np.asarray(Image.fromarray(drawing.astype(np.uint8)).resize(size[::-1], Image.Resampling.BOX), np.float32)

@@ -15,7 +15,7 @@ from torch import nn
 from backend import __version__
 from backend.certification.smoothed_classifier import Look, SmoothedClassifier
 from backend.classifier.weights import unpack
-from backend.datasets import DATASETS
+from backend.datasets import find_dataset
 from backend.pipeline import choose_device, circumstances
 from backend.run import Run, RunError
 from backend.spec import Certification
@@ -58,7 +58,7 @@ class Session:
             yield from self._watch()
 
     def _watch(self) -> Iterator[Look]:
-        dataset = DATASETS[self.spec.dataset]
+        dataset = find_dataset(self.spec.dataset)
         image = torch.from_numpy(self.pixels).float().div_(dataset.scale)
         grid = dataset.scale if self.settings.float_sound else None
         smoothed = SmoothedClassifier(
@@ -70,7 +70,7 @@ class Session:
         """Everything that the claim of a look rests on, for JSON (docs/certificate.md). Raises ValueError if it claims nothing yet."""
         if not look.at_look:
             raise ValueError(f"only {look.done} of {self.settings.n} samples are counted: this is no certificate yet")
-        dataset = DATASETS[self.spec.dataset]
+        dataset = find_dataset(self.spec.dataset)
         return {
             "format": FORMAT,
             "certscope": __version__,
@@ -113,4 +113,4 @@ class Session:
 
 @lru_cache(maxsize=8)
 def _network(weights: bytes, architecture: str, dataset: str, device: torch.device) -> nn.Module:
-    return unpack(weights, architecture, DATASETS[dataset], device)
+    return unpack(weights, architecture, find_dataset(dataset), device)

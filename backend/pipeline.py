@@ -11,9 +11,9 @@ import torch
 from backend import __version__
 from backend.certification.certify import certify
 from backend.classifier.weights import unpack
-from backend.datasets import DATASETS
+from backend.datasets import find_dataset
 from backend.run import Checkpoint, Row
-from backend.spec import RunSpec, SpecError, one_of
+from backend.spec import RunSpec, SpecError
 from backend.training.loop import checkpoint_epoch, train
 from backend.training.noise import GENERATOR
 
@@ -33,8 +33,7 @@ def execute(
     What an earlier, interrupted execution of the same spec left is given back to it: `weights` where it had finished
     training, else its last `checkpoint`; `done`, the indices of the images that it had certified.
     """
-    one_of("dataset", spec.dataset, DATASETS)
-    dataset = DATASETS[spec.dataset]
+    dataset = find_dataset(spec.dataset)
     if weights is None and spec.weights_of is not None:
         raise SpecError(f"this run certifies the weights of {spec.weights_of}, which were not given")
     if weights is None:

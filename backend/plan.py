@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from itertools import product
 
-from backend.datasets import DATASETS
-from backend.spec import RECIPES, Certification, RunSpec, SpecError, one_of
+from backend.datasets import find_dataset
+from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of
 from backend.training.methods import METHODS, make
 
 
@@ -20,26 +20,29 @@ def plan(
     recipe: str = "quick",
     epochs: int | None = None,
     weights_dtype: str = "float32",
+    train_precision: str = "float32",
     precision: str = "float32",
     certification: Certification | None = None,
 ) -> RunSpec:
     """One spec. What is not given is the data set's network, the paper's hyper-parameters at this σ where it has them,
     and the method's defaults. Raises SpecError for a name or a value that is not allowed.
     """
-    one_of("dataset", dataset, DATASETS)
     one_of("method", method, METHODS)
-    one_of("recipe", recipe, RECIPES)
-    entry = DATASETS[dataset]
-    steps = RECIPES[recipe]
-    if epochs is None and recipe == "quick":
-        epochs = entry.quick_epochs
+    steps = recipe_for(recipe, dataset)
     if epochs is not None:
-        steps = replace(steps, epochs=epochs)
+        steps = replace(steps, epochs=epochs, warmup=min(steps.warmup, epochs))
+    steps = replace(steps, precision=train_precision)
     made = make(method, usual_values(method, dataset, float(sigma), steps.epochs) | (values or {}))
     return RunSpec(
-        dataset, architecture or entry.architecture, method, float(sigma), asdict(made),
+        dataset, architecture or find_dataset(dataset).architectures[0], method, float(sigma), asdict(made),
         seed=seed, recipe=steps, weights_dtype=weights_dtype, precision=precision, certification=certification,
     )  # fmt: skip
+
+
+def recipe_for(name: str, dataset: str) -> Recipe:
+    """The recipe of that name as it is for a data set. Raises SpecError, or DatasetError for an unknown data set."""
+    one_of("recipe", name, RECIPES)
+    return replace(RECIPES[name], **find_dataset(dataset).recipes.get(name, {}))
 
 
 def usual_values(method: str, dataset: str, sigma: float, epochs: int) -> dict:
@@ -60,14 +63,18 @@ def sweep(
 ) -> list[RunSpec]:
     """The grid methods × σ × λ × seeds; without λ given, each method's own.
 
-    A method that has no λ is there once per σ and seed.
+    A method that has no λ is there once per σ and seed; a hyper-parameter given goes to the methods that have it.
     """
     specs: dict[str, RunSpec] = {}
+    methods, given = list(methods), rest.get("values") or {}
+    for name in given:
+        if not any(name in METHODS[method].__dataclass_fields__ for method in methods if method in METHODS):
+            raise SpecError(f"none of {', '.join(methods)} has a hyper-parameter {name!r}")
     for seed, sigma, method in product(seeds, sigmas, methods):
         one_of("method", method, METHODS)
-        has_lam = "lam" in METHODS[method].__dataclass_fields__
-        for lam in (list(lams) or [None]) if has_lam else [None]:
-            values = dict(rest.get("values") or {})
+        known = METHODS[method].__dataclass_fields__
+        for lam in (list(lams) or [None]) if "lam" in known else [None]:
+            values = {name: value for name, value in given.items() if name in known}
             if lam is not None:
                 values["lam"] = lam
             spec = plan(method=method, sigma=sigma, seed=seed, **rest | {"values": values})

@@ -38,6 +38,7 @@ class Epoch:
     loss: float
     accuracy: float
     terms: dict[str, float] = field(default_factory=dict)  # the method's loss terms, which add up to `loss`
+    missing_classes: int = 0  # answered less than a tenth as often as they occur; above 0 at the end: it collapsed
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     init: str = "kaiming"
+    precision: str = "float32"  # of the forward and backward passes; bfloat16: torch's autocast
 
     def __post_init__(self):
         whole("epochs", self.epochs, 1, 100_000)
@@ -97,6 +98,7 @@ class Recipe:
         between("weight_decay", self.weight_decay, 0, 1e3)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("init", self.init, INITS)
+        one_of("precision", self.precision, PRECISIONS)
 
 
 RECIPES = {

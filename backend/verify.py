@@ -11,7 +11,7 @@ import numpy as np
 from backend.certification.confidence import looks, lower_bound, radius, radius_upper, upper_bound
 from backend.certification.grid_noise import allowed_alpha
 from backend.certification.smoothed_classifier import why_stop
-from backend.datasets import DATASETS
+from backend.datasets import find_dataset
 from backend.live import CLAIM, FORMAT, Session
 from backend.run import Run, RunError
 from backend.spec import Certification, SpecError, whole
@@ -117,7 +117,7 @@ def _sample_again(c: dict, settings: Certification, bounds: tuple[float, float],
     for name in ("sigma", "dataset", "architecture", "precision"):
         if getattr(spec, name) != c[name]:
             raise Refuted(f"{name} is {c[name]!r} in the certificate and {getattr(spec, name)!r} in {run.run_id}")
-    dataset = DATASETS[spec.dataset]
+    dataset = find_dataset(spec.dataset)
     if c["classes"] != list(dataset.classes):
         raise Refuted(f"classes are not those of {spec.dataset}")
     if run.weights_sha256() != c["weights_sha256"]:

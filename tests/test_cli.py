@@ -7,6 +7,7 @@ import pytest
 
 from backend.cli import duration
 from backend.home import CHECKOUT, runs_root
+from backend.training.methods import METHODS
 
 COLUMNS = [
     "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed", "n", "n0", "alpha", "images",
@@ -106,3 +107,15 @@ def test_a_full_disk_costs_the_row_in_flight(home):
 
 def test_durations():
     assert [duration(s) for s in (0.4, 59, 60, 200, 7_500)] == ["0 s", "59 s", "1 min 00 s", "3 min 20 s", "2 h 05 min"]
+
+
+def test_methods_are_listed_with_fields_defaults_and_ranges():
+    text = backend("methods")
+    assert "smoothadv: SmoothAdv (Salman et al., NeurIPS 2019)" in text
+    assert "--warmup 10 of 90 epochs, fewer in shorter trainings (1 to 100000): epochs over which ε grows" in text
+    assert "--form default (default, xent, kl, mse)" in text
+    listed = {record["method"]: record for record in map(json.loads, backend("methods", "--json").splitlines())}
+    assert set(listed) == set(METHODS)
+    assert {h["name"]: h["default"] for h in listed["macer"]["hyper"]} == {
+        "lam": 16.0, "m": 16, "beta": 16.0, "gamma": 8.0, "deferred": 31,
+    }  # fmt: skip

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from backend.datasets import DatasetError
 from backend.plan import certify_again, plan, sweep
 from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError
 
@@ -32,7 +33,10 @@ def test_run_id_tells_specs_apart():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: plan("mnst", "gaussian", 0.5), "dataset must be one of mnist, digits, not 'mnst'"),
+        (
+            lambda: plan("mnst", "gaussian", 0.5),
+            "dataset must be one of mnist, digits, fashion_mnist, cifar10, imagenet, not 'mnst'",
+        ),
         (lambda: plan("mnist", "gauss", 0.5), "method must be one of"),
         (lambda: plan("mnist", "gaussian", 0), "sigma must be from 0.0001 to 100, not 0.0"),
         (lambda: plan("mnist", "gaussian", float("nan")), "sigma must be"),
@@ -58,13 +62,13 @@ def test_run_id_tells_specs_apart():
     ],
 )
 def test_errors_state_rule_and_value(make, says):
-    with pytest.raises(SpecError, match=re.escape(says)):
+    with pytest.raises((SpecError, DatasetError), match=re.escape(says)):
         make()
 
 
 def test_unknown_field_in_json_is_refused():
     values = json.loads(plan("mnist", "gaussian", 0.5).to_json()) | {"surprise": 1}
-    with pytest.raises(SpecError, match="surprise"):
+    with pytest.raises((SpecError, DatasetError), match="surprise"):
         RunSpec.from_json(json.dumps(values))
 
 
@@ -98,3 +102,10 @@ def test_chosen_images():
     assert Certification(every=20).chosen(10_000) == list(range(0, 10_000, 20))
     assert Certification(every=3, limit=2).chosen(10) == [0, 3]
     assert Certification(every=3, limit=2).image_set != Certification(every=3).image_set
+
+
+def test_a_sweep_gives_hyper_parameters_to_the_methods_that_have_them():
+    specs = sweep(["gaussian", "consistency"], [0.5], [], [0], dataset="mnist", values={"m": 4})
+    assert [dict(spec.hyper).get("m") for spec in specs] == [None, 4]
+    with pytest.raises(SpecError, match="none of gaussian has a hyper-parameter 'm'"):
+        sweep(["gaussian"], [0.5], [], [0], dataset="mnist", values={"m": 4})

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.figures.palette import run_labels
 from app.figures.votes import votes
-from backend.datasets import DATASETS
+from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED
 from backend.images import FORMATS, INVERSIONS, MAX_BYTES, ImageError, Seen, decode, see
 from backend.run import Run, RunError
@@ -33,7 +33,7 @@ PROVISIONAL = "provisional: it becomes a certificate when all samples are in"
 
 st.title("Certify an image")
 st.markdown(
-    "Bring a handwritten digit. The network votes on thousands of noisy copies of it; the votes prove, with an error "
+    "Bring an image, a handwritten digit for a start. The network votes on thousands of noisy copies of it; the votes prove, with an error "
     "probability of at most α, how far the image may be changed before the answer can change."
 )
 
@@ -59,9 +59,10 @@ def choose_run() -> Run | None:
 
 def choose_image(dataset: str) -> Seen | None:
     """What the network is to see, from an upload or a sample."""
-    way = st.segmented_control("Image", ["Sample", "Upload"], default="Sample", required=True, key="way")
+    samples = sorted((PRECOMPUTED / "samples" / dataset).glob("*.png"))
+    ways = ["Sample", "Upload"] if samples else ["Upload"]
+    way = st.segmented_control("Image", ways, default=ways[0], required=True, key=f"way {len(ways)}")
     if way == "Sample":
-        samples = sorted((PRECOMPUTED / "samples" / dataset).glob("*.png"))
         path = st.pills(
             "A test image of class", samples, default=samples[0], required=True,
             format_func=lambda path: path.name.split("-")[0], key=f"sample {dataset}",
@@ -71,10 +72,12 @@ def choose_image(dataset: str) -> Seen | None:
         "PNG, JPEG, WebP, BMP, GIF or TIFF", type=[*map(str.lower, FORMATS), "jpg", "tif"],
         max_upload_size=MAX_BYTES // 2**20, key="upload",
     )  # fmt: skip
-    invert = st.segmented_control(
-        "Invert", INVERSIONS, default="auto", required=True, key="invert",
-        help="The networks know light digits on black. `auto` inverts an image whose border is light, as paper is.",
-    )  # fmt: skip
+    invert = "no"
+    if find_dataset(dataset).ink is not None:
+        invert = st.segmented_control(
+            "Invert", INVERSIONS, default="auto", required=True, key="invert",
+            help="The networks know light on black. `auto` inverts an image whose border is light, as paper is.",
+        )  # fmt: skip
     if file is None:
         return None
     try:
@@ -87,16 +90,15 @@ def choose_image(dataset: str) -> Seen | None:
 @st.cache_data(max_entries=64, show_spinner=False)
 def converted(content: bytes, dataset: str, invert: str) -> Seen:
     """`see` of a file's bytes, once per file and not at every rerun."""
-    return see(decode(content), DATASETS[dataset], invert)
+    return see(decode(content), find_dataset(dataset), invert)
 
 
 def show_seen(seen: Seen, scale: int) -> None:
     """The pixels, enlarged without smoothing, and how they came about."""
-    enlarged = np.kron(seen.pixels[0].astype(np.float32) * (255 / scale), np.ones((224 // seen.pixels.shape[1],) * 2))
+    pixels = seen.pixels.transpose(1, 2, 0).astype(np.float32) * (255 / scale)  # (H, W, C)
+    enlarged = pixels.repeat(factor := max(1, 224 // len(pixels)), 0).repeat(factor, 1).astype(np.uint8)
     left, right = st.columns([1, 1.2])
-    left.image(
-        enlarged.astype(np.uint8), caption="What the network sees", width=224, alt="the converted image, enlarged"
-    )
+    left.image(enlarged.squeeze(), caption="What the network sees", width=224, alt="the converted image, enlarged")
     right.markdown("\n".join(f"1. {step}" for step in seen.steps))
 
 
@@ -128,7 +130,7 @@ def certify(run: Run, seen: Seen, settings: Certification) -> None:
     session = Session(run, seen.pixels, settings)
     if session.others_first():
         place.info("Others are certifying; yours begins when one of them is through.", icon=":material/hourglass_top:")
-    classes = DATASETS[run.spec.dataset].classes
+    classes = find_dataset(run.spec.dataset).classes
     start = time.monotonic()
     drawn = 0.0
     with closing(session.watch()) as looks:  # a turn is given back at once when the visitor stops
@@ -206,9 +208,14 @@ with left:
         st.info("There is no trained network yet. Start a run on the **Runs** page.", icon=":material/model_training:")
         st.stop()
     dataset = run.spec.dataset
+    try:
+        find_dataset(dataset)
+    except DatasetError as error:
+        st.info(f"The images of this model's data set are not on this machine: {error}", icon=":material/folder_off:")
+        st.stop()
     seen = choose_image(dataset)
     if seen:
-        show_seen(seen, DATASETS[dataset].scale)
+        show_seen(seen, find_dataset(dataset).scale)
     settings = choose_settings()
 with right:
     chosen = (run.run_id, (seen.pixels.tobytes(), seen.steps) if seen else None, settings)

@@ -7,10 +7,10 @@ import streamlit as st
 
 from app.figures.palette import title
 from app.figures.training import losses
-from backend.datasets import DATASETS
+from backend.datasets import DatasetError, dataset_names, find_dataset
 from backend.home import runs_root
 from backend.jobs import local
-from backend.plan import plan
+from backend.plan import plan, recipe_for, usual_values
 from backend.run import EPOCH_COLUMNS, Run, RunError, all_runs
 from backend.spec import RECIPES, Certification, SpecError
 from backend.training.methods import METHODS
@@ -22,14 +22,14 @@ ICONS = {
 RECENT = 20
 
 
-def hyper_inputs(method: str, dataset: str, sigma: float) -> dict:
+def hyper_inputs(method: str, dataset: str, sigma: float, epochs: int) -> dict:
     """One input per hyper-parameter of the method, with its range; the paper's value at this σ where there is one."""
-    paper = METHODS[method].paper_values.get((dataset, sigma), {})
+    usual = usual_values(method, dataset, sigma, epochs)
     values = {}
     columns = st.columns(4)
     for place, f in enumerate(fields(METHODS[method])):
-        column, default, meta = columns[place % 4], paper.get(f.name, f.default), f.metadata
-        key = f"{method} {f.name} {dataset} {sigma}"
+        column, default, meta = columns[place % 4], usual[f.name], f.metadata
+        key = f"{method} {f.name} {dataset} {sigma}" + (f" {epochs}" if meta["of_epochs"] else "")
         if meta["choices"]:
             values[f.name] = column.selectbox(
                 f.name, meta["choices"], index=meta["choices"].index(default), help=meta["doc"], key=key
@@ -46,8 +46,10 @@ def hyper_inputs(method: str, dataset: str, sigma: float) -> dict:
 def launch_form() -> None:
     """Everything that a run needs, with defaults that finish soon."""
     one, two, three, four = st.columns(4)
-    dataset = one.selectbox("Data set", list(DATASETS), index=list(DATASETS).index("digits"), key="launch dataset")
-    one.caption(DATASETS[dataset].note)
+    names = dataset_names()
+    name = one.selectbox("Data set", names, index=names.index("digits"), key="launch dataset")
+    dataset = find_dataset(name)
+    one.caption(dataset.note)
     method = two.selectbox("Method", list(METHODS), format_func=title, key="launch method")
     two.caption(METHODS[method].paper)
     sigma = three.number_input(
@@ -56,42 +58,47 @@ def launch_form() -> None:
     seed = four.number_input(
         "Seed", 0, 2**31, 0, 1, help="Equal settings and seed give the same run.", key="launch seed"
     )
-    values = hyper_inputs(method, dataset, sigma)
     one, two, three, four = st.columns(4)
-    recipe = one.selectbox(
-        "Recipe", list(RECIPES), key="launch recipe",
-        help="`quick`: cosine schedule, few epochs. `paper`: 90 epochs, learning rate 0.01 with drops, as in the paper.",
+    architecture = one.selectbox(
+        "Network", dataset.architectures, key=f"launch network {name}",
+        help="The command line takes every classification network of torchvision as well.",
     )  # fmt: skip
-    usual = DATASETS[dataset].quick_epochs if recipe == "quick" else RECIPES[recipe].epochs
-    epochs = two.number_input("Epochs", 1, 1000, usual, key=f"launch epochs {dataset} {recipe}")
-    n = three.number_input(
+    recipe = two.selectbox(
+        "Recipe", list(RECIPES), key="launch recipe",
+        help="`quick`: cosine schedule, few epochs. `paper`: that of the paper's experiments (90 epochs on MNIST).",
+    )  # fmt: skip
+    epochs = three.number_input(
+        "Epochs", 1, 1000, recipe_for(recipe, name).epochs, key=f"launch epochs {name} {recipe}"
+    )
+    values = hyper_inputs(method, name, sigma, epochs)
+    one, two, three, four = st.columns(4)
+    n = one.number_input(
         "Samples n", 1, 10_000_000, 10_000, help="for the bound; Cohen et al.: 100,000", key="launch n"
     )
-    n0 = four.number_input("Samples n0", 1, 1_000_000, 100, help="that select the class", key="launch n0")
-    one, two, three, four = st.columns(4)
-    alpha = one.number_input(
+    n0 = two.number_input("Samples n0", 1, 1_000_000, 100, help="that select the class", key="launch n0")
+    alpha = three.number_input(
         "α", 1e-6, 0.5, 0.001, format="%g", help="probability that a certificate is wrong", key="launch alpha"
     )
-    usual = 5 if dataset == "digits" else 20
-    every = two.number_input(
+    every = four.number_input(
         "Every …-th test image",
         1,
         10_000,
-        usual,
-        help=f"of {DATASETS[dataset].test_images:,}",
-        key=f"launch every {dataset}",
+        dataset.every,
+        help=f"of {dataset.test_images:,}",
+        key=f"launch every {name}",
     )
-    images = len(Certification(every=every).chosen(DATASETS[dataset].test_images))
-    three.metric("Images", f"{images:,}", help="test images that will be certified")
-    four.metric("Samples", f"{images * (n + n0):,}", help="noisy images that will pass through the network")
+    images = len(Certification(every=every).chosen(dataset.test_images))
+    one, two, _, _ = st.columns(4)
+    one.metric("Images", f"{images:,}", help="test images that will be certified")
+    two.metric("Samples", f"{images * (n + n0):,}", help="noisy images that will pass through the network")
     if st.button("Start", type="primary", icon=":material/play_arrow:"):
         try:
             spec = plan(
-                dataset, method, sigma, values=values, seed=seed, recipe=recipe, epochs=epochs,
+                name, method, sigma, architecture=architecture, values=values, seed=seed, recipe=recipe, epochs=epochs,
                 certification=Certification(n=n, n0=n0, alpha=float(alpha), every=every),
             )  # fmt: skip
             run = local.submit(spec)
-        except (SpecError, RunError, SubprocessError) as error:
+        except (SpecError, RunError, DatasetError, SubprocessError) as error:
             st.error(f"This run was not started: {error}")
         except OSError as error:
             st.error(f"This run was not started: {error.strerror}: {error.filename}")
@@ -115,7 +122,7 @@ def jobs() -> None:
         with st.container(border=True, key=f"job-{run.run_id}"):
             try:
                 job(run)
-            except (RunError, OSError, SubprocessError) as error:
+            except (RunError, DatasetError, OSError, SubprocessError) as error:
                 st.error(str(error))
     if len(runs) > RECENT:
         st.caption(f"The latest {RECENT} of {len(runs)} runs; `python -m backend runs` lists all that are finished.")
@@ -124,8 +131,6 @@ def jobs() -> None:
 def job(run: Run) -> None:
     """One run: state, progress, what can be done."""
     spec, state = run.spec, run.state()
-    if spec.dataset not in DATASETS:
-        raise RunError(f"{run.run_id} is of the data set {spec.dataset!r}, which this version does not know")
     name = state["state"]
     head, action = st.columns([5, 1], vertical_alignment="center")
     head.markdown(f"{ICONS[name]} **{run.run_id}** — {name}")
@@ -139,10 +144,12 @@ def job(run: Run) -> None:
         local.resume(run)
         st.rerun(scope="fragment")
     epochs, images = run.count()
-    total = len(spec.certification.chosen(DATASETS[spec.dataset].test_images)) if spec.certification else 0
+    total = len(spec.certification.chosen(find_dataset(spec.dataset).test_images)) if spec.certification else 0
     if name == "finished":
         where = " Its results are on the **Trade-offs** page." if images else ""
         st.caption(f"{epochs} epochs, {images} images certified.{where}")
+        if lost := _collapsed(run):
+            st.warning(lost, icon=":material/trending_down:")
     elif images:
         st.progress(
             min(1.0, images / total), f"certifying: {images} of {total} images{_left(run, state, images, total)}"
@@ -160,6 +167,18 @@ def job(run: Run) -> None:
                 key=f"losses {run.run_id}", alt="loss terms and accuracy under noise per epoch",
             )  # fmt: skip
         st.code(_tail(run) or "no output yet", language=None)
+
+
+def _collapsed(run: Run) -> str:
+    """A sentence where the network gave up on classes by the end of training."""
+    rows = run.epochs()
+    missing = int(rows[-1].get("missing_classes", 0)) if rows else 0
+    if not missing:
+        return ""
+    return (
+        f"Training collapsed: under noise the network hardly ever answers {missing} of "
+        f"{len(find_dataset(run.spec.dataset).classes)} classes. A smaller λ or σ, or more epochs, may help."
+    )
 
 
 def _training(run: Run) -> str:

@@ -33,6 +33,15 @@ published = queries.published(dataset)
 published = published[published.sigma.isin(shown.sigma) & (shown["mode"].iloc[0] == "fixed")]  # the papers' mode
 
 
+if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
+    names = run_labels(shown)
+    st.warning(
+        "Training collapsed, and is shown as it is: "
+        + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} classes" for r in collapsed.itertuples()),
+        icon=":material/trending_down:",
+    )  # fmt: skip
+
+
 def claim() -> None:
     """Consistency's gain in ACR over Gaussian, image by image, beside the paper's gain at the same λ."""
     gains = queries.acr_gains(dataset, "gaussian", "consistency")

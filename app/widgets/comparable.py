@@ -16,7 +16,7 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
         return certified
     first, second, third, fourth = st.columns([1, 2, 1.4, 2])
     names = sorted(certified.dataset.unique(), key=lambda name: (name != "mnist", name))
-    about = "; ".join(f"{name}: {DATASETS[name].note}" for name in names)
+    about = "; ".join(f"{name}: {DATASETS[name].note}" for name in names if name in DATASETS)
     dataset = first.selectbox("Data set", names, key="dataset", bind="query-params", help=about)
     certified = certified[certified.dataset == dataset]
     settings = certified.groupby(SETTINGS).size().sort_values(ascending=False)

@@ -12,6 +12,8 @@ from backend.datasets import Dataset
 from backend.run import Certificate
 from backend.spec import RunSpec
 
+WINDOW = 1024  # images that are in memory at once
+
 
 def certify(
     spec: RunSpec, classifier: nn.Module, dataset: Dataset, device: torch.device, done: Container[int] = ()
@@ -23,15 +25,17 @@ def certify(
     smoothed = SmoothedClassifier(classifier, len(dataset.classes), spec.sigma, device, spec.seed, spec.precision, grid)
     check_noise(smoothed.sampler, spec.seed)
     left = [idx for idx in settings.chosen(len(split.labels)) if idx not in done]
-    images = torch.from_numpy(split.images[left]).to(device).float().div_(dataset.scale)
-    start = time.perf_counter()
-    for finished in smoothed.certify(images, left, settings):
-        seconds = round((time.perf_counter() - start) / len(finished), 6)
-        for position, look in finished.items():
-            idx = left[position]
-            label = int(split.labels[idx])
-            yield Certificate(
-                idx, label, look.predict, look.radius, int(look.predict == label), seconds,
-                look.counts[look.top], look.done, settings.n0, look.p_lower, look.stop,
-            )  # fmt: skip
+    for window in range(0, len(left), WINDOW):
+        some = left[window : window + WINDOW]
+        images = torch.from_numpy(split.images[some]).to(device).float().div_(dataset.scale)
         start = time.perf_counter()
+        for finished in smoothed.certify(images, some, settings):
+            seconds = round((time.perf_counter() - start) / len(finished), 6)
+            for position, look in finished.items():
+                idx = some[position]
+                label = int(split.labels[idx])
+                yield Certificate(
+                    idx, label, look.predict, look.radius, int(look.predict == label), seconds,
+                    look.counts[look.top], look.done, settings.n0, look.p_lower, look.stop,
+                )  # fmt: skip
+            start = time.perf_counter()

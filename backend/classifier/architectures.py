@@ -1,12 +1,27 @@
 """The networks. One entry of ARCHITECTURES is one network, built for a data set's shape and number of classes.
 
-Images come in [0, 1] with the noise already added: a network whose images want normalising does it in its first
-layer, so that noise and radii stay in pixel units.
+Beside those, every classification network of torchvision is there under its name (resnet50, vit_b_16, …).
 """
 
-from torch import nn
+from torch import Tensor, nn, tensor
 
+from backend.classifier.densenet import densenet
 from backend.classifier.resnet import resnet
+
+
+class Normalize(nn.Module):
+    """(x − mean) / sd per channel: the first layer of a network, so that noise and radii stay in pixel units.
+
+    Mean and sd are part of the weights.
+    """
+
+    def __init__(self, mean: tuple[float, ...], sd: tuple[float, ...]):
+        super().__init__()
+        self.register_buffer("mean", tensor(mean).view(-1, 1, 1))
+        self.register_buffer("sd", tensor(sd).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.sd
 
 
 def lenet(shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -45,4 +60,25 @@ def resnet110(shape: tuple[int, int, int], classes: int) -> nn.Module:
     return resnet(110, shape[0], classes)
 
 
-ARCHITECTURES = {function.__name__: function for function in (lenet, smallcnn, resnet20, resnet110)}
+def densenet40(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """DenseNet-40 with growth rate 12 for small images."""
+    return densenet(40, 12, shape[0], classes)
+
+
+ARCHITECTURES = {function.__name__: function for function in (lenet, smallcnn, resnet20, resnet110, densenet40)}
+
+
+def network(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The freshly initialised network of that name. Raises ValueError for an unknown name or a shape it does not take."""
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name](shape, classes)
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ValueError(
+            f"architecture must be one of {', '.join(ARCHITECTURES)} or a classification network of torchvision, not {name!r}"
+        )
+    if shape[0] != 3 or min(shape[1:]) < 32:
+        raise ValueError(f"torchvision's networks want colour images of at least 32×32, not {shape}")
+    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    return models.get_model(name, weights=None, num_classes=classes, **extra)

@@ -5,9 +5,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from backend.classifier.architectures import ARCHITECTURES
+from backend.classifier.architectures import Normalize, network
 from backend.datasets import Dataset
-from backend.spec import SpecError, one_of
+from backend.spec import SpecError
 
 TYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -18,32 +18,33 @@ class WeightsError(ValueError):
 
 def build(architecture: str, dataset: Dataset, device: torch.device) -> nn.Module:
     """A freshly initialised network on the device, channels last. Raises SpecError for an unknown architecture."""
-    one_of("architecture", architecture, ARCHITECTURES)
     try:
-        network = ARCHITECTURES[architecture](dataset.shape, len(dataset.classes))
+        built = network(architecture, dataset.shape, len(dataset.classes))
     except ValueError as error:
-        raise SpecError(f"{architecture} does not take images of {dataset.name}: {error}") from error
-    return network.to(device, memory_format=torch.channels_last)
+        raise SpecError(f"no network {architecture} for {dataset.name}: {error}") from error
+    if dataset.mean:
+        built = nn.Sequential(Normalize(dataset.mean, dataset.sd), built)
+    return built.to(device, memory_format=torch.channels_last)
 
 
-def pack(network: nn.Module, dtype: str) -> bytes:
+def pack(classifier: nn.Module, dtype: str) -> bytes:
     """The weights, rounded to dtype, as safetensors bytes. Whoever certifies does so with these, read back."""
     state = {
         name: (value.to(TYPES[dtype]) if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in network.state_dict().items()
+        for name, value in classifier.state_dict().items()
     }
     return safetensors.torch.save(state)
 
 
 def unpack(weights: bytes, architecture: str, dataset: Dataset, device: torch.device) -> nn.Module:
     """The network with these weights, computing in float32, in eval mode. Raises WeightsError where they do not fit."""
-    network = build(architecture, dataset, device)
+    classifier = build(architecture, dataset, device)
     try:
         state = safetensors.torch.load(weights)
-        network.load_state_dict(state)
+        classifier.load_state_dict(state)
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise WeightsError(f"these weights are not those of {architecture} for {dataset.name}: {error}") from error
     for name, value in state.items():
         if not value.isfinite().all():
             raise WeightsError(f"{name} holds values that are not finite: a network of NaN votes for nothing")
-    return network.eval().requires_grad_(False)
+    return classifier.eval().requires_grad_(False)

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.special import betaincinv, ndtri
 
 from backend.certification.confidence import ceiling, looks
-from backend.datasets import DATASETS
+from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, home, runs_root, snapshot_path
 from backend.run import EPOCH_COLUMNS, Run, RunError, all_runs
 from backend.spec import RunSpec, SpecError
@@ -149,7 +149,7 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     epochs = pd.DataFrame(
         {
             "run_id": run.run_id,
-            **{name: row[name] for name in EPOCH_COLUMNS},
+            **{name: row[name] for name in EPOCH_COLUMNS if name != "missing_classes"},
             "terms": json.dumps({name: value for name, value in row.items() if name not in EPOCH_COLUMNS}),
         }
         for row in run.epochs()
@@ -161,6 +161,7 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
         "hyper": json.dumps(dict(spec.hyper)),
         "recipe": spec.recipe.name,
         "epochs": spec.recipe.epochs,
+        "missing_classes": run.epochs()[-1].get("missing_classes") if len(epochs) else None,
         "device": environment.get("device"),
         "git_commit": environment.get("commit"),
         "train_seconds": float(epochs["seconds"].sum()) if len(epochs) else None,
@@ -176,9 +177,11 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
 def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
     """Raise RunError unless the rows are those of the spec's images, and claim no more than their counts support."""
     settings = spec.certification
-    if spec.dataset not in DATASETS:
-        raise RunError(f"its data set {spec.dataset!r} is not known here")
-    chosen = settings.chosen(DATASETS[spec.dataset].test_images)
+    try:
+        size = find_dataset(spec.dataset).test_images
+    except DatasetError:  # a folder of images on the machine where it ran: its size is what the rows say
+        size = max(rows["idx"], default=-1) + 1
+    chosen = settings.chosen(size)
     if len(rows) != len(chosen) or sorted(rows["idx"]) != chosen:
         raise RunError(f"it has {len(rows)} rows, not one for each of the {len(chosen)} images of {settings.image_set}")
     spent = rows["n"].map(dict(looks(settings.mode, settings.n, settings.alpha)))

@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS runs (
     recipe VARCHAR, epochs INTEGER, weights_dtype VARCHAR, precision VARCHAR, weights_of VARCHAR,
     n BIGINT, n0 BIGINT, alpha DOUBLE, mode VARCHAR, image_set VARCHAR, ceiling DOUBLE,
     images BIGINT, samples DOUBLE, acr DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE,
+    missing_classes INTEGER, -- answered hardly ever by the end of training: above 0, it collapsed
     device VARCHAR, git_commit VARCHAR, train_seconds DOUBLE, certify_seconds DOUBLE
 );
 

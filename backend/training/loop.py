@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from math import cos, isfinite, pi
+from math import cos, pi
 
 import safetensors
 import safetensors.torch
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from backend.classifier.weights import build, pack
-from backend.datasets import Dataset, Split
+from backend.datasets import Dataset, ImageFiles
 from backend.run import Checkpoint, Epoch
 from backend.spec import Recipe, RunSpec
+from backend.training.batches import InMemory, Streamed
 from backend.training.methods import Batch, make
 from backend.training.noise import gaussian, stream, stream_seed
+
+CHECK_EVERY = 200  # steps between two looks at whether the loss is finite: each waits for the device
 
 
 class TrainingError(RuntimeError):
@@ -39,17 +42,19 @@ def train(
         classifier.parameters(), spec.recipe.lr, spec.recipe.momentum, weight_decay=spec.recipe.weight_decay, fused=True
     )
     first = restore(checkpoint, classifier, optimiser) if checkpoint else 0
-    split = dataset.load(train=True)
-    images, labels = on_device(split, device)
+    images = training_images(dataset, device)
     for epoch in range(first, spec.recipe.epochs):
-        yield _one_epoch(spec, epoch, classifier, optimiser, images, labels, dataset.scale)
+        yield _one_epoch(spec, epoch, classifier, optimiser, images, dataset)
         yield Checkpoint(epoch + 1, snapshot(epoch + 1, classifier, optimiser))
     yield Checkpoint(spec.recipe.epochs, pack(classifier, spec.weights_dtype), final=True)
 
 
-def on_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A split's uint8 images (N, C, H, W) and labels (N,) as tensors on the device."""
-    return torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
+def training_images(dataset: Dataset, device: torch.device) -> InMemory | Streamed:
+    """The training split, on the device where it is an array, from its files else."""
+    split = dataset.load(train=True)
+    if isinstance(split.images, ImageFiles):
+        return Streamed(split.images, split.labels, device)
+    return InMemory(dataset, split.images, split.labels, device)
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
@@ -62,44 +67,81 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 
 
 def _one_epoch(
-    spec: RunSpec, epoch: int, classifier: nn.Module, optimiser, images: Tensor, labels: Tensor, scale: int
+    spec: RunSpec, epoch: int, classifier: nn.Module, optimiser, images: InMemory | Streamed, dataset: Dataset
 ) -> Epoch:
-    method = make(spec.method, dict(spec.hyper))
-    generator = stream(spec.seed, "epoch", epoch, images.device)
-    order = torch.randperm(len(images), generator=generator, device=images.device)
-    sums: dict[str, Tensor] = {}  # totals stay on the device: the loop never waits for it
-    correct = torch.zeros((), device=images.device)
-    start, steps, rate = time.perf_counter(), 0, 0.0
-    for batch_start in range(0, len(order), spec.recipe.batch):
-        for chunk in order[batch_start : batch_start + spec.recipe.batch].chunk(method.chunks):
-            rate = learning_rate(spec.recipe, epoch + (batch_start + 1) / len(order))
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            x, y = images[chunk].float().div_(scale), labels[chunk]
+    method, device, start = make(spec.method, dict(spec.hyper)), images.labels.device, time.perf_counter()
+    generator = stream(spec.seed, "epoch", epoch, device)
+    total = len(images.labels)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.recipe.precision == "bfloat16")
+    seen, steps, rate, tally = 0, 0, 0.0, Tally(len(dataset.classes), device)
+    for loaded, wanted in images.epoch(spec.recipe.batch, spec.seed, epoch, generator):
+        rate = learning_rate(spec.recipe, epoch + (seen + 1) / total)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        for part, y in zip(loaded.chunk(method.chunks), wanted.chunk(method.chunks), strict=True):
+            x = part.float().div_(dataset.scale)
             noise = gaussian(method.noises, x, spec.sigma, generator)
-            logits, terms = method.loss_terms(classifier, Batch(x, y, noise, spec.sigma, epoch, generator))
+            with autocast:
+                logits, terms = method.loss_terms(classifier, Batch(x, y, noise, spec.sigma, epoch, generator))
+            loss = sum(terms.values())
             optimiser.zero_grad(set_to_none=True)
-            sum(terms.values()).backward()
+            loss.backward()
             optimiser.step()
+            tally.add(logits.detach(), y, loss.detach(), terms)
             steps += 1
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value.detach()
-            correct += (logits.detach().argmax(-1) == y).float().mean(0).sum()
-    means = {name: float(value) / steps for name, value in sums.items()}
+            if steps % CHECK_EVERY == 0:
+                tally.check(epoch, method.chunks, spec)
+        seen += len(wanted)
+    tally.check(epoch, method.chunks, spec)
+    means = {name: float(value) / steps for name, value in tally.sums.items()}
     seconds = time.perf_counter() - start
-    if not isfinite(sum(means.values())):
-        raise TrainingError(
-            f"the loss of epoch {epoch + 1} is not finite ({means}); lower the learning rate ({spec.recipe.lr:g}) or λ"
-        )
     return Epoch(
-        epoch + 1, seconds, len(order) / seconds, rate, sum(means.values()), float(correct) / len(order), means
-    )
+        epoch + 1, seconds, total / seconds, rate, sum(means.values()), float(tally.correct) / total,
+        means,
+        tally.missing_classes(images.labels),
+    )  # fmt: skip
+
+
+class Tally:
+    """What an epoch is reported by. Everything stays on the device: the loop never waits for it but in `check`."""
+
+    def __init__(self, classes: int, device: torch.device):
+        self.sums: dict[str, Tensor] = {}
+        self.correct = torch.zeros((), device=device)
+        self.predicted = torch.zeros(classes, dtype=torch.int64, device=device)
+        self.sound_steps = torch.zeros((), dtype=torch.int64, device=device)  # before the first loss that is not finite
+        self.sound = torch.ones((), dtype=torch.bool, device=device)
+
+    def add(self, logits: Tensor, y: Tensor, loss: Tensor, terms: dict[str, Tensor]) -> None:
+        """One step: logits (m, B, K) under noise, labels (B,)."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        answers = logits.argmax(-1)  # (m, B)
+        self.correct += (answers == y).float().mean(0).sum()
+        self.predicted += torch.bincount(answers.flatten(), minlength=len(self.predicted))
+        self.sound &= loss.isfinite()
+        self.sound_steps += self.sound
+
+    def check(self, epoch: int, chunks: int, spec: RunSpec) -> None:
+        """Raise TrainingError where a loss was not finite."""
+        if not self.sound:
+            batch = int(self.sound_steps) // chunks + 1
+            raise TrainingError(
+                f"the loss of batch {batch} of epoch {epoch + 1} is not finite; lower the learning rate ({spec.recipe.lr:g}), "
+                f"λ or another weight of the loss ({', '.join(f'{k} = {v}' for k, v in spec.hyper.items()) or 'none here'})"
+            )
+
+    def missing_classes(self, labels: Tensor) -> int:
+        """How many classes were answered less than a tenth as often as they occur: above 0, training collapses."""
+        there = torch.bincount(labels, minlength=len(self.predicted)) / len(labels)
+        return int((self.predicted / self.predicted.sum() < there / 10).sum())
 
 
 def _kaiming(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def snapshot(epoch: int, classifier: nn.Module, optimiser: torch.optim.Optimizer) -> bytes:

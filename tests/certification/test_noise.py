@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 def sampler(grid=None, sigma=0.5):
     dataset = DATASETS["digits"]
-    return Sampler(build(dataset.architecture, dataset, CPU).eval(), 10, sigma, CPU, grid=grid)
+    return Sampler(build(dataset.architectures[0], dataset, CPU).eval(), 10, sigma, CPU, grid=grid)
 
 
 @pytest.mark.parametrize("grid", [None, 255, 16])

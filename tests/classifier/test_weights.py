@@ -16,12 +16,12 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("name", DATASETS)
 def test_weights_come_back_as_rounded(name, dtype):
     dataset = DATASETS[name]
-    network = build(dataset.architecture, dataset, CPU)
+    network = build(dataset.architectures[0], dataset, CPU)
     packed = pack(network, dtype)
-    back = unpack(packed, dataset.architecture, dataset, CPU)
+    back = unpack(packed, dataset.architectures[0], dataset, CPU)
     assert pack(back, dtype) == packed
     assert not any(p.requires_grad for p in back.parameters())
-    assert back(torch.rand(3, *dataset.shape)).shape == (3, 10)
+    assert back(torch.rand(3, *dataset.shape)).shape == (3, len(dataset.classes))
 
 
 def test_lenet_is_the_papers():
@@ -53,10 +53,13 @@ def test_networks_of_nan_are_refused():
 
 
 def test_unknown_or_unfit_architectures():
-    with pytest.raises(SpecError, match="architecture must be one of lenet, smallcnn, resnet20, resnet110, not 'vgg'"):
+    known = "lenet, smallcnn, resnet20, resnet110, densenet40 or a classification network of torchvision"
+    with pytest.raises(SpecError, match=f"architecture must be one of {known}, not 'vgg'"):
         build("vgg", DATASETS["mnist"], CPU)
-    with pytest.raises(SpecError, match="lenet does not take images of digits: images must be at least 16×16, not 8×8"):
+    with pytest.raises(SpecError, match="no network lenet for digits: images must be at least 16×16, not 8×8"):
         build("lenet", DATASETS["digits"], CPU)
+    with pytest.raises(SpecError, match="torchvision's networks want colour images of at least 32×32"):
+        build("resnet50", DATASETS["mnist"], CPU)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("resnet20", 0.27), ("resnet110", 1.73)])
@@ -81,3 +84,31 @@ def test_the_sampler_folds_batch_norms_into_the_same_function():
     assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in network.modules())
     x = torch.rand(8, 3, 32, 32)
     assert torch.allclose(sampler.classifier(x), network(x), atol=1e-4)
+
+
+def test_densenet_has_the_published_size():
+    """Huang et al., Table 2: DenseNet (k = 12) of depth 40 has 1.0 M parameters; 40 layers with weights, 2 of them 1×1."""
+    network = ARCHITECTURES["densenet40"]((3, 32, 32), 10).eval()
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(1.0, abs=0.05)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert len(convolutions) + 1 == 40
+    assert sum(layer.kernel_size == (1, 1) for layer in convolutions) == 2
+    assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("architecture", ["resnet20", "densenet40", "mobilenet_v2"])
+def test_normalisation_is_the_first_layer_and_travels_with_the_weights(architecture):
+    """What is certified is the network of images in [0, 1]; batch norms are folded without changing an answer."""
+    cifar = DATASETS["cifar10"]
+    torch.manual_seed(0)
+    network = build(architecture, cifar, CPU).train()
+    with torch.no_grad():
+        network(torch.rand(16, *cifar.shape))  # batch norms see something
+    network.eval()
+    x = torch.rand(4, *cifar.shape)
+    mean, sd = (torch.tensor(v).view(3, 1, 1) for v in (cifar.mean, cifar.sd))
+    assert torch.allclose(network(x), network[1]((x - mean) / sd), atol=1e-5)
+    packed = pack(network, "float32")
+    assert safetensors.torch.load(packed)["0.mean"].flatten().tolist() == pytest.approx(cifar.mean)
+    folded = Sampler(unpack(packed, architecture, cifar, CPU), 10, 0.5, CPU).classifier
+    assert torch.allclose(folded(x), network(x), rtol=1e-3, atol=1e-4)

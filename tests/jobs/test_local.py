@@ -93,7 +93,7 @@ def test_a_job_that_cannot_run_says_why(home, digits_spec):
     run = Run.create(runs_root(), digits_spec(architecture="lenet"))
     local.submit(run.spec)
     wait(run, "failed")
-    assert "lenet does not take images of digits" in run.state()["error"]
+    assert "no network lenet for digits" in run.state()["error"]
     deadline = time.monotonic() + 10
     while "certscope: lenet does not take" not in log(run):
         assert time.monotonic() < deadline, log(run)

@@ -1,0 +1,136 @@
+"""Data sets that are not there, and folders of images."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backend.datasets import DATASETS, DatasetError, dataset_names, find_dataset
+from backend.training.batches import Decoded, InMemory, Streamed, crop_and_flip
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty data root, and no proxy or network that a download could use."""
+    monkeypatch.setenv("CERTSCOPE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def save(path, colour, size=(40, 48)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+@pytest.fixture
+def pets(root):
+    """Two classes in train and val, 40×48: 32×32 is the usual size, 40 the shorter side."""
+    for split, count in (("train", 6), ("val", 3)):
+        for i in range(count):
+            save(root / "folders" / "pets" / split / "cat" / f"{i}.png", (200, 10 * i, 0))
+            save(root / "folders" / "pets" / split / "dog" / f"{i}.jpg", (0, 10 * i, 200))
+    return find_dataset("pets")
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("MNIST", "MNIST/raw"), ("FashionMNIST", "FashionMNIST/raw"), ("CIFAR10", "cifar-10-batches-py")],
+)
+def test_what_cannot_be_downloaded_names_the_path(kind, place, root, monkeypatch):
+    import torchvision.datasets
+
+    def refuse(*_, **__):
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(getattr(torchvision.datasets, kind), "download", refuse)
+    name = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist", "CIFAR10": "cifar10"}[kind]
+    with pytest.raises(DatasetError, match=f"is not in {root / place} and could not be downloaded"):
+        find_dataset(name).load(train=False)
+
+
+def test_imagenet_names_the_path(root):
+    with pytest.raises(DatasetError, match=f"no images in {root}/imagenet/val"):
+        DATASETS["imagenet"].load(train=False)
+    assert DATASETS["imagenet"].every == 100
+
+
+@pytest.mark.parametrize("name", ["cats", "../pets", "Pets", ""])
+def test_unknown_names_say_where_folders_are_looked_for(name, pets, root):
+    with pytest.raises(DatasetError, match=f"or a folder|{root}/folders/NAME"):
+        find_dataset(name)
+
+
+def test_a_folder_is_a_data_set(pets):
+    assert dataset_names() == [*DATASETS, "pets"]
+    assert (pets.shape, pets.classes, pets.test_images, pets.every) == ((3, 40, 40), ("cat", "dog"), 6, 1)
+    split = pets.load(train=False)
+    assert split.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    images = split.images[[0, 4]]
+    assert images.shape == (2, 3, 40, 40)
+    assert images[0, :, 20, 20].tolist() == [200, 0, 0]
+    assert images[1, 2, 20, 20] > 190  # JPEG
+
+
+def test_large_images_become_224(root):
+    save(root / "folders" / "views" / "test" / "sea" / "0.png", "navy", (400, 300))
+    views = find_dataset("views")
+    assert views.shape == (3, 224, 224)
+    assert views.load(train=False).images[[0]].shape == (1, 3, 224, 224)
+
+
+def test_an_empty_folder_names_itself(root):
+    (root / "folders" / "void" / "test").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=f"no images in {root}/folders/void/test"):
+        find_dataset("void")
+
+
+def test_streamed_images_do_not_depend_on_workers(pets, monkeypatch):
+    """The same crops in this process and from two others; another epoch gives others."""
+    split = pets.load(train=True)
+    streamed = Streamed(split.images, split.labels, torch.device("cpu"))
+
+    def epoch(number):
+        generator = torch.Generator().manual_seed(number)
+        return [(x.clone(), y) for x, y in streamed.epoch(5, 0, number, generator)]
+
+    here = epoch(0)
+    assert [len(y) for _, y in here] == [5, 5, 2]
+    assert sorted(torch.cat([y for _, y in here]).tolist()) == [0] * 6 + [1] * 6
+    monkeypatch.setattr("backend.training.batches.FEW", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(here, epoch(0), strict=True))
+
+
+def test_decoding_leaves_the_global_generator_alone(pets):
+    split = pets.load(train=True)
+    before = torch.get_rng_state()
+    first = Decoded(split.images, 0, 0)[3]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, Decoded(split.images, 0, 0)[3])
+    assert first.shape == (3, 40, 40)
+    assert first.dtype == torch.uint8
+
+
+def test_crops_and_flips_are_those_that_could_be():
+    """Each result is one of the 9 × 9 × 2 windows of the padded image, and many of them occur."""
+    image = torch.arange(1, 3 * 8 * 8 + 1, dtype=torch.uint8).view(1, 3, 8, 8)
+    padded = torch.nn.functional.pad(image[0], (4, 4, 4, 4))
+    windows = {}
+    for down in range(9):
+        for right in range(9):
+            window = padded[:, down : down + 8, right : right + 8]
+            windows[tuple(window.flatten().tolist())] = (down, right, 0)
+            windows[tuple(window.flip(2).flatten().tolist())] = (down, right, 1)
+    assert len(windows) == 162
+    out = crop_and_flip(image.expand(4_000, -1, -1, -1), torch.Generator().manual_seed(0))
+    seen = [windows[tuple(one.flatten().tolist())] for one in out]
+    assert len(set(seen)) == 162
+    assert sum(flipped for *_, flipped in seen) / len(seen) == pytest.approx(0.5, abs=0.04)
+
+
+def test_memory_gives_every_image_once():
+    images, labels = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10)
+    memory = InMemory(DATASETS["digits"], images, labels, torch.device("cpu"))
+    batches = list(memory.epoch(4, 0, 0, torch.Generator().manual_seed(0)))
+    assert [len(y) for _, y in batches] == [4, 4, 2]
+    assert sorted(torch.cat([y for _, y in batches]).tolist()) == list(range(10))
+    assert all(torch.equal(x.flatten().long(), y) for x, y in batches)

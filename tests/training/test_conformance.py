@@ -1,0 +1,94 @@
+"""Every method on every kind of data: it learns, is deterministic, resumes, and survives bfloat16."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backend.datasets import DATASETS, find_dataset
+from backend.pipeline import choose_device
+from backend.plan import plan
+from backend.run import Checkpoint, Epoch
+from backend.training.loop import train
+from backend.training.methods import METHODS
+
+SMALL = {"m": 2, "steps": 2, "epsilon": 0.25, "step": 0.25}  # what makes a method quick
+COLOURS = ((0.8, 0.3, 0.2), (0.2, 0.8, 0.3), (0.3, 0.2, 0.8))
+EPOCHS = {"digits": 25, "colours": 8}
+DATA = tuple(EPOCHS)  # an array on the device and LeNet's kind; image files, normalisation and batch norm
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def colours(tmp_path, monkeypatch):
+    """A folder of 16×16 PNGs in three tints under texture: 72 + 9 images."""
+    monkeypatch.setenv("CERTSCOPE_DATA", str(tmp_path))
+    random = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 3)):
+        for number, tint in enumerate(COLOURS):
+            for i in range(count):
+                pixels = (np.array(tint) + random.normal(0, 0.2, (16, 16, 3))).clip(0, 1) * 255
+                path = tmp_path / "folders" / "colours" / split / f"tint{number}" / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def spec_of(method, data, epochs, precision="float32"):
+    small = {name: value for name, value in SMALL.items() if name in METHODS[method].__dataclass_fields__}
+    spec = plan(data, method, 0.25, values=small, epochs=epochs, train_precision=precision)
+    return replace(spec, recipe=replace(spec.recipe, batch=24)) if data == "colours" else spec
+
+
+def rows_of(spec, checkpoint=None):
+    return list(train(spec, find_dataset(spec.dataset), choose_device("cpu"), checkpoint))
+
+
+def weights(rows):
+    return next(row.tensors for row in rows if isinstance(row, Checkpoint) and row.final)
+
+
+def accuracies(rows):
+    return [row.accuracy for row in rows if isinstance(row, Epoch)]
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("method", METHODS)
+def test_learns(method, data, colours):
+    reached = accuracies(rows_of(spec_of(method, data, EPOCHS[data])))
+    assert reached[-1] > 0.75
+    assert reached[-1] > reached[0]
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("method", METHODS)
+def test_is_deterministic_and_resumes(method, data, colours):
+    spec = spec_of(method, data, 3)
+    rows = rows_of(spec)
+    assert weights(rows_of(spec)) == weights(rows)
+    assert weights(rows_of(replace(spec, seed=1))) != weights(rows)
+    for at in (1, 3):
+        checkpoint = next(row for row in rows if isinstance(row, Checkpoint) and row.epoch == at and not row.final)
+        rest = rows_of(spec, checkpoint.tensors)
+        assert [row.epoch for row in rest if isinstance(row, Epoch)] == list(range(at + 1, 4))
+        assert weights(rest) == weights(rows)
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("method", METHODS)
+def test_survives_bfloat16(method, data, colours):
+    """It learns in bfloat16 too, and not by the same numbers."""
+    exact, rounded = rows_of(spec_of(method, data, 1)), rows_of(spec_of(method, data, EPOCHS[data], "bfloat16"))
+    assert exact[0].loss != rounded[0].loss
+    assert accuracies(rounded)[-1] > 0.7
+
+
+def test_the_data_sets_are_what_they_are_taken_for(colours):
+    assert not DATASETS["digits"].mean
+    assert find_dataset("colours").mean
+    assert find_dataset("colours").shape == (3, 16, 16)
