@@ -7,17 +7,19 @@ import sys
 import time
 from dataclasses import fields
 from importlib.util import find_spec
+from pathlib import Path
 
 from backend.certification.metrics import acr
 from backend.datasets import DatasetError, dataset_names, find_dataset
-from backend.home import PRECOMPUTED, home, runs_root
+from backend.home import PRECOMPUTED, home, imported_root, runs_root
 from backend.jobs import local
-from backend.jobs.worker import work
+from backend.jobs.worker import accompany, work
 from backend.plan import certify_again, plan, sweep
 from backend.run import Certificate, Epoch, Row, Run, RunError, find_run
 from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
 from backend.training.methods import METHODS
 
+EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures")
 MOST_BYTES = 50 * 2**20  # of a certificate
 
 
@@ -81,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     verb("publish", _publish, "Bring the results store up to date with the run folders.")
     sub = verb("runs", _runs, "List the runs of the store.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
+    _add_exchange(verb)
     sub = verb(
         "verify", _verify, "Check a certificate against its counts and, where its network is here, against samples."
     )
@@ -91,6 +94,30 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("run_id")
     sub.add_argument("slot", type=int, help="file descriptor of the slot")
     return top
+
+
+def _add_exchange(verb) -> None:
+    sub = verb("import", _import, "Import per-example logs in Cohen's format, a file or a whole tree.")
+    sub.add_argument("path")
+    sub.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="facts that the paths do not say, or that they say wrong: "
+        "dataset, architecture, method, sigma, seed, n (default 100000), n0, alpha, or any hyper-parameter",
+    )  # fmt: skip
+    sub.add_argument(
+        "--mapping", help='JSON file: {"pattern of paths": {"name": value, …}, …}; the first that fits counts'
+    )
+    sub.add_argument("--partial", action="store_true", help="take logs that end early, too")
+    sub = verb("export", _export, "Write results of the store as tables, files or run folders.")
+    sub.add_argument("kind", choices=EXPORTS, help=", ".join(EXPORTS))
+    sub.add_argument("out", help="file, or folder for `logs` and `folders`")
+    sub.add_argument("--runs", nargs="+", default=[], metavar="RUN_ID", help="default: all that fit the filters below")
+    for name in ("source", "dataset", "architecture", "method", "sigma", "n", "image_set"):
+        sub.add_argument(f"--{name.replace('_', '-')}", help=f"only runs with this {name}")
+    sub.add_argument("--radii", nargs="+", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0], metavar="R")
+    sub = verb("compare", _compare, "Compare two runs image by image: the second less the first.")
+    sub.add_argument("run_a")
+    sub.add_argument("run_b")
+    sub.add_argument("--radius", type=float, default=0.5, help="compare certified accuracy there (default 0.5)")
 
 
 def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
@@ -216,6 +243,9 @@ def _sweep(options) -> int:
 def _follow(spec: RunSpec, device: str) -> None:
     """Execute a spec in its run folder, print its progress, and publish."""
     run = Run.create(runs_root(), spec)
+    if os.environ.get("RANK", "0") != "0":
+        accompany(run, device)
+        return
     progress = Progress(spec, run)
     if not work(run, device, progress.show):
         print(f"{run.run_id} is finished already.")
@@ -266,6 +296,57 @@ def _runs(options) -> None:
                 index=False
             )
         )
+
+
+def _import(options) -> int:
+    from backend.logs import LogError, import_logs
+
+    given = {}
+    for pair in options.set:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise ValueError(f"--set wants NAME=VALUE, not {pair!r}")
+        given[name] = value
+    mapping = json.loads(Path(options.mapping).read_text()) if options.mapping else None
+    taken, skipped = 0, 0
+    for result in import_logs(Path(options.path), imported_root(), given, mapping, options.partial):
+        taken += result.run is not None
+        if result.run is None:
+            skipped += 1
+            print(f"skipped {result.file}: it {result.reason}", file=sys.stderr)
+    print(f"Imported {taken} logs, skipped {skipped}.")
+    _publish_if_possible()
+    if not taken:
+        raise LogError("nothing was imported")
+    return 0
+
+
+def _export(options) -> None:
+    from backend.export import export
+    from backend.store import queries
+
+    runs = queries.runs()
+    if unknown := set(options.runs) - set(runs.run_id):
+        raise ValueError(f"the store has no run {', '.join(sorted(unknown))}")
+    if options.runs:
+        runs = runs[runs.run_id.isin(options.runs)]
+    for name in ("source", "dataset", "architecture", "method", "sigma", "n", "image_set"):
+        if (wanted := getattr(options, name)) is not None:
+            runs = runs[runs[name] == (float(wanted) if name in ("sigma", "n") else wanted)]
+    for path in export(options.kind, list(runs.run_id), Path(options.out), options.radii):
+        print(path)
+
+
+def _compare(options) -> None:
+    from backend.store import queries
+
+    p = queries.paired(options.run_a, options.run_b, options.radius)
+    print(
+        f"ACR {p.acr:+.4f} ({p.acr_low:+.4f} to {p.acr_high:+.4f}), p = {p.acr_p:.2g} (paired t test)\n"
+        f"certified accuracy at r = {p.r:g} {p.accuracy:+.4f} ({p.accuracy_low:+.4f} to {p.accuracy_high:+.4f}), "
+        f"{p.gained} images gained, {p.lost} lost, p = {p.accuracy_p:.2g} (McNemar, exact)\n"
+        f"{p.images} images; 95 % intervals over the choice of images, not of the training seed"
+    )
 
 
 def _no_constant(name: str):

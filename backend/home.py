@@ -17,6 +17,11 @@ def runs_root() -> Path:
     return home() / "runs"
 
 
+def imported_root() -> Path:
+    """The folder that holds one run folder per imported log."""
+    return home() / "imported"
+
+
 def data_root() -> Path:
     """Where data sets lie or are downloaded to: CERTSCOPE_DATA, else data/ under home."""
     return Path(os.environ.get("CERTSCOPE_DATA") or home() / "data").expanduser().resolve()

@@ -14,10 +14,11 @@ from backend.classifier.weights import unpack
 from backend.datasets import find_dataset
 from backend.run import Checkpoint, Row
 from backend.spec import RunSpec, SpecError
+from backend.training.distributed import leave, world
 from backend.training.loop import checkpoint_epoch, train
 from backend.training.noise import GENERATOR
 
-__all__ = ["checkpoint_epoch", "choose_device", "circumstances", "execute"]
+__all__ = ["checkpoint_epoch", "choose_device", "circumstances", "execute", "leave"]
 
 
 def execute(
@@ -58,6 +59,8 @@ def choose_device(name: str = "auto") -> torch.device:
         raise SpecError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         raise SpecError("device cuda was asked for, but torch sees no GPU; use --device cpu")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # torchrun gives each of its processes one GPU
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -74,5 +77,6 @@ def circumstances(device: torch.device) -> dict:
         "scipy": scipy.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
+        "processes": world(),
         "generator": GENERATOR[device.type],
     }

@@ -180,6 +180,7 @@ class RunSpec:
     certification: Certification | None = None
     precision: str = "float32"
     source: str = "trained"
+    radius_digits: int | None = None  # significant digits that published radii were rounded to, maybe upwards
 
     def __post_init__(self):
         for name in ("dataset", "architecture", "method"):
@@ -196,6 +197,8 @@ class RunSpec:
         one_of("weights_dtype", self.weights_dtype, WEIGHT_TYPES)
         one_of("precision", self.precision, PRECISIONS)
         one_of("source", self.source, SOURCES)
+        if self.radius_digits is not None:
+            whole("radius_digits", self.radius_digits, 1, 17)
         if self.weights_of is not None:
             check_run_id(self.weights_of)
 

@@ -32,6 +32,7 @@ def test_rows_come_back_as_they_were_written(home, digits_spec):
             "lr": 0.01,
             "loss": 0.5,
             "accuracy": 0.9,
+            "missing_classes": 0,
             "cross_entropy": 0.5,
         }
     ]

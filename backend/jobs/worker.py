@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.run import Checkpoint, Row, Run, RunError, find_run
@@ -32,8 +33,19 @@ def work(run: Run, device: str = "auto", on_row: Callable[[Row], None] = lambda 
     return True
 
 
+def accompany(run: Run, device: str) -> None:
+    """Train beside the first of several processes that torchrun started: compute, and write nothing."""
+    from backend.pipeline import choose_device, execute, leave
+
+    if run.weights() is None and run.spec.weights_of is None:
+        spec = replace(run.spec, certification=None)
+        for _ in execute(spec, choose_device(device), checkpoint=run.checkpoint()):
+            pass
+        leave()
+
+
 def _execute(run: Run, device: str, on_row: Callable[[Row], None]) -> None:
-    from backend.pipeline import checkpoint_epoch, choose_device, circumstances, execute
+    from backend.pipeline import checkpoint_epoch, choose_device, circumstances, execute, leave
 
     spec, torch_device = run.spec, choose_device(device)
     weights, checkpoint = run.weights(), run.checkpoint()
@@ -47,6 +59,7 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None]) -> None:
     for row in execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done):
         run.append(row)
         on_row(row)
+    leave()
     run.set_environment(run.environment() | {"weights_sha256": run.weights_sha256()})
 
 

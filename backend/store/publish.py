@@ -3,12 +3,14 @@
 DuckDB lets one process write a file and shuts every other one out meanwhile, so the live file is never written.
 """
 
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -18,18 +20,22 @@ from scipy.special import betaincinv, ndtri
 
 from backend.certification.confidence import ceiling, looks
 from backend.datasets import DatasetError, find_dataset
-from backend.home import PRECOMPUTED, home, runs_root, snapshot_path
-from backend.run import EPOCH_COLUMNS, Run, RunError, all_runs
+from backend.home import PRECOMPUTED, home, imported_root, runs_root, snapshot_path
+from backend.run import EPOCH_COLUMNS, Certificate, Run, RunError, all_runs
 from backend.spec import RunSpec, SpecError
 
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
+STEP = 0.01  # between the radii of a kept curve
 ROUNDING = 2e-12  # claims are floored to twelve decimals
 SCHEMA_SHA256 = hashlib.sha256(SCHEMA.encode()).hexdigest()
 
 AGGREGATES = """
-    UPDATE runs SET images = a.images, samples = a.samples, acr = a.acr, certified_accuracy_0 = a.accuracy, abstention = a.abstention
+    UPDATE runs SET images = a.images, samples = a.samples, acr = a.acr, acr_se = a.se, certified_accuracy_0 = a.accuracy,
+                    abstention = a.abstention, at_ceiling = a.at_ceiling
     FROM (SELECT count(*) AS images, avg(n) AS samples, avg(if(predict = label, radius, 0)) AS acr,
-                 avg((predict = label)::INT) AS accuracy, avg((predict = -1)::INT) AS abstention
+                 stddev_samp(if(predict = label, radius, 0)) / sqrt(count(*)) AS se,
+                 avg((predict = label)::INT) AS accuracy, avg((predict = -1)::INT) AS abstention,
+                 avg((predict = label AND radius >= $2)::INT) AS at_ceiling
           FROM certificates WHERE run_id = $1) AS a
     WHERE runs.run_id = $1 AND a.images > 0
 """
@@ -45,7 +51,7 @@ class Report:
 
 
 def publish(roots: tuple[Path, ...] | None = None) -> Report:
-    """Bring the snapshot up to date with the finished runs under the roots (default: the user's and the shipped ones).
+    """Bring the snapshot up to date with the finished runs under the roots (default: the user's, the imported and the shipped ones).
 
     One publisher at a time: a second one waits. Killed at any point, it leaves the old snapshot standing. A folder
     that cannot be read is left out and named in the report; where two roots hold a run, the first one counts.
@@ -59,7 +65,7 @@ def publish(roots: tuple[Path, ...] | None = None) -> Report:
             rest.unlink()
         if snapshot.exists():
             shutil.copyfile(snapshot, aside)
-        report, changed = _update(aside, roots or (runs_root(), PRECOMPUTED))
+        report, changed = _update(aside, roots or (runs_root(), imported_root(), PRECOMPUTED))
         if changed or not snapshot.exists():
             aside.replace(snapshot)
         else:
@@ -86,7 +92,8 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
             connection.begin()
             try:
                 rows = _rows(run)
-                _remove(connection, run.run_id)
+                if run.run_id in known:
+                    _remove(connection, run.run_id)
                 _insert(connection, run, *rows)
             except (
                 RunError,
@@ -120,7 +127,7 @@ def _open(file: Path) -> duckdb.DuckDBPyConnection:
         connection.close()
         raise duckdb.Error("the snapshot has another schema")
     if not versions:
-        connection.execute("INSERT INTO meta VALUES (?)", [SCHEMA_SHA256])
+        connection.execute("INSERT INTO meta VALUES (?, NULL)", [SCHEMA_SHA256])
     return connection
 
 
@@ -135,7 +142,7 @@ def _finished(roots: tuple[Path, ...], report: Report) -> Iterator[Run]:
 
 
 def _remove(connection, run_id: str) -> None:
-    for table in ("runs", "certificates", "epochs"):
+    for table in ("runs", "certificates", "epochs", "curves"):
         connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
 
 
@@ -143,7 +150,7 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """What the store keeps of a run: columns of `runs`, and the tables of certificates and epochs."""
     spec, environment = run.spec, run.environment()
     certification = spec.certification
-    certificates = pd.DataFrame([asdict(c) for c in run.certificates()])
+    certificates = _certificates(run)
     if certification is not None:
         _check_claims(spec, certificates)
     epochs = pd.DataFrame(
@@ -155,6 +162,7 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
         for row in run.epochs()
     )
     values = {
+        "radius_digits": spec.radius_digits,
         **{name: getattr(spec, name) for name in ("source", "dataset", "architecture", "method", "sigma", "seed")},
         **{name: getattr(spec, name) for name in ("weights_dtype", "precision", "weights_of")},
         "lam": spec.hyper.get("lam"),
@@ -174,6 +182,26 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     return values, certificates, epochs
 
 
+def _certificates(run: Run) -> pd.DataFrame:
+    """certificates.tsv, read at once. Raises RunError for a row that is no certificate."""
+    kinds = Certificate.__annotations__
+    if not run.certificates_file.exists():
+        return pd.DataFrame(columns=list(kinds))
+    content = run.certificates_file.read_bytes()
+    whole_rows = content[: content.rfind(b"\n") + 1]
+    try:
+        table = pd.read_csv(
+            io.BytesIO(whole_rows), sep="\t", dtype=kinds, keep_default_na=False, na_values={}, quoting=csv.QUOTE_NONE, index_col=False,
+        )  # fmt: skip
+    except (ValueError, pd.errors.ParserError) as error:
+        raise RunError(f"{run.certificates_file} holds a row that is no certificate: {error}") from error
+    if list(table.columns) == list(kinds)[:-1]:  # written before there were modes
+        table["stop"] = "n"
+    if list(table.columns) != list(kinds):
+        raise RunError(f"{run.certificates_file} has the columns {', '.join(table.columns)}, not those of certificates")
+    return table
+
+
 def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
     """Raise RunError unless the rows are those of the spec's images, and claim no more than their counts support."""
     settings = spec.certification
@@ -187,6 +215,11 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
     spent = rows["n"].map(dict(looks(settings.mode, settings.n, settings.alpha)))
     if spent.isna().any() or (rows["n0"] != settings.n0).any():
         raise RunError(f"its rows rest on other n or n0 than its spec says (n = {settings.n}, n0 = {settings.n0})")
+    if spec.source == "published":  # no counts: what they could be at most
+        largest = ceiling(spec.sigma, settings.n, settings.alpha)
+        if (rows["radius"] > largest * (1 + 0.5 / 10 ** ((spec.radius_digits or 17) - 1))).any():
+            raise RunError(f"it has a radius beyond {largest:.4f}, the most that n = {settings.n} samples certify")
+        return
     if not rows["top_count"].between(0, rows["n"]).all():
         raise RunError("its rows count more votes than samples")
     k = rows["top_count"].clip(lower=1)
@@ -208,16 +241,33 @@ def _insert(connection, run: Run, values: dict, certificates: pd.DataFrame, epoc
         connection.execute(
             f"INSERT INTO certificates SELECT ?, {columns} FROM certificates_frame ORDER BY idx", [run.run_id]
         )
+        counts = _reached(certificates, values["ceiling"]).tolist()
+        connection.execute("INSERT INTO curves VALUES (?, ?)", [run.run_id, counts])
+        rounding = 0.5 / 10 ** (values["radius_digits"] - 1) if values["radius_digits"] else 0
+        connection.execute(AGGREGATES, [run.run_id, values["ceiling"] * (1 - rounding)])
     if len(epochs):
         connection.register("epochs_frame", epochs)
         connection.execute("INSERT INTO epochs BY NAME SELECT * FROM epochs_frame")
-    connection.execute(AGGREGATES, [run.run_id])
+
+
+def _reached(certificates: pd.DataFrame, ceiling: float) -> np.ndarray:
+    """How many images are answered correctly with radius >= i · STEP, for i = 0, 1, … up to the ceiling."""
+    grid = np.arange(1 + int(np.ceil(ceiling / STEP))) * STEP
+    radii = certificates["radius"].to_numpy()[(certificates["predict"] == certificates["label"]).to_numpy()]
+    cells = np.bincount(np.searchsorted(grid, radii, side="right") - 1, minlength=len(grid))
+    return cells[::-1].cumsum()[::-1]
 
 
 def _published(connection) -> bool:
-    """Load the published tables that ship with the project; returns whether they changed."""
-    before = connection.execute("SELECT * FROM published").fetchall()
-    connection.execute("DELETE FROM published")
-    for file in sorted((PRECOMPUTED / "published").glob("*.tsv")):
-        connection.execute("INSERT INTO published BY NAME SELECT * FROM read_csv(?, delim = '\t')", [str(file)])
-    return before != connection.execute("SELECT * FROM published").fetchall()
+    """Load the published tables that ship with the project, where they changed; returns whether they did."""
+    files = sorted((PRECOMPUTED / "published").glob("*.tsv"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    if connection.execute("SELECT published_sha256 FROM meta").fetchone() == (digest,):
+        return False
+    for table in ("published", "published_runs"):
+        connection.execute(f"DELETE FROM {table}")
+    for file in files:
+        table = "published_runs" if file.stem.endswith("-runs") else "published"
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_csv(?, delim = '\t')", [str(file)])
+    connection.execute("UPDATE meta SET published_sha256 = ?", [digest])
+    return True

@@ -8,12 +8,21 @@ import duckdb
 import pandas as pd
 
 from backend.home import snapshot_path
-from backend.store.publish import SCHEMA_SHA256
+from backend.statistics import Paired
+from backend.statistics import paired as compare
+from backend.store.publish import SCHEMA_SHA256, STEP
 
 RUN_COLUMNS = [
     "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed",
     "n", "n0", "alpha", "images", "acr", "certified_accuracy_0", "abstention",
 ]  # fmt: skip
+
+# Equal for the runs of a group, which differ in their seeds alone.
+SAME = [
+    "dataset", "architecture", "method", "sigma", "lam", "hyper", "recipe", "epochs", "weights_dtype", "precision",
+    "n", "n0", "alpha", "mode", "image_set", "source", "radius_digits",
+]  # fmt: skip
+MEASURES = ("acr", "certified_accuracy_0", "abstention")
 
 _opened: dict[Path, tuple[tuple, duckdb.DuckDBPyConnection]] = {}
 _opening = threading.Lock()
@@ -33,23 +42,17 @@ def runs() -> pd.DataFrame:
     )
 
 
-def curves(run_ids: Sequence[str], step: float = 0.01) -> pd.DataFrame:
-    """Certified accuracy at radii 0, step, 2·step, … up to the run's ceiling: run_id, r, certified_accuracy.
+def curves(run_ids: Sequence[str]) -> pd.DataFrame:
+    """Certified accuracy at radii 0, 0.01, 0.02, … up to the run's ceiling: run_id, r, images, certified_accuracy.
 
     An abstention counts as wrong; at r the images with radius >= r count.
     """
     return _ask(
-        """
-        WITH chosen AS (SELECT run_id, images, ceiling FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
-        grid AS (SELECT run_id, images, i * $2 AS r FROM chosen, range(1 + CAST(ceil(ceiling / $2) AS BIGINT)) AS t(i)),
-        right_ones AS (SELECT run_id, radius FROM certificates SEMI JOIN chosen USING (run_id) WHERE predict = label),
-        reached AS (SELECT c.run_id, g.r, count(*) AS k FROM right_ones c
-                    ASOF JOIN grid g ON c.run_id = g.run_id AND c.radius >= g.r GROUP BY ALL)
-        SELECT g.run_id, g.r, sum(coalesce(k, 0)) OVER (PARTITION BY g.run_id ORDER BY g.r DESC) / g.images
-               AS certified_accuracy
-        FROM grid g LEFT JOIN reached USING (run_id, r) ORDER BY g.run_id, g.r
+        f"""
+        SELECT run_id, (generate_subscripts(counts, 1) - 1) * {STEP} AS r, images, unnest(counts) / images AS certified_accuracy
+        FROM curves JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)) ORDER BY run_id, r
         """,
-        [list(run_ids), step],
+        [list(run_ids)],
     )
 
 
@@ -77,9 +80,126 @@ def acr_gains(dataset: str, baseline: str, method: str) -> pd.DataFrame:
     )
 
 
+def groups() -> pd.DataFrame:
+    """Runs that differ in their seeds alone, taken together: the columns of SAME, run_ids, seeds, and for acr, certified_accuracy_0
+    and abstention the mean and (as …_sd, missing for one seed) the standard deviation over seeds (n − 1).
+    """
+    measures = ", ".join(f"avg({m}) AS {m}, stddev_samp({m}) AS {m}_sd" for m in MEASURES)
+    return _ask(
+        f"SELECT {', '.join(SAME)}, list(run_id ORDER BY seed) AS run_ids, count(*) AS seeds, {measures}, any_value(images) AS images, "
+        f"any_value(ceiling) AS ceiling FROM runs WHERE images > 0 GROUP BY {', '.join(SAME)} ORDER BY dataset, sigma, method, lam"
+    )
+
+
+def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
+    """Curves of the groups that the runs belong to: group_id (the least run id), r, certified_accuracy (mean over seeds), sd, seeds."""
+    return _ask(
+        f"""
+        WITH chosen AS (SELECT *, min(run_id) OVER (PARTITION BY {", ".join(SAME)}) AS group_id
+                        FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
+        points AS (SELECT group_id, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
+                   FROM curves JOIN chosen USING (run_id))
+        SELECT group_id, i * {STEP} AS r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(*) AS seeds
+        FROM points GROUP BY ALL ORDER BY group_id, r
+        """,
+        [list(run_ids)],
+    )
+
+
+def envelope(run_ids: Sequence[str]) -> pd.DataFrame:
+    """The best of the given runs at every radius, a method at a time: method, r, certified_accuracy, sigma and run_id of the best."""
+    return _ask(
+        f"""
+        WITH points AS (SELECT method, sigma, run_id, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
+                        FROM curves JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)))
+        SELECT method, i * {STEP} AS r, max(share) AS certified_accuracy, arg_max(sigma, share) AS sigma, arg_max(run_id, share) AS run_id
+        FROM points GROUP BY ALL ORDER BY method, r
+        """,
+        [list(run_ids)],
+    )
+
+
+def accuracy_at(r: float, run_ids: Sequence[str]) -> pd.DataFrame:
+    """Certified accuracy of the given runs at radius r, best first: run_id, method, sigma, lam, seed, images, reached, certified_accuracy.
+
+    `reached` counts the images that are answered correctly with radius >= r.
+    """
+    return _ask(
+        """
+        WITH reaching AS (SELECT run_id, count(*) AS reached FROM certificates
+                          WHERE predict = label AND radius >= $1 AND run_id IN (SELECT unnest($2)) GROUP BY run_id)
+        SELECT run_id, method, sigma, lam, seed, images, coalesce(reached, 0) AS reached,
+               coalesce(reached, 0) / images AS certified_accuracy
+        FROM runs LEFT JOIN reaching USING (run_id)
+        WHERE run_id IN (SELECT unnest($2)) ORDER BY certified_accuracy DESC, run_id
+        """,
+        [r, list(run_ids)],
+    )
+
+
+def certificates(run_id: str) -> pd.DataFrame:
+    """The rows of one run in the order of the images: idx, label, predict, radius, top_count (−1: not known), n, stop."""
+    return _ask("SELECT c.* EXCLUDE run_id FROM certificates c WHERE run_id = $1 ORDER BY idx", [run_id])
+
+
+def write_parquet(run_ids: Sequence[str], out: Path) -> None:
+    """Every certificate of the given runs, with what its run is, as one Parquet file."""
+    _ask(
+        """
+        SELECT run_id, source, dataset, architecture, method, sigma, lam, seed, n0, alpha, image_set, idx, label, predict, radius,
+               top_count, c.n, stop
+        FROM certificates c JOIN (SELECT * EXCLUDE n FROM runs) USING (run_id) WHERE run_id IN (SELECT unnest($1))
+        ORDER BY run_id, idx
+        """,
+        [list(run_ids)],
+    ).to_parquet(out, index=False)
+
+
+def paired(run_a: str, run_b: str, r: float = 0.0) -> Paired:
+    """Run b less run a, image by image. Raises StoreError unless both are of the same mode, n, n0, α and images."""
+    settings = ["dataset", "mode", "n", "n0", "alpha", "image_set"]
+    rows = _ask(
+        f"SELECT run_id, {', '.join(settings)} FROM runs WHERE run_id IN ($1, $2) AND images > 0", [run_a, run_b]
+    )
+    for run_id in (run_a, run_b):
+        if run_id not in set(rows.run_id):
+            raise StoreError(f"there is no certified run {run_id!r} in the store")
+    if differing := [name for name in settings if rows[name].nunique() > 1]:
+        raise StoreError(f"{run_a} and {run_b} cannot be compared: they differ in {', '.join(differing)}")
+    both = _ask(
+        """
+        SELECT if(a.predict = a.label, a.radius, 0) AS gain_a, if(b.predict = b.label, b.radius, 0) AS gain_b,
+               a.predict = a.label AS right_a, b.predict = b.label AS right_b
+        FROM certificates a JOIN certificates b USING (idx) WHERE a.run_id = $1 AND b.run_id = $2
+        """,
+        [run_a, run_b],
+    )
+    return compare(*(both[name].to_numpy() for name in ("gain_a", "gain_b", "right_a", "right_b")), r)
+
+
+def per_class(run_id: str) -> pd.DataFrame:
+    """Of each true class: label, images, acr, certified_accuracy_0, abstention."""
+    return _ask(
+        """
+        SELECT label, count(*) AS images, avg(if(predict = label, radius, 0)) AS acr,
+               avg((predict = label)::INT) AS certified_accuracy_0, avg((predict = -1)::INT) AS abstention
+        FROM certificates WHERE run_id = $1 GROUP BY label ORDER BY label
+        """,
+        [run_id],
+    )
+
+
 def published(dataset: str) -> pd.DataFrame:
     """What the papers report for a data set: the columns of `published` in schema.sql."""
     return _ask("SELECT * FROM published WHERE dataset = $1 ORDER BY sigma, method, source", [dataset])
+
+
+def published_runs(dataset: str, n: int, image_set: str) -> pd.DataFrame:
+    """Figures of single published runs at this n on these images: the columns of `published_runs`; `recomputed` says how."""
+    return _ask(
+        "SELECT * FROM published_runs WHERE dataset = $1 AND n = $2 AND image_set = $3 ORDER BY sigma, method, seed",
+        [dataset, n, image_set],
+    )
 
 
 def _ask(sql: str, parameters: list | None = None) -> pd.DataFrame:

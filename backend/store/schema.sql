@@ -1,5 +1,5 @@
 -- The results store: what every page reads. Disposable: `python -m backend publish` builds it from the run folders.
-CREATE TABLE IF NOT EXISTS meta (schema_sha256 VARCHAR);
+CREATE TABLE IF NOT EXISTS meta (schema_sha256 VARCHAR, published_sha256 VARCHAR);
 
 -- One row a finished run, with what is asked of it most often already worked out from its certificates.
 CREATE TABLE IF NOT EXISTS runs (
@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS runs (
     sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
     recipe VARCHAR, epochs INTEGER, weights_dtype VARCHAR, precision VARCHAR, weights_of VARCHAR,
     n BIGINT, n0 BIGINT, alpha DOUBLE, mode VARCHAR, image_set VARCHAR, ceiling DOUBLE,
-    images BIGINT, samples DOUBLE, acr DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE,
+    images BIGINT, samples DOUBLE, acr DOUBLE, acr_se DOUBLE, at_ceiling DOUBLE, radius_digits INTEGER, certified_accuracy_0 DOUBLE, abstention DOUBLE,
     missing_classes INTEGER, -- answered hardly ever by the end of training: above 0, it collapsed
     device VARCHAR, git_commit VARCHAR, train_seconds DOUBLE, certify_seconds DOUBLE
 );
@@ -18,12 +18,23 @@ CREATE TABLE IF NOT EXISTS certificates (
     run_id VARCHAR, idx INTEGER, label INTEGER, predict INTEGER, radius DOUBLE, top_count BIGINT, n BIGINT, stop VARCHAR
 );
 
+-- Certified accuracy at radii 0, 0.01, 0.02, … up to the ceiling, as the number of images that reach each.
+CREATE TABLE IF NOT EXISTS curves (run_id VARCHAR, counts INTEGER[]);
+
 CREATE TABLE IF NOT EXISTS epochs (
     run_id VARCHAR, epoch INTEGER, seconds DOUBLE, images_per_second DOUBLE, lr DOUBLE, loss DOUBLE, accuracy DOUBLE, terms VARCHAR
 );
 
--- What the papers report: mean and standard deviation (n - 1) over seeds.
+-- What the papers report. A row with several seeds: mean and standard deviation (n - 1); no curve then.
 CREATE TABLE IF NOT EXISTS published (
     dataset VARCHAR, architecture VARCHAR, method VARCHAR, sigma DOUBLE, lam DOUBLE,
-    acr DOUBLE, acr_sd DOUBLE, seeds INTEGER, n BIGINT, alpha DOUBLE, images INTEGER, source VARCHAR, reference VARCHAR
+    acr DOUBLE, acr_sd DOUBLE, seeds INTEGER, n BIGINT, alpha DOUBLE, images INTEGER, source VARCHAR, reference VARCHAR,
+    certified_accuracy_0 DOUBLE
+);
+
+-- Figures of single published runs, from their per-example logs: as logged, and as they would be at our n and images.
+CREATE TABLE IF NOT EXISTS published_runs (
+    dataset VARCHAR, architecture VARCHAR, method VARCHAR, sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
+    n BIGINT, alpha DOUBLE, image_set VARCHAR, images INTEGER, recomputed BOOLEAN,
+    acr DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE, step DOUBLE, curve VARCHAR
 );

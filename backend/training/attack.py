@@ -21,9 +21,9 @@ def pgd(
 ) -> Tensor:
     """Projected gradient ascent: steps of 2ε/T along the normalised gradient, clamped to the box, projected to the ε-ball."""
     adversarial = x
-    with frozen(classifier):
+    with frozen(classifier) as still:
         for _ in range(steps):
-            gradient, _ = _gradient(classifier, adversarial, y, noise)
+            gradient, _ = _gradient(still, adversarial, y, noise)
             stepped = (adversarial + 2 * epsilon / steps * _unit(gradient, generator)).clamp_(0, 1)
             adversarial = x + shortened(stepped - x, epsilon)
     return adversarial
@@ -40,9 +40,9 @@ def ddn(
     norm = torch.full((len(x), 1, 1, 1), min(1.0, epsilon), device=x.device)
     least = torch.full_like(norm, torch.inf)
     adversarial = best = x
-    with frozen(classifier):
+    with frozen(classifier) as still:
         for step in range(steps):
-            gradient, fooled = _gradient(classifier, adversarial, y, noise)
+            gradient, fooled = _gradient(still, adversarial, y, noise)
             delta = adversarial - x
             length = _norm(delta)
             better = fooled & (length < least)
@@ -60,9 +60,9 @@ def ascent(
 ) -> list[Tensor]:
     """Steps along the normalised gradient, clamped to the box and not projected: all T iterates."""
     iterates = [x]
-    with frozen(classifier):
+    with frozen(classifier) as still:
         for _ in range(steps):
-            gradient, _ = _gradient(classifier, iterates[-1], y, noise)
+            gradient, _ = _gradient(still, iterates[-1], y, noise)
             iterates.append((iterates[-1] + step * _unit(gradient, generator)).clamp_(0, 1))
     return iterates[1:]
 
@@ -73,12 +73,16 @@ def shortened(delta: Tensor, most: float) -> Tensor:
 
 
 @contextmanager
-def frozen(classifier: nn.Module) -> Iterator[None]:
-    """In eval mode, with weights that take no gradients; afterwards as it was."""
+def frozen(classifier: nn.Module) -> Iterator[nn.Module]:
+    """In eval mode, with weights that take no gradients, and without what averages gradients of several processes.
+
+    Afterwards it is as it was.
+    """
+    classifier = getattr(classifier, "module", classifier)
     training = classifier.training
     classifier.eval().requires_grad_(False)
     try:
-        yield
+        yield classifier
     finally:
         classifier.train(training).requires_grad_(True)
 

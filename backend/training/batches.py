@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from backend.datasets import Dataset, ImageFiles
+from backend.training.distributed import share
 from backend.training.noise import stream
 
 FEW = 512  # images that are decoded in this process: workers take longer to start
@@ -25,10 +26,9 @@ class InMemory:
         self.images, self.labels = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
         self.augment = dataset.augment
 
-    def epoch(self, batch: int, seed: int, epoch: int, generator: Generator) -> Batches:
-        """Images (B, C, H, W) and labels (B,) in a new order; the generator decides it, and the crops."""
-        order = torch.randperm(len(self.labels), generator=generator, device=self.labels.device)
-        for part in order.split(batch):
+    def epoch(self, order: Tensor, batch: int, seed: int, epoch: int, generator: Generator) -> Batches:
+        """Images (B, C, H, W) and labels (B,) in that order of indices (N,); the generator decides the crops."""
+        for part in map(share, order.split(batch)):
             images = self.images[part]
             yield crop_and_flip(images, generator) if self.augment == "crop-flip" else images, self.labels[part]
 
@@ -39,15 +39,15 @@ class Streamed:
     def __init__(self, images: ImageFiles, labels: np.ndarray, device: torch.device):
         self.images, self.labels, self.device = images, torch.from_numpy(labels).to(device), device
 
-    def epoch(self, batch: int, seed: int, epoch: int, generator: Generator) -> Batches:
-        """As `InMemory.epoch`. The same whatever the number of processes."""
-        order = torch.randperm(len(self.labels), generator=generator, device=self.device)
+    def epoch(self, order: Tensor, batch: int, seed: int, epoch: int, generator: Generator) -> Batches:
+        """As `InMemory.epoch`; crops are drawn per image, the same whatever the number of workers."""
+        parts = [share(part) for part in order.split(batch)]
         workers = 0 if len(self.labels) <= FEW else min(8, os.cpu_count() or 1)
         loader = DataLoader(
-            Decoded(self.images, seed, epoch), batch, sampler=order.tolist(), num_workers=workers,
+            Decoded(self.images, seed, epoch), batch_sampler=[part.tolist() for part in parts], num_workers=workers,
             pin_memory=self.device.type == "cuda", generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
-        for images, part in zip(loader, order.split(batch), strict=True):
+        for images, part in zip(loader, parts, strict=True):
             yield images.to(self.device, non_blocking=True), self.labels[part]
 
 

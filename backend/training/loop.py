@@ -15,6 +15,7 @@ from backend.datasets import Dataset, ImageFiles
 from backend.run import Checkpoint, Epoch
 from backend.spec import Recipe, RunSpec
 from backend.training.batches import InMemory, Streamed
+from backend.training.distributed import add_up, rank, together, world
 from backend.training.methods import Batch, make
 from backend.training.noise import gaussian, stream, stream_seed
 
@@ -43,8 +44,9 @@ def train(
     )
     first = restore(checkpoint, classifier, optimiser) if checkpoint else 0
     images = training_images(dataset, device)
+    called = together(classifier, optimiser, device)
     for epoch in range(first, spec.recipe.epochs):
-        yield _one_epoch(spec, epoch, classifier, optimiser, images, dataset)
+        yield _one_epoch(spec, epoch, called, optimiser, images, dataset)
         yield Checkpoint(epoch + 1, snapshot(epoch + 1, classifier, optimiser))
     yield Checkpoint(spec.recipe.epochs, pack(classifier, spec.weights_dtype), final=True)
 
@@ -72,9 +74,12 @@ def _one_epoch(
     method, device, start = make(spec.method, dict(spec.hyper)), images.labels.device, time.perf_counter()
     generator = stream(spec.seed, "epoch", epoch, device)
     total = len(images.labels)
+    order = torch.randperm(total, generator=generator, device=device)
+    if rank():
+        generator = stream(spec.seed, f"epoch/{rank()}", epoch, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.recipe.precision == "bfloat16")
     seen, steps, rate, tally = 0, 0, 0.0, Tally(len(dataset.classes), device)
-    for loaded, wanted in images.epoch(spec.recipe.batch, spec.seed, epoch, generator):
+    for loaded, wanted in images.epoch(order, spec.recipe.batch, spec.seed, epoch, generator):
         rate = learning_rate(spec.recipe, epoch + (seen + 1) / total)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -91,12 +96,13 @@ def _one_epoch(
             steps += 1
             if steps % CHECK_EVERY == 0:
                 tally.check(epoch, method.chunks, spec)
-        seen += len(wanted)
+        seen += len(wanted) * world()
     tally.check(epoch, method.chunks, spec)
-    means = {name: float(value) / steps for name, value in tally.sums.items()}
+    add_up(tally.correct, tally.predicted, *tally.sums.values())
+    means = {name: float(value) / steps / world() for name, value in tally.sums.items()}
     seconds = time.perf_counter() - start
     return Epoch(
-        epoch + 1, seconds, total / seconds, rate, sum(means.values()), float(tally.correct) / total,
+        epoch + 1, seconds, seen / seconds, rate, sum(means.values()), float(tally.correct) / seen,
         means,
         tally.missing_classes(images.labels),
     )  # fmt: skip
@@ -123,7 +129,7 @@ class Tally:
         self.sound_steps += self.sound
 
     def check(self, epoch: int, chunks: int, spec: RunSpec) -> None:
-        """Raise TrainingError where a loss was not finite."""
+        """Raise TrainingError where a loss was not finite. (Of several processes each looks at its own.)"""
         if not self.sound:
             batch = int(self.sound_steps) // chunks + 1
             raise TrainingError(

@@ -1,0 +1,191 @@
+"""Results for elsewhere: tables as papers print them, CSV and Parquet, Cohen's logs, run folders, figures of published runs."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from backend.certification.confidence import ceiling
+from backend.datasets import find_dataset
+from backend.run import Run
+from backend.spec import Certification
+from backend.statistics import certified_radii, counts_of_radii, thinned
+from backend.store import queries
+from backend.training.methods import METHODS
+
+SETTINGS = ["dataset", "architecture", "mode", "n", "n0", "alpha", "image_set"]  # equal within a table
+FIGURE_STEP = 0.02  # between the radii of a published run's curve
+FEWER = 10_000  # samples that published runs are shown at as well
+
+
+class ExportError(ValueError):
+    """What cannot be exported as asked; the message says what to choose."""
+
+
+def export(kind: str, run_ids: Sequence[str], out: Path, radii: Sequence[float]) -> list[Path]:
+    """Write the runs of the store in one of KINDS to a file, or a folder for `folders` and `logs`; returns what was written."""
+    runs = queries.runs()
+    runs = runs[runs.images.notna() & runs.run_id.isin(run_ids)]
+    if runs.empty:
+        raise ExportError("no certified run of the store was chosen: `python -m backend runs` lists them")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return KINDS[kind](runs, out, radii)
+
+
+def _csv(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+    runs.drop(columns="folder").to_csv(out, index=False)
+    return [out]
+
+
+def _parquet(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+    """Every certificate, with what its run is."""
+    queries.write_parquet(runs.run_id, out)
+    return [out]
+
+
+def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+    """A file a run in Cohen's format: idx label predict radius correct time."""
+    out.mkdir(exist_ok=True)
+    written = []
+    for run in runs.itertuples():
+        rows = Run(Path(run.folder)).certificates()
+        columns = ("idx", "label", "predict", "radius", "correct", "time")
+        lines = [
+            "\t".join(columns),
+            *("\t".join(str(getattr(row, c)) for c in columns) for row in sorted(rows, key=lambda c: c.idx)),
+        ]
+        written.append(out / f"{run.run_id}.tsv")
+        written[-1].write_text("\n".join(lines) + "\n")
+    return written
+
+
+def _folders(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+    """Whole run folders, ready for another machine's `runs/`."""
+    out.mkdir(exist_ok=True)
+    return [
+        Path(
+            shutil.copytree(
+                run.folder, out / run.run_id, ignore=shutil.ignore_patterns("lock", ".*"), dirs_exist_ok=True
+            )
+        )
+        for run in runs.itertuples()
+    ]
+
+
+def _markdown(runs: pd.DataFrame, out: Path, radii: Sequence[float]) -> list[Path]:
+    head, rows, note = _table(runs, radii)
+    cells = [[f"**{text}**" if best else text for text, best in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *cells)]
+    out.write_text("\n".join([*lines, "", note]) + "\n")
+    return [out]
+
+
+def _latex(runs: pd.DataFrame, out: Path, radii: Sequence[float]) -> list[Path]:
+    head, rows, note = _table(runs, radii)
+    math = {
+        "σ": r"$\sigma$",
+        "λ": r"$\lambda$",
+        "±": r"$\pm$",
+        "α": r"$\alpha$",
+        "%": r"\%",
+        "≥": r"$\ge$",
+        "_": r"\_",
+        "&": r"\&",
+    }
+
+    def tex(text: str) -> str:
+        return "".join(math.get(letter, letter) for letter in text)
+
+    body = [
+        " & ".join(rf"\textbf{{{tex(text)}}}" if best else tex(text) for text, best in row) + r" \\" for row in rows
+    ]
+    out.write_text(
+        "\n".join([
+            rf"% {note}", r"\begin{tabular}{ll" + "r" * (len(head) - 2) + "}", r"\toprule",
+            " & ".join(map(tex, head)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
+        ]) + "\n"
+    )  # fmt: skip
+    return [out]
+
+
+def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[list[tuple[str, bool]]], str]:
+    """Header, rows of (text, best at this σ), and a note: one row a group of seeds, ACR and certified accuracy at radii."""
+    differing = [name for name in SETTINGS if runs[name].nunique() > 1]
+    if differing:
+        values = "; ".join(f"{name}: {', '.join(map(str, runs[name].unique()))}" for name in differing)
+        raise ExportError(
+            f"one table holds runs that may be compared, and these differ in {values}: choose with the filters"
+        )
+    groups = queries.groups()
+    chosen = groups[groups.run_ids.map(lambda ids: bool(set(ids) & set(runs.run_id)))]
+    rows = []
+    for group in chosen.itertuples():
+        ids = [i for i in group.run_ids if i in set(runs.run_id)]
+        own = runs[runs.run_id.isin(ids)]
+        at = pd.DataFrame({r: queries.accuracy_at(r, ids).certified_accuracy for r in radii})
+        name = METHODS[group.method].title if group.method in METHODS else group.method
+        label = name + (f", λ = {group.lam:g}" if pd.notna(group.lam) else "")
+        rows.append((group.sigma, label, own.acr.to_numpy(), [at[r].to_numpy() for r in radii]))
+    best = {}
+    for sigma, _, acr, shares in rows:
+        best[sigma] = np.maximum(best.get(sigma, 0), [acr.mean(), *(share.mean() for share in shares)])
+    text = []
+    for sigma, label, acr, shares in rows:
+        cells = [(_mean(acr, "{:.4f}"), acr.mean() >= best[sigma][0])]
+        cells += [(_mean(100 * s, "{:.1f}"), s.mean() >= best[sigma][i] > 0) for i, s in enumerate(shares, 1)]
+        text.append([(f"{sigma:g}", False), (label, False), *cells])
+    one = runs.iloc[0]
+    head = ["σ", "method", "ACR", *(f"{r:g}" for r in radii)]
+    note = (
+        f"{one.dataset}, {one.architecture}; {one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} "
+        f"test images ({one.image_set}). Certified accuracy at r in %. ± is the standard deviation over seeds. Made with Certscope."
+    )
+    return head, text, note
+
+
+def _mean(values: np.ndarray, form: str) -> str:
+    mean = form.format(values.mean())
+    return f"{mean} ± {form.format(values.std(ddof=1))}" if len(values) > 1 else mean
+
+
+def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+    """Of each run ACR, clean accuracy, abstention and curve, as it is and at n = 10 000 on the data set's usual images."""
+    records = []
+    for run in runs.itertuples():
+        rows = queries.certificates(run.run_id)
+        every = find_dataset(run.dataset).every
+        usual = Certification(every=every).image_set
+        votes = rows.top_count.to_numpy()
+        if run.radius_digits > 0:
+            votes = counts_of_radii(rows.radius.to_numpy(), int(run.n), run.sigma, run.alpha, int(run.radius_digits))
+        records.append(_figure(run, rows, rows.radius.to_numpy(), int(run.n), run.image_set, False))
+        if run.n > FEWER and set(rows.idx[rows.idx % every == 0]) == set(
+            Certification(every=every).chosen(find_dataset(run.dataset).test_images)
+        ):
+            radius = certified_radii(thinned(votes, int(run.n), FEWER, run.run_id), FEWER, run.sigma, run.alpha)
+            radius[rows.predict == -1] = 0.0
+            keep = (rows.idx % every == 0).to_numpy()
+            part = rows[keep].assign(predict=np.where(radius[keep] > 0, rows.predict[keep], -1))
+            records.append(_figure(run, part, radius[keep], FEWER, usual, True))
+    pd.DataFrame(records).to_csv(out, sep="\t", index=False)
+    return [out]
+
+
+def _figure(run, rows: pd.DataFrame, radius: np.ndarray, n: int, image_set: str, recomputed: bool) -> dict:
+    right = (rows.predict == rows.label).to_numpy()
+    grid = np.arange(1 + int(np.ceil(ceiling(run.sigma, n, run.alpha) / FIGURE_STEP))) * FIGURE_STEP
+    reached = [int((right & (radius >= r)).sum()) for r in grid]
+    return {
+        **{name: getattr(run, name) for name in ("dataset", "architecture", "method", "sigma", "lam", "hyper", "seed")},
+        "n": n, "alpha": run.alpha, "image_set": image_set, "images": len(rows), "recomputed": recomputed,
+        "acr": round(float((right * radius).mean()), 6), "certified_accuracy_0": round(float(right.mean()), 6),
+        "abstention": round(float((rows.predict == -1).mean()), 6), "step": FIGURE_STEP, "curve": " ".join(map(str, reached)),
+    }  # fmt: skip
+
+
+KINDS = {
+    "csv": _csv, "parquet": _parquet, "logs": _logs, "folders": _folders, "markdown": _markdown, "latex": _latex,
+    "figures": _figures,
+}  # fmt: skip

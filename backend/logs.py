@@ -1,0 +1,237 @@
+"""Per-example logs as other projects publish them, Cohen's tab-separated format, to ordinary run folders.
+
+A log says `idx label predict radius correct time` an image; what network, method and σ it is of stands in its path, in
+a mapping, or nowhere. Radii have three significant digits, and no vote counts: both are marked in what is imported.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+from scipy.special import ndtr
+
+from backend.certification.confidence import ceiling
+from backend.datasets import DATASETS, DatasetError
+from backend.plan import recipe_for
+from backend.run import ABSTAIN, Certificate, Run, write_aside
+from backend.spec import Certification, Recipe, RunSpec, SpecError
+
+COLUMNS = ["idx", "label", "predict", "radius", "correct"]
+DIGITS = 3  # significant, of a published radius
+MOST_BYTES = 100 * 2**20
+FACTS = ("dataset", "architecture", "method", "sigma", "seed", "n", "n0", "alpha")  # and any hyper-parameter
+DATA_SETS = {"mnist": "mnist", "cifar10": "cifar10", "cifar": "cifar10", "imagenet": "imagenet",
+             "fashion_mnist": "fashion_mnist", "fashionmnist": "fashion_mnist", "fmnist": "fashion_mnist"}  # fmt: skip
+METHODS = {"cohen": "gaussian", "gaussian": "gaussian", "stab": "stability", "stability": "stability",
+           "salman": "smoothadv", "smoothadv": "smoothadv", "macer": "macer", "smoothmix": "smoothmix", "catrs": "catrs",
+           "consistency": "consistency"}  # fmt: skip
+NUMBERS = {"num": ("m", int), "lbd": ("lam", float), "eta": ("eta", float), "gamma": ("gamma", float),
+           "beta": ("beta", float), "deferred": ("deferred", int)}  # fmt: skip
+
+
+class LogError(ValueError):
+    """A file that is not imported; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of one file: the run folder it went into, or the reason why it went into none."""
+
+    file: Path
+    run: Run | None
+    reason: str = ""
+
+
+def import_logs(
+    path: Path,
+    root: Path,
+    given: Mapping[str, str],
+    mapping: Mapping[str, Mapping] | None = None,
+    partial: bool = False,
+) -> Iterator[Imported]:
+    """Import a file or every file of a tree into run folders under root; yields what became of each.
+
+    Facts come from the path, then from the first pattern of `mapping` that fits the path, then from `given`, which
+    wins. partial: take a log that ends early, as one of its first images. Raises LogError for a path with no file.
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    if not files:
+        raise LogError(f"there is no file at {path}")
+    base, seen = path.parent if path.is_file() else path, {}
+    for file in files:
+        try:
+            name = str(file.relative_to(base))
+            facts = facts_of(Path(*file.absolute().parts[-8:]))
+            facts |= next((dict(f) for pattern, f in (mapping or {}).items() if fnmatch(name, pattern)), {})
+            run = _import(file, name, facts | dict(given), root, partial)
+            if run.run_id in seen:
+                raise LogError(f"says the same of itself as {seen[run.run_id]}: give a seed")
+            seen[run.run_id] = name
+            yield Imported(file, run)
+        except (LogError, SpecError, DatasetError) as error:
+            yield Imported(file, None, str(error))
+
+
+def facts_of(path: Path) -> dict:
+    """What the parts of a path say: data set, architecture, method, σ, seed, hyper-parameters."""
+    facts: dict = {}
+    for part in path.parts[:-1]:
+        word, _, rest = part.lower().partition("_")
+        if part.lower() in DATA_SETS:
+            facts["dataset"] = DATA_SETS[part.lower()]
+        elif word in NUMBERS and _is_number(rest):
+            name, kind = NUMBERS[word]
+            facts[name] = kind(float(rest))
+        elif match := re.fullmatch(r"(?:cifar_)?(resnet\d+|densenet\d*|lenet|vgg\d+)", part.lower()):
+            facts["architecture"] = "densenet40" if match[1] == "densenet" else match[1]
+        elif attack := re.fullmatch(r"(?:salman|pgd|ddn)_(\d+(?:\.\d+)?)_(\d+)_(\d+)", part.lower()):
+            facts |= {"epsilon": float(attack[1]) / 256, "steps": int(attack[2]), "warmup": int(attack[3])}
+            facts["attack"] = "ddn" if word == "ddn" else "pgd"
+            facts["method"] = "smoothadv_consistency" if facts.get("method") == "consistency" else "smoothadv"
+        elif word in METHODS and not (facts.get("method") == "consistency" and word == "cohen"):
+            facts["method"] = METHODS[word]
+            if deferred := re.fullmatch(r"deferred(\d+)", rest):
+                facts["deferred"] = int(deferred[1]) + 1  # λ is 0 through that epoch's index
+    if match := re.search(r"(?:noise|sigma)_(\d+(?:\.\d+)?)(?:_(\d+))?", path.name):
+        facts["sigma"] = float(match[1])
+        if match[2]:
+            facts["seed"] = int(match[2])
+    return facts
+
+
+def read_log(file: Path) -> tuple[dict[str, np.ndarray], bool]:
+    """Columns idx, label, predict, radius, correct, time of a log, and whether its last row is cut off.
+
+    Raises LogError for what is no such log.
+    """
+    if file.stat().st_size > MOST_BYTES:
+        raise LogError(f"has more than {MOST_BYTES // 2**20} MiB")
+    try:
+        header, *lines = file.read_bytes().decode().replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError:
+        raise LogError("is no text") from None
+    names = header.split("\t")
+    if names[:5] != COLUMNS:
+        pairs = re.fullmatch(r"[\d.]+\t[\d.]+", header)
+        raise LogError("holds radius/accuracy pairs, not a row an image" if pairs
+                       else f"does not begin with the columns {' '.join(COLUMNS)}")  # fmt: skip
+    cut = bool(lines and lines[-1])  # no newline at the end: a complete row, or half of one
+    rows = [line.split("\t") for line in lines if line]
+    if cut and (len(rows[-1]) != len(names) or not rows[-1][-1]):
+        rows.pop()
+    else:
+        cut = False
+    if not rows:
+        raise LogError("has no rows")
+    if any(len(row) != len(names) for row in rows):
+        raise LogError("has rows with other columns than its header")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    try:
+        table = {name: np.array(columns[name], dtype=float if name == "radius" else np.int64) for name in COLUMNS}
+        table["time"] = np.array([_seconds(t) for t in columns["time"]]) if "time" in columns else np.zeros(len(rows))
+    except ValueError as error:
+        raise LogError(f"has a value that is no number: {error}") from None
+    return table, cut
+
+
+def _import(file: Path, name: str, facts: dict, root: Path, partial: bool) -> Run:
+    table, cut = read_log(file)
+    _check(table)
+    spec = _spec(facts, table, partial, cut)
+    if (
+        table["radius"] > ceiling(spec.sigma, spec.certification.n, spec.certification.alpha) * (1 + 10**-DIGITS * 5)
+    ).any():
+        most = table["radius"].max()
+        raise LogError(
+            f"has a radius of {most}, which n = {spec.certification.n} samples cannot certify; give n or alpha"
+        )
+    run = Run.create(root, spec)
+    rows = _certificates(table, spec)
+    names = list(Certificate.__dataclass_fields__)
+    lines = ["\t".join(names), *("\t".join(map(str, row)) for row in zip(*(rows[n] for n in names), strict=True))]
+    write_aside(run.certificates_file, ("\n".join(lines) + "\n").encode())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    write_aside(run.environment_file, json.dumps({"imported_from": name, "sha256": digest}, indent=2).encode())
+    if run.state()["state"] != "finished":
+        run.set_state("finished", imported=datetime.now(UTC).isoformat(timespec="seconds"))
+    return run
+
+
+def _check(table: dict[str, np.ndarray]) -> None:
+    """Raise LogError for a table that contradicts itself."""
+    if len(np.unique(table["idx"])) != len(table["idx"]):
+        raise LogError("names an image twice")
+    if not np.isfinite(table["radius"]).all() or (table["radius"] < 0).any() or (table["predict"] < ABSTAIN).any():
+        raise LogError("has a radius or class that cannot be")
+    if (table["correct"] != (table["predict"] == table["label"])).any():
+        raise LogError("calls an answer correct that differs from the label, or the other way round")
+    if (table["radius"][table["predict"] == ABSTAIN] > 0).any():
+        raise LogError("abstains with a radius")
+
+
+def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -> RunSpec:
+    missing = [name for name in ("dataset", "method", "sigma") if name not in facts]
+    if missing:
+        raise LogError(f"its path does not say its {' and '.join(missing)}: give it with --set or --mapping")
+    if facts["dataset"] not in DATASETS:
+        raise LogError(f"its data set {facts['dataset']!r} is none of {', '.join(DATASETS)}")
+    dataset = DATASETS[facts["dataset"]]
+    idx = table["idx"]
+    stride = int(idx[1] - idx[0]) if len(idx) > 1 else 1
+    settings = Certification(
+        int(facts.get("n", 100_000)), int(facts.get("n0", 100)), float(facts.get("alpha", 0.001)), max(1, stride)
+    )
+    whole = settings.chosen(dataset.test_images)
+    if idx.tolist() != whole[: len(idx)]:
+        raise LogError("its images are not every so many-th of the test split from the first on")
+    if len(idx) < len(whole):
+        if not partial:
+            raise LogError(
+                f"is cut off: {len(idx)} of {len(whole)} images{' and half a row' if cut else ''} (--partial takes it)"
+            )
+        settings = replace(settings, limit=len(idx))
+    hyper = {name: _value(value) for name, value in facts.items() if name not in FACTS}
+    try:
+        recipe = recipe_for("paper", dataset.name)
+    except SpecError:
+        recipe = Recipe(name="paper")
+    return RunSpec(
+        dataset.name, facts.get("architecture") or dataset.architectures[0], facts["method"], float(facts["sigma"]), hyper,
+        seed=int(facts.get("seed", 0)), recipe=recipe, certification=settings, source="published", radius_digits=DIGITS,
+    )  # fmt: skip
+
+
+def _certificates(table: dict[str, np.ndarray], spec: RunSpec) -> dict[str, list]:
+    """The columns of `Certificate`; top_count −1 says that the votes are not known, p_lower follows from the radius."""
+    count, settings = len(table["idx"]), spec.certification
+    constant = {"top_count": -1, "n": settings.n, "n0": settings.n0, "stop": "n"}
+    p_lower = np.where(table["predict"] == ABSTAIN, 0.0, ndtr(table["radius"] / spec.sigma))
+    known = {name: table[name].tolist() for name in (*COLUMNS, "time")} | {"p_lower": p_lower.tolist()}
+    return {f.name: known[f.name] if f.name in known else [constant[f.name]] * count for f in fields(Certificate)}
+
+
+def _seconds(text: str) -> float:
+    """Seconds of "12.5", "0:00:12.5" or "1 day, 0:00:12"."""
+    days, _, rest = text.rpartition(", ")
+    parts = [float(part) for part in rest.split(":")]
+    if len(parts) not in (1, 3):
+        raise ValueError(f"{text!r} is no time")
+    seconds = parts[0] if len(parts) == 1 else parts[0] * 3600 + parts[1] * 60 + parts[2]
+    return seconds + (86_400 * int(days.split()[0]) if days else 0)
+
+
+def _value(value):
+    """A hyper-parameter from a command line: a number where it is one."""
+    if isinstance(value, str) and _is_number(value):
+        return float(value) if "." in value or "e" in value.lower() else int(value)
+    return value
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", text, re.IGNORECASE))

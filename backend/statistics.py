@@ -1,0 +1,116 @@
+"""What certificates say and how surely: intervals, pairs of runs, fewer samples. Arrays in, numbers out.
+
+An image's gain is 1[correct] · radius; ACR is its mean. Every interval covers the choice of test images alone, where
+the name does not say otherwise: not that of the training seed.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betaincinv, ndtri
+from scipy.stats import binomtest, hypergeom, t, ttest_rel
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of values (N,), N >= 2: of ACR for an image's gains."""
+    half = t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def share_band(k: np.ndarray, images: np.ndarray | int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Clopper–Pearson's interval of each share k / images: the band around a curve of certified accuracy, point by point."""
+    k, tail = np.asarray(k, dtype=float), (1 - level) / 2
+    rest = images - k
+    low = np.where(k > 0, betaincinv(np.maximum(k, 1), rest + 1, tail), 0.0)
+    high = np.where(rest > 0, betaincinv(k + 1, np.maximum(rest, 1), 1 - tail), 1.0)
+    return low, high
+
+
+def high_probability_accuracy(share: float, images: int, alpha: float, rho: float = 0.001) -> float:
+    """A bound of the exact certified accuracy on these images with probability 1 − rho over the noise; at least 0.
+
+    Cohen et al., appendix: share − α − sqrt(α (1 − α) ln(1/ρ) / N) − ln(1/ρ) / (3 N), for fixed n. A certificate may be
+    wrong with probability α each; this allows for how many may be.
+    """
+    far = np.log(1 / rho)
+    return max(0.0, float(share - alpha - np.sqrt(alpha * (1 - alpha) * far / images) - far / (3 * images)))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Run b less run a on the same images: differences with 95 % intervals, and the probability of as much by chance."""
+
+    images: int
+    acr: float
+    acr_low: float
+    acr_high: float
+    acr_p: float  # Student's paired t test
+    r: float
+    accuracy: float  # certified accuracy at r
+    accuracy_low: float
+    accuracy_high: float
+    accuracy_p: float  # McNemar's exact test
+    gained: int  # images certified at r by b alone
+    lost: int  # by a alone
+
+
+def paired(gain_a: np.ndarray, gain_b: np.ndarray, right_a: np.ndarray, right_b: np.ndarray, r: float) -> Paired:
+    """Compare gains (N,) and correctness (N,) of two runs, image by image. At r an image counts with gain >= r and right."""
+    difference = gain_b - gain_a
+    low, high = mean_interval(difference)
+    p = float(ttest_rel(gain_b, gain_a).pvalue) if difference.any() else 1.0
+    a, b = right_a & (gain_a >= r), right_b & (gain_b >= r)
+    gained, lost = int((b & ~a).sum()), int((a & ~b).sum())
+    share_low, share_high = mean_interval(b.astype(float) - a.astype(float))
+    exact = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return Paired(
+        len(gain_a), float(difference.mean()), low, high, p,
+        r, (gained - lost) / len(a), share_low, share_high, exact, gained, lost,
+    )  # fmt: skip
+
+
+def thinned(top_count: np.ndarray, n: int, fewer: int, run_id: str) -> np.ndarray:
+    """The votes for the class among `fewer` of each image's n samples, chosen at random, by run id: equal calls, equal votes.
+
+    A random part of the samples is itself a sample, so what follows from it is a certificate at n = fewer. Raises
+    ValueError for more than n: samples that were not drawn say nothing.
+    """
+    if not 0 < fewer <= n:
+        raise ValueError(f"a run of n = {n} samples can be shown at fewer, not at {fewer}")
+    random = np.random.default_rng(list(hashlib.sha256(f"{run_id}/{fewer}".encode()).digest()))
+    drawn = hypergeom.rvs(n, top_count, fewer, random_state=random) if fewer < n else top_count
+    return np.asarray(drawn)
+
+
+def certified_radii(top_count: np.ndarray, n: int, sigma: float, alpha: float) -> np.ndarray:
+    """σ Φ⁻¹(p̲) for counts of n, 0 where p̲ <= 1/2; rounded down to twelve decimals, as wherever it is claimed."""
+    p = np.where(top_count > 0, betaincinv(np.maximum(top_count, 1), n - top_count + 1, alpha), 0.0)
+    p = np.floor(p * 1e12) / 1e12
+    return np.floor(np.where(p > 0.5, sigma * ndtri(np.maximum(p, 0.5)), 0.0) * 1e12) / 1e12
+
+
+def counts_of_radii(radius: np.ndarray, n: int, sigma: float, alpha: float, digits: int) -> np.ndarray:
+    """The counts of n that published radii (N,), rounded to so many significant digits, most nearly belong to; 0 for radius 0."""
+    table = certified_radii(np.arange(n + 1), n, sigma, alpha)
+    positive = table > 0
+    ends = np.searchsorted(table, radius)
+    near = np.clip(ends, 1, n)
+    near = np.where(radius - table[near - 1] < table[near] - radius, near - 1, near)
+    near = np.where(np.abs(radius - table[n]) <= 0.5 * 10.0 ** (np.floor(np.log10(table[n])) + 1 - digits), n, near)
+    return np.where(radius > 0, np.maximum(near, positive.argmax()), 0)
+
+
+def acr_by_n(
+    top_count: np.ndarray, right: np.ndarray, n: int, sigma: float, alpha: float, run_id: str, ns: list[int]
+) -> dict[int, float]:
+    """ACR as it would be at each of ns that is at most n, from the counts (N,) of images answered right or wrong (N,)."""
+    return {
+        fewer: float((certified_radii(thinned(top_count, n, fewer, run_id), fewer, sigma, alpha) * right).mean())
+        for fewer in ns if fewer <= n
+    }  # fmt: skip
+
+
+def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which points (N,) no other one beats: none is at least as good in both and better in one."""
+    return np.array([not (((x >= a) & (y >= b)) & ((x > a) | (y > b))).any() for a, b in zip(x, y, strict=True)], bool)
