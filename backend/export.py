@@ -1,5 +1,6 @@
 """Results for elsewhere: tables as papers print them, CSV and Parquet, Cohen's logs, run folders, figures of published runs."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from backend.training.methods import METHODS
 
 SETTINGS = ["dataset", "architecture", "mode", "n", "n0", "alpha", "image_set"]  # equal within a table
 FIGURE_STEP = 0.02  # between the radii of a published run's curve
+PAPERS_ORDER = ("gaussian", "stability", "smoothadv", "macer", "consistency", "smoothadv_consistency", "smoothmix")
 FEWER = 10_000  # samples that published runs are shown at as well
 
 
@@ -119,15 +121,16 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
             f"one table holds runs that may be compared, and these differ in {values}: choose with the filters"
         )
     groups = queries.groups()
-    chosen = groups[groups.run_ids.map(lambda ids: bool(set(ids) & set(runs.run_id)))]
+    groups["run_ids"] = groups.run_ids.map(lambda ids: [i for i in ids if i in set(runs.run_id)])
+    groups = groups[groups.run_ids.map(len) > 0]
+    groups["place"] = groups.method.map(
+        lambda name: PAPERS_ORDER.index(name) if name in PAPERS_ORDER else len(PAPERS_ORDER)
+    )
     rows = []
-    for group in chosen.itertuples():
-        ids = [i for i in group.run_ids if i in set(runs.run_id)]
-        own = runs[runs.run_id.isin(ids)]
-        at = pd.DataFrame({r: queries.accuracy_at(r, ids).certified_accuracy for r in radii})
-        name = METHODS[group.method].title if group.method in METHODS else group.method
-        label = name + (f", λ = {group.lam:g}" if pd.notna(group.lam) else "")
-        rows.append((group.sigma, label, own.acr.to_numpy(), [at[r].to_numpy() for r in radii]))
+    for group in groups.sort_values(["sigma", "place", "method", "lam"]).itertuples():
+        acr = runs.set_index("run_id").acr[group.run_ids].to_numpy()
+        shares = [queries.accuracy_at(r, group.run_ids).certified_accuracy.to_numpy() for r in radii]
+        rows.append((group.sigma, _label(group, groups), acr, shares))
     best = {}
     for sigma, _, acr, shares in rows:
         best[sigma] = np.maximum(best.get(sigma, 0), [acr.mean(), *(share.mean() for share in shares)])
@@ -143,6 +146,18 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
         f"test images ({one.image_set}). Certified accuracy at r in %. ± is the standard deviation over seeds. Made with Certscope."
     )
     return head, text, note
+
+
+def _label(group, groups: pd.DataFrame) -> str:
+    """The method, λ, and every other hyper-parameter or setting in which groups of equal method, σ and λ differ."""
+    name = METHODS[group.method].title if group.method in METHODS else group.method
+    words = [name] + ([f"λ = {group.lam:g}"] if pd.notna(group.lam) else [])
+    alike = groups[(groups.method == group.method) & (groups.sigma == group.sigma)]
+    alike = alike[alike.lam.isna() if pd.isna(group.lam) else alike.lam == group.lam]
+    others = [json.loads(h) for h in alike.hyper]
+    words += [f"{k} = {v}" for k, v in json.loads(group.hyper).items() if any(o.get(k) != v for o in others)]
+    names = ("source", "recipe", "epochs", "weights_dtype", "precision")
+    return ", ".join(words + [str(getattr(group, n)) for n in names if alike[n].nunique() > 1])
 
 
 def _mean(values: np.ndarray, form: str) -> str:

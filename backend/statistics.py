@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
-from scipy.stats import binomtest, hypergeom, t, ttest_rel
+from scipy.stats import binomtest, t, ttest_rel
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -79,8 +79,7 @@ def thinned(top_count: np.ndarray, n: int, fewer: int, run_id: str) -> np.ndarra
     if not 0 < fewer <= n:
         raise ValueError(f"a run of n = {n} samples can be shown at fewer, not at {fewer}")
     random = np.random.default_rng(list(hashlib.sha256(f"{run_id}/{fewer}".encode()).digest()))
-    drawn = hypergeom.rvs(n, top_count, fewer, random_state=random) if fewer < n else top_count
-    return np.asarray(drawn)
+    return random.hypergeometric(top_count, n - np.asarray(top_count), fewer)
 
 
 def certified_radii(top_count: np.ndarray, n: int, sigma: float, alpha: float) -> np.ndarray:

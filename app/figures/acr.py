@@ -8,17 +8,28 @@ import plotly.graph_objects as go
 from app.figures.palette import GREY, colour, dashes, lambda_path, run_labels, title
 
 ORDER = ("gaussian", "stability", "macer", "smoothadv", "consistency", "smoothadv_consistency")
+SOURCES = {
+    "same terms": ("published networks, at this n on these images", "square-open"),
+    "rebuttal": ("paper (authors' response)", "diamond-open"),
+    "released": ("paper (released logs)", "square-open"),
+    "cat-rs": ("logs of CAT-RS", "circle-open"),
+}
 
 
 def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) -> go.Figure:
-    """ACR of each run of one σ (filled) beside the published mean over seeds (hollow, with ± sd)."""
+    """ACR of each run of one σ (filled, with the 95 % interval over images) beside published means over seeds (hollow, with ± sd).
+
+    published: rows with `source`, one of SOURCES.
+    """
     here = runs[runs.sigma == sigma]
     there = published[published.sigma == sigma]
     known = [m for m in ORDER if m in {*here.method, *there.method}]
-    known += sorted({*here.method} - {*known})
+    known += sorted({*here.method, *there.method} - {*known})
     figure = go.Figure()
-    for source, symbol in (("rebuttal", "diamond-open"), ("released", "square-open")):
+    for source, (words, symbol) in SOURCES.items():
         rows = there[there.source == source]
+        if rows.empty:
+            continue
         figure.add_trace(
             {
                 "type": "scatter",
@@ -27,8 +38,9 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
                 "y": [title(m) for m in rows.method],
                 "error_x": {"array": rows.acr_sd.to_list(), "thickness": 1, "color": GREY},
                 "marker": {"symbol": symbol, "size": 11, "color": GREY, "line": {"width": 2}},
-                "name": {"rebuttal": "paper (authors' response)", "released": "paper (released logs)"}[source],
-                "hovertemplate": "%{x:.4f}<extra>" + source + ", five seeds</extra>",
+                "name": words,
+                "text": [f"{words}, {seeds} {'seeds' if seeds > 1 else 'seed'}" for seeds in rows.seeds],
+                "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
             }
         )
     figure.add_trace(
@@ -37,6 +49,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
             "mode": "markers",
             "x": here.acr.to_list(),
             "y": [title(m) for m in here.method],
+            "error_x": {"array": (1.96 * here.acr_se).to_list(), "thickness": 1.5},
             "marker": {"size": 13, "color": [colour(m) for m in here.method]},
             "text": [run_labels(runs)[run_id] for run_id in here.run_id],
             "name": "Certscope",

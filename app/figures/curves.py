@@ -3,20 +3,23 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour, dashes, run_labels
+from app.figures.palette import GREY, colour, dashes, run_labels, title
 
 
-def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
-    """A line a run and, at each σ, the ceiling: the largest radius that n votes out of n can certify.
+def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame, published: pd.DataFrame) -> go.Figure:
+    """A line a group of seeds (their mean, with ± sd), and at each σ the ceiling: the largest radius that n votes out of n can certify.
 
-    runs: the rows of `queries.runs` to draw; curves: `queries.curves` of them.
+    runs: rows of `queries.runs`, one a group; curves: `queries.group_curves`; published: `queries.published_curves` of the
+    same σ, drawn thin.
     """
     styles = dashes(runs.sigma)
-    points = dict(tuple(curves.groupby("run_id")))
+    points = dict(tuple(curves.groupby("group_id")))
     labels = run_labels(runs)
     figure = go.Figure()
     for run in runs.itertuples():
         line = points[run.run_id]
+        if line.seeds.iloc[0] > 1:
+            figure.add_trace(_band(line, colour(run.method)))
         figure.add_trace(
             {
                 "type": "scatter",
@@ -28,6 +31,22 @@ def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
                 "hovertemplate": "radius %{x:.2f}: %{y:.1%}<extra>" + labels[run.run_id] + "</extra>",
             }
         )
+    for (method, sigma, lam), line in published.groupby(["method", "sigma", "lam"], dropna=False):
+        figure.add_trace(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": line.r.to_list(),
+                "y": line.certified_accuracy.to_list(),
+                "name": "published networks",
+                "legendgroup": "published",
+                "showlegend": not any(trace.legendgroup == "published" for trace in figure.data),
+                "line": {"color": colour(method), "dash": styles[sigma], "width": 1},
+                "opacity": 0.75,
+                "hovertemplate": "radius %{x:.2f}: %{y:.1%}<extra>published: "
+                + title(method) + f", σ = {sigma:g}" + ("" if pd.isna(lam) else f", λ = {lam:g}") + "</extra>",
+            }
+        )  # fmt: skip
     for (sigma, ceiling), _ in runs.groupby(["sigma", "ceiling"]):
         figure.add_shape(
             {
@@ -56,3 +75,13 @@ def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
         hovermode="closest",
     )
     return figure
+
+
+def _band(line: pd.DataFrame, shade: str) -> dict:
+    """± one standard deviation over seeds around the mean."""
+    low, high = (line.certified_accuracy - line.sd).clip(0, 1), (line.certified_accuracy + line.sd).clip(0, 1)
+    red, green, blue = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
+    return {
+        "type": "scatter", "mode": "lines", "line": {"width": 0}, "fill": "toself", "hoverinfo": "skip", "showlegend": False,
+        "fillcolor": f"rgba({red}, {green}, {blue}, 0.2)", "x": [*line.r, *line.r[::-1]], "y": [*high, *low[::-1]],
+    }  # fmt: skip

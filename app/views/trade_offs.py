@@ -29,8 +29,20 @@ if shown.empty:
 dataset, n, alpha, images = shown.dataset.iloc[0], int(shown.n.iloc[0]), shown.alpha.iloc[0], int(shown.images.iloc[0])
 mode = "" if shown["mode"].iloc[0] == "fixed" else f"{shown['mode'].iloc[0]}, at most "
 setting = f"{mode}n = {n:,}, α = {alpha:g}, {images:,} test images"
-published = queries.published(dataset)
-published = published[published.sigma.isin(shown.sigma) & (shown["mode"].iloc[0] == "fixed")]  # the papers' mode
+image_set, papers_mode = shown.image_set.iloc[0], shown["mode"].iloc[0] == "fixed"
+architecture = shown.architecture.iloc[0]
+
+
+def of_the_papers(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the σ that are shown, of the network that is shown; none beside an adaptive mode."""
+    return table[
+        table.sigma.isin(shown.sigma) & papers_mode & (table.get("architecture", architecture) == architecture)
+    ]
+
+
+peers = of_the_papers(queries.published_groups(dataset, n, image_set))  # published networks on the same terms
+peers = peers[peers.seeds == peers.groupby(["method", "sigma"]).seeds.transform("max")]  # not their ablations
+published = of_the_papers(queries.published(dataset)) if peers.empty else peers.assign(source="same terms")
 
 
 if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
@@ -50,7 +62,7 @@ def claim() -> None:
         return
     st.subheader("Does Consistency beat Gaussian?")
     labels = run_labels(shown)
-    paper = published[published.source == "released"].set_index(["method", "sigma"])
+    paper = published[published.source.isin(["released", "same terms"])].set_index(["method", "sigma"])
     columns = st.columns(min(len(gains), 3))
     for place, gain in enumerate(gains.head(CARDS).itertuples()):
         half = 1.96 * gain.gain_se
@@ -72,24 +84,38 @@ def claim() -> None:
     more = (
         f" The first {CARDS} of {len(gains)} runs are shown; the filters choose others." if len(gains) > CARDS else ""
     )
-    theirs = " The paper's: five seeds, n = 100,000, 10,000 images (released logs)." if not published.empty else ""
-    st.caption(
-        f"Ours: {setting}, one seed a run.{theirs} ACR and gains depend on n: compare levels at equal n alone, and gains "
-        f"at different n roughly.{more}"
-    )
+    theirs = ""
+    if not paper.empty:
+        theirs = " The paper's: its released networks, mean of five seeds, "
+        theirs += (
+            "on the same terms."
+            if not peers.empty
+            else "n = 100,000, 10,000 images: gains at different n compare roughly."
+        )
+    st.caption(f"Ours: {setting}, one seed a run.{theirs}{more}")
 
 
 claim()
 
 st.subheader("Certified accuracy against radius")
+curves = queries.group_curves(shown.run_id.to_list())
+their_curves = queries.published_curves(dataset, n, image_set).merge(
+    peers.loc[peers.method.isin(shown.method), ["method", "sigma", "lam", "hyper"]]
+)
 st.plotly_chart(
-    certified_accuracy(shown, queries.curves(shown.run_id.to_list())),
+    certified_accuracy(shown[shown.run_id.isin(curves.group_id)], curves, their_curves),
     key="curves",
     alt="Certified accuracy against radius, one line a run; the same numbers are in the table below",
 )
 st.caption(
     f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
-    "Thin vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
+    "Runs that differ in their seeds alone are one line, their mean, with ± sd. "
+    + (
+        "Thin lines: the paper's released networks, methods and σ as chosen, on the same terms. "
+        if not peers.empty
+        else ""
+    )
+    + "Thin vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
 )
 
 if not published.empty:
@@ -102,9 +128,15 @@ if not published.empty:
             alt=f"ACR of each method at σ = {sigma:g} beside the paper's",
         )
     st.caption(
-        f"Filled: Certscope, {setting}, one point a run. Hollow: the paper's mean ± sd over five seeds, n = 100,000, "
-        "10,000 images. Where n differs, so do the ceilings, and the levels are **not** comparable one to one. "
-        + " ".join(f"*{source}*: {rows.reference.iloc[0]}." for source, rows in published.groupby("source"))
+        f"Filled: Certscope, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
+        + (
+            f"Hollow: the paper's released networks **on the same terms**, mean ± sd over seeds: their logs of n = 100,000, cut "
+            f"down to the same {images:,} images and, at random, to {n:,} of the samples of each."
+            if not peers.empty
+            else "Hollow: what papers report, at n = 100,000. Where n or images differ, so do the ceilings, and the levels are **not** "
+            "comparable one to one. "
+            + " ".join(f"*{source}*: {rows.reference.iloc[0]}." for source, rows in published.groupby("source"))
+        )
     )
 
 st.subheader("Accuracy against robustness, along λ")

@@ -194,10 +194,30 @@ def published(dataset: str) -> pd.DataFrame:
     return _ask("SELECT * FROM published WHERE dataset = $1 ORDER BY sigma, method, source", [dataset])
 
 
-def published_runs(dataset: str, n: int, image_set: str) -> pd.DataFrame:
-    """Figures of single published runs at this n on these images: the columns of `published_runs`; `recomputed` says how."""
+def published_groups(dataset: str, n: int, image_set: str) -> pd.DataFrame:
+    """Published runs at this n on these images, seeds together: dataset, architecture, method, sigma, lam, hyper, recomputed, seeds,
+    images, acr, acr_sd, certified_accuracy_0. `recomputed`: from logs of more samples or images, as precomputed/published says.
+    """
     return _ask(
-        "SELECT * FROM published_runs WHERE dataset = $1 AND n = $2 AND image_set = $3 ORDER BY sigma, method, seed",
+        """
+        SELECT dataset, architecture, method, sigma, lam, hyper, recomputed, count(*) AS seeds, any_value(images) AS images,
+               avg(acr) AS acr, stddev_samp(acr) AS acr_sd, avg(certified_accuracy_0) AS certified_accuracy_0
+        FROM published_runs WHERE dataset = $1 AND n = $2 AND image_set = $3 GROUP BY ALL ORDER BY sigma, method, lam, hyper
+        """,
+        [dataset, n, image_set],
+    )
+
+
+def published_curves(dataset: str, n: int, image_set: str) -> pd.DataFrame:
+    """Their curves, mean over seeds: method, sigma, lam, hyper, r, certified_accuracy, seeds."""
+    return _ask(
+        """
+        WITH points AS (SELECT method, sigma, lam, hyper, step, images, generate_subscripts(string_split(curve, ' '), 1) - 1 AS i,
+                               unnest(string_split(curve, ' '))::INTEGER AS reached
+                        FROM published_runs WHERE dataset = $1 AND n = $2 AND image_set = $3)
+        SELECT method, sigma, lam, hyper, i * step AS r, avg(reached / images) AS certified_accuracy, count(*) AS seeds
+        FROM points GROUP BY ALL ORDER BY sigma, method, lam, hyper, r
+        """,
         [dataset, n, image_set],
     )
 

@@ -95,7 +95,7 @@ def test_a_job_that_cannot_run_says_why(home, digits_spec):
     wait(run, "failed")
     assert "no network lenet for digits" in run.state()["error"]
     deadline = time.monotonic() + 10
-    while "certscope: lenet does not take" not in log(run):
+    while "certscope: no network lenet" not in log(run):
         assert time.monotonic() < deadline, log(run)
         time.sleep(0.05)
     assert "Traceback" not in log(run)

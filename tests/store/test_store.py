@@ -202,7 +202,7 @@ def test_no_store_says_what_to_do(home):
 def test_published_table_is_the_papers(home):
     publish()
     table = queries.published("mnist").set_index(["method", "sigma", "source"])
-    assert len(table) == 6 * 3 * 2
+    assert len(table) == 6 * 3 * 2 + 3  # and CAT-RS
     assert table.acr["consistency", 0.5, "rebuttal"] == 1.6653
     assert table.acr_sd["smoothadv_consistency", 1.0, "released"] == 0.0023
     assert set(table.n) == {100_000}

@@ -1,0 +1,185 @@
+"""Importing published logs: the released ones, damaged ones, foreign ones."""
+
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.home import CHECKOUT, imported_root
+from backend.logs import LogError, facts_of, import_logs, read_log
+from backend.store import queries
+from backend.store.publish import publish
+
+RELEASED = CHECKOUT.parent / "shared" / "reference" / "smoothing-consistency-logs.tar.xz"
+HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
+ROWS = [(0, 7, 7, 0.953, 1, "0:00:00.633116"), (1, 2, 3, 0.51, 0, "0:00:00.3"), (2, 1, -1, 0.0, 0, "12.5")]
+
+# METHODS.md, "released": mean ± sd (n − 1) of ACR over seeds at σ = 0.25, 0.50, 1.00.
+TABLE = {
+    "gaussian": ("0.9108±0.0003", "1.5581±0.0016", "1.6184±0.0021"),
+    "consistency": ("0.9282±0.0002", "1.6549±0.0012", "1.7377±0.0017"),
+    "smoothadv": ("0.9322±0.0005", "1.6872±0.0007", "1.7786±0.0017"),
+    "smoothadv_consistency": ("0.9323±0.0001", "1.6957±0.0006", "1.8163±0.0023"),
+    "stability": ("0.9152±0.0007", "1.5719±0.0028", "1.6341±0.0018"),
+    "macer": ("0.9201±0.0006", "1.5899±0.0069", "1.5950±0.0051"),
+}
+
+
+def log(path: Path, rows=ROWS, header=HEADER) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(header + "".join("\t".join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
+def take(path, partial=True, **given):
+    return list(import_logs(path, imported_root(), {k: str(v) for k, v in given.items()}, partial=partial))
+
+
+def reason(path, **given):
+    (result,) = take(path, **given)
+    assert result.run is None
+    return result.reason
+
+
+KNOWN = {"dataset": "mnist", "method": "gaussian", "sigma": 0.25}
+
+
+def test_the_released_table_to_the_last_digit(home, tmp_path):
+    """158 files: 130 logs, 27 files of pairs, one log that was cut off; in far less than 30 s on a quiet machine."""
+    with tarfile.open(RELEASED) as archive:
+        archive.extractall(tmp_path / "logs", filter="data")
+    start = time.monotonic()
+    results = take(tmp_path / "logs", partial=False)
+    taken = [r for r in results if r.run]
+    reasons = [r.reason for r in results if not r.run]
+    assert (len(results), len(taken)) == (158, 130)
+    assert sum("radius/accuracy pairs" in text for text in reasons) == 27
+    assert sum("cut off: 9 of 10000 images" in text for text in reasons) == 1
+    report = publish((imported_root(),))
+    print(f"imported and published in {time.monotonic() - start:.1f} s")
+    assert (report.total, report.skipped) == (130, {})
+    groups = queries.groups()
+    groups = groups[(groups.dataset == "mnist") & (groups.seeds >= 5)]
+    assert set(groups.radius_digits) == {3}
+    seen = {(g.method, g.sigma): f"{g.acr:.4f}±{g.acr_sd:.4f}" for g in groups.itertuples()}
+    sigmas = (0.25, 0.5, 1.0)
+    assert seen == {(m, s): cell for m, cells in TABLE.items() for s, cell in zip(sigmas, cells, strict=True)}
+    ablation = queries.groups().query("dataset == 'mnist' and method == 'consistency' and sigma == 1 and lam > 10")
+    assert [f"{acr:.4f}" for acr in ablation.acr] == ["1.7312", "1.7198", "1.2261", "0.8456", "0.4560"]
+    imagenet = queries.groups().query("dataset == 'imagenet'")
+    assert sorted(f"{acr:.4f}" for acr in imagenet.acr) == ["0.8215", "0.9823"]
+
+
+@pytest.mark.parametrize(
+    ("path", "facts"),
+    [
+        ("mnist/cohen/noise_0.25_3870", {"dataset": "mnist", "method": "gaussian", "sigma": 0.25, "seed": 3870}),
+        ("mnist/stab/lbd_2/noise_1.0_6029", {"dataset": "mnist", "method": "stability", "lam": 2.0, "sigma": 1.0, "seed": 6029}),
+        ("cifar10/consistency/cohen/num_2/lbd_20.0/eta_0.5/cifar_resnet110/noise_0.25",
+         {"dataset": "cifar10", "method": "consistency", "m": 2, "lam": 20.0, "eta": 0.5, "architecture": "resnet110", "sigma": 0.25}),
+        ("mnist/salman/pgd_255.0_10_10/num_4/noise_1.00_1316",
+         {"dataset": "mnist", "method": "smoothadv", "attack": "pgd", "epsilon": 255 / 256, "steps": 10, "warmup": 10, "m": 4, "sigma": 1.0, "seed": 1316}),
+        ("mnist/consistency/salman_512.0_10_10/num_4/lbd_1.0/eta_0.5/noise_0.25_5",
+         {"dataset": "mnist", "method": "smoothadv_consistency", "attack": "pgd", "epsilon": 2.0, "steps": 10, "warmup": 10, "m": 4,
+          "lam": 1.0, "eta": 0.5, "sigma": 0.25, "seed": 5}),
+        ("mnist/macer_deferred30/num_16/lbd_6.0/gamma_8.0/beta_16.0/noise_1.00_508",
+         {"dataset": "mnist", "method": "macer", "deferred": 31, "m": 16, "lam": 6.0, "gamma": 8.0, "beta": 16.0, "sigma": 1.0, "seed": 508}),
+        ("results/run.txt", {}),
+    ],
+)  # fmt: skip
+def test_what_a_path_says(path, facts):
+    assert facts_of(Path(path)) == facts
+
+
+def test_a_log_becomes_an_ordinary_run_folder(home, tmp_path):
+    (result,) = take(log(tmp_path / "x.tsv"), **KNOWN, seed=4, lam=2)
+    run = result.run
+    assert (run.spec.source, run.spec.radius_digits, run.spec.seed, run.spec.hyper) == ("published", 3, 4, {"lam": 2})
+    assert (run.spec.certification.n, run.spec.certification.limit) == (100_000, 3)
+    first, _, third = run.certificates()
+    assert (first.idx, first.predict, first.radius, first.correct, first.time) == (0, 7, 0.953, 1, 0.633116)
+    assert first.p_lower == pytest.approx(0.999931, abs=1e-6)  # Φ(0.953 / 0.25)
+    assert (third.predict, third.radius, third.p_lower, third.time, third.top_count) == (-1, 0.0, 0.0, 12.5, -1)
+    assert run.environment()["imported_from"] == "x.tsv"
+    assert publish((imported_root(),)).skipped == {}
+    assert queries.runs().acr.iloc[0] == pytest.approx(0.953 / 3)
+    assert [r.run.run_id for r in take(tmp_path / "x.tsv", **KNOWN, seed=4, lam=2)] == [run.run_id]  # once more
+
+
+def test_extra_columns_and_windows_line_ends_are_read(home, tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_bytes(b"idx\tlabel\tpredict\tradius\tcorrect\ttime\tnote\r\n0\t7\t7\t0.5\t1\t1 day, 0:00:01\tok\r\n")
+    table, cut = read_log(path)
+    assert table["time"].tolist() == [86_401.0]
+    assert not cut
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"0.00000\t0.99430\n0.00500\t0.99430\n", "holds radius/accuracy pairs"),
+        (b"=> loading checkpoint\nEpoch 1\n", "does not begin with the columns"),
+        (b"\x80\x04\x95pickle", "is no text"),
+        (b"", "does not begin with the columns"),
+        (HEADER.encode(), "has no rows"),
+        (HEADER.encode() + b"0\t7\t7\tlarge\t1\t1\n", "a value that is no number"),
+        (HEADER.encode() + b"0\t7\t7\t0.5\t1\n1\t2\t2\t0.5\t1\t1\n", "rows with other columns"),
+        (HEADER.encode() + b"0\t7\t7\tnan\t1\t1\n", "a radius or class that cannot be"),
+        (HEADER.encode() + b"0\t7\t7\t-1\t1\t1\n", "a radius or class that cannot be"),
+        (HEADER.encode() + b"0\t7\t-2\t0\t0\t1\n", "a radius or class that cannot be"),
+        (HEADER.encode() + b"0\t7\t3\t0.5\t1\t1\n", "calls an answer correct"),
+        (HEADER.encode() + b"0\t7\t-1\t0.5\t0\t1\n", "abstains with a radius"),
+        (HEADER.encode() + b"0\t7\t7\t0.5\t1\t1\n0\t7\t7\t0.5\t1\t1\n", "names an image twice"),
+        (HEADER.encode() + b"3\t7\t7\t0.5\t1\t1\n4\t7\t7\t0.5\t1\t1\n", "not every so many-th of the test split"),
+        (HEADER.encode() + b"0\t7\t7\t0.99\t1\t1\n", "which n = 100000 samples cannot certify"),
+        (HEADER.encode() + b"0\t7\t7\t0.5\t1\tsoon\n", "a value that is no number"),
+    ],
+)
+def test_foreign_and_damaged_files_are_named_with_the_reason(content, says, home, tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_bytes(content)
+    assert says in reason(path, **KNOWN)
+
+
+def test_a_file_that_was_cut_off(home, tmp_path):
+    """In the middle of a row: the whole rows are those of its first images, where one asks for them."""
+    path = log(tmp_path / "x.tsv")
+    path.write_bytes(path.read_bytes()[:-12])
+    (result,) = take(path, partial=False, **KNOWN)
+    assert "is cut off: 2 of 10000 images and half a row (--partial takes it)" in result.reason
+    (result,) = take(path, partial=True, **KNOWN)
+    assert result.run.spec.certification.limit == 2
+
+
+def test_what_the_path_does_not_say_is_asked_for(home, tmp_path):
+    path = log(tmp_path / "x.tsv")
+    assert "does not say its dataset and method and sigma: give it with --set or --mapping" in reason(path)
+    assert "its data set 'svhn' is none of mnist" in reason(path, **(KNOWN | {"dataset": "svhn"}))
+    mapping = {"*.tsv": KNOWN}
+    (result,) = import_logs(tmp_path, imported_root(), {"sigma": "0.5"}, mapping, partial=True)
+    assert result.run.spec.sigma == 0.5  # what is given wins
+    with pytest.raises(LogError, match="there is no file"):
+        take(tmp_path / "nothing")
+
+
+def test_two_files_that_say_the_same_of_themselves(home, tmp_path):
+    for name in ("a.tsv", "b.tsv"):
+        log(tmp_path / name)
+    first, second = take(tmp_path, **KNOWN)
+    assert first.run
+    assert "says the same of itself as a.tsv: give a seed" in second.reason
+
+
+def test_the_command_line(home, tmp_path):
+    log(tmp_path / "logs" / "mnist" / "cohen" / "noise_0.25_1")
+    (tmp_path / "logs" / "stdout").write_text("epoch 1\n")
+    command = [sys.executable, "-m", "backend", "import", tmp_path / "logs", "--partial"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Imported 1 logs, skipped 1." in result.stdout
+    assert "stdout: it does not begin with the columns" in result.stderr
+    assert np.isfinite(queries.runs().acr).any()

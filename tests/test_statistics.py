@@ -1,0 +1,140 @@
+"""Statistics against scipy's own tests, hand-made cases and simulation."""
+
+from math import log, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, kstest, norm
+
+from backend.certification.confidence import ceiling, lower_bound, radius
+from backend.statistics import (
+    acr_by_n,
+    certified_radii,
+    counts_of_radii,
+    high_probability_accuracy,
+    mean_interval,
+    paired,
+    pareto,
+    share_band,
+    thinned,
+)
+
+
+@given(st.integers(1, 2_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_band_is_scipys_interval(kn):
+    k, n = kn
+    low, high = share_band(np.array([k]), n)
+    exact = binomtest(k, n).proportion_ci(0.95, "exact")
+    assert (low[0], high[0]) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_the_interval_of_a_mean_covers_it():
+    """Gains of images: many zeros, the rest near the ceiling. 95 % intervals of 500 images, 2 000 times."""
+    random = np.random.default_rng(0)
+    truth = 0.8 * 1.5
+    covered = 0
+    for _ in range(2_000):
+        gains = np.where(random.random(500) < 0.8, random.uniform(1.4, 1.6, 500), 0.0)
+        low, high = mean_interval(gains)
+        covered += low <= truth <= high
+    assert 0.93 < covered / 2_000 < 0.97
+
+
+def test_high_probability_accuracy_by_hand():
+    """Cohen et al., appendix, at N = 10 000, α = 0.001, ρ = 0.001."""
+    far = log(1_000)
+    expected = 0.9 - 0.001 - sqrt(0.001 * 0.999 * far / 10_000) - far / 30_000
+    assert high_probability_accuracy(0.9, 10_000, 0.001) == pytest.approx(expected)
+    assert high_probability_accuracy(0.0, 100, 0.001) == 0
+
+
+def two_runs(random, difference, images=500):
+    """Gains of two runs on the same images, which share how hard an image is; b is better by `difference` in the mean."""
+    hard = random.normal(0, 0.5, images)
+    a = (1 + hard + random.normal(0, 0.1, images)).clip(0)
+    b = (1 + hard + difference + random.normal(0, 0.1, images)).clip(0)
+    return a, b, np.ones(images, bool), np.ones(images, bool)
+
+
+def test_a_known_difference_is_detected_at_the_stated_rate_and_no_difference_is_not():
+    """Differences have sd 0.1 √2, so at 0.02 and 500 images the t test finds Φ(0.02 √500 / 0.1414 − 1.96) = 88.5 %."""
+    random = np.random.default_rng(0)
+    found = [paired(*two_runs(random, 0.02), 1.0) for _ in range(1_000)]
+    power = norm.cdf(0.02 * sqrt(500) / (0.1 * sqrt(2)) - 1.96)
+    assert np.mean([p.acr_p < 0.05 for p in found]) == pytest.approx(power, abs=0.035)
+    assert np.mean([p.acr_low <= 0.02 <= p.acr_high for p in found]) == pytest.approx(0.95, abs=0.03)
+    null = [paired(*two_runs(random, 0.0), 1.0) for _ in range(1_000)]
+    assert np.mean([p.acr_p < 0.05 for p in null]) == pytest.approx(0.05, abs=0.02)
+    assert np.mean([p.accuracy_p < 0.05 for p in null]) < 0.06  # McNemar's exact test is conservative
+    assert kstest([p.acr_p for p in null], "uniform").pvalue > 1e-3
+
+
+def test_pairs_by_hand():
+    """At r = 1, b gains images 1 and 2 and loses 3: McNemar's 2 of 3 is p = 1. A wrong answer never counts, whatever its gain."""
+    a, b = np.array([1.2, 0.5, 0.5, 1.5, 0.0]), np.array([1.2, 1.1, 1.4, 0.9, 0.0])
+    right = np.array([True, True, True, True, False])
+    p = paired(a, b, right, right, 1.0)
+    assert (p.gained, p.lost, p.accuracy, p.accuracy_p) == (2, 1, pytest.approx(0.2), 1.0)
+    assert p.acr == pytest.approx((0 + 0.6 + 0.9 - 0.6 + 0) / 5)
+    same = paired(a, a, right, right, 0.0)
+    assert (same.acr, same.acr_p, same.accuracy_p, same.gained, same.lost) == (0, 1, 1, 0, 0)
+
+
+def test_radii_are_those_of_certify():
+    counts = np.array([0, 400, 501, 800, 999, 1_000])
+    assert certified_radii(counts, 1_000, 0.5, 0.001).tolist() == [
+        radius(lower_bound(int(k), 1_000, 0.001), 0.5) for k in counts
+    ]
+
+
+def test_thinned_counts_are_a_random_part_of_the_samples():
+    """Of k votes of 10 000, 1 000 samples have k/10 in the mean, with the variance of drawing without replacement."""
+    counts = np.full(20_000, 9_000)
+    drawn = thinned(counts, 10_000, 1_000, "a run")
+    assert drawn.mean() == pytest.approx(900, abs=0.3)
+    assert drawn.var() == pytest.approx(1_000 * 0.9 * 0.1 * (9_000 / 9_999), rel=0.04)
+    assert np.array_equal(drawn, thinned(counts, 10_000, 1_000, "a run"))
+    assert not np.array_equal(drawn, thinned(counts, 10_000, 1_000, "another run"))
+    assert np.array_equal(thinned(counts, 10_000, 10_000, "a run"), counts)
+    assert thinned(np.array([10_000]), 10_000, 1_000, "x")[0] == 1_000
+
+
+@pytest.mark.parametrize("fewer", [10_001, 0, -5])
+def test_samples_that_were_not_drawn_say_nothing(fewer):
+    with pytest.raises(ValueError, match="can be shown at fewer"):
+        thinned(np.array([9_000]), 10_000, fewer, "x")
+
+
+def test_a_thinned_certificate_is_one():
+    """Coverage: p = 0.9 exactly; the bound from the 1 000 exceeds it in at most α of 20 000 images."""
+    random = np.random.default_rng(1)
+    drawn = thinned(random.binomial(10_000, 0.9, 20_000), 10_000, 1_000, "x")
+    radii = certified_radii(drawn, 1_000, 1.0, 0.01)
+    wrong = (radii > norm.ppf(0.9)).mean()
+    assert wrong <= 0.01 + 4 * sqrt(0.01 * 0.99 / 20_000)
+
+
+def test_counts_come_back_from_three_digits():
+    """Every radius that 10 000 samples certify, rounded to three digits: the count is off by no more than the rounding."""
+    counts = np.arange(5_200, 10_001, 37)
+    exact = certified_radii(counts, 10_000, 0.25, 0.001)
+    printed = np.array([float(f"{r:.3g}") for r in exact])
+    back = counts_of_radii(printed, 10_000, 0.25, 0.001, 3)
+    assert np.abs(certified_radii(back, 10_000, 0.25, 0.001) - exact).max() < 0.001  # half a digit and half a count
+    assert (
+        counts_of_radii(np.array([float(f"{ceiling(0.25, 10_000, 0.001):.3g}")]), 10_000, 0.25, 0.001, 3)[0] == 10_000
+    )
+    assert counts_of_radii(np.array([0.0]), 10_000, 0.25, 0.001, 3)[0] == 0
+
+
+def test_acr_grows_with_n_towards_the_ceiling():
+    counts, right = np.full(100, 10_000), np.ones(100, bool)
+    by_n = acr_by_n(counts, right, 10_000, 0.5, 0.001, "x", [100, 1_000, 10_000, 100_000])
+    assert by_n == pytest.approx({n: ceiling(0.5, n, 0.001) for n in (100, 1_000, 10_000)})  # never beyond its own n
+
+
+def test_pareto_front_by_hand():
+    x, y = np.array([0.9, 0.8, 0.7, 0.8, 0.9]), np.array([1.0, 1.2, 1.1, 1.2, 0.9])
+    assert pareto(x, y).tolist() == [True, True, False, True, False]  # equal points do not beat each other
