@@ -4,22 +4,19 @@ import argparse
 import json
 import os
 import sys
-import time
 from dataclasses import fields
-from importlib.util import find_spec
-from pathlib import Path
 
-from backend.certification.metrics import acr
 from backend.datasets import DatasetError, dataset_names, find_dataset
-from backend.home import PRECOMPUTED, home, imported_root, runs_root
+from backend.home import PRECOMPUTED, home, runs_root
 from backend.jobs import local
 from backend.jobs.worker import accompany, work
 from backend.plan import certify_again, plan, sweep
-from backend.run import Certificate, Epoch, Row, Run, RunError, find_run
+from backend.progress import Progress
+from backend.reports import add_verbs, publish_if_possible
+from backend.run import Run, RunError, find_run
 from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
 from backend.training.methods import METHODS
 
-EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures")
 MOST_BYTES = 50 * 2**20  # of a certificate
 
 
@@ -80,10 +77,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("run_id")
     _add_certification(sub)
     _add_device(sub)
-    verb("publish", _publish, "Bring the results store up to date with the run folders.")
-    sub = verb("runs", _runs, "List the runs of the store.")
-    sub.add_argument("--json", action="store_true", help="one JSON object a line")
-    _add_exchange(verb)
+    add_verbs(verb)
     sub = verb(
         "verify", _verify, "Check a certificate against its counts and, where its network is here, against samples."
     )
@@ -94,30 +88,6 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("run_id")
     sub.add_argument("slot", type=int, help="file descriptor of the slot")
     return top
-
-
-def _add_exchange(verb) -> None:
-    sub = verb("import", _import, "Import per-example logs in Cohen's format, a file or a whole tree.")
-    sub.add_argument("path")
-    sub.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="facts that the paths do not say, or that they say wrong: "
-        "dataset, architecture, method, sigma, seed, n (default 100000), n0, alpha, or any hyper-parameter",
-    )  # fmt: skip
-    sub.add_argument(
-        "--mapping", help='JSON file: {"pattern of paths": {"name": value, …}, …}; the first that fits counts'
-    )
-    sub.add_argument("--partial", action="store_true", help="take logs that end early, too")
-    sub = verb("export", _export, "Write results of the store as tables, files or run folders.")
-    sub.add_argument("kind", choices=EXPORTS, help=", ".join(EXPORTS))
-    sub.add_argument("out", help="file, or folder for `logs` and `folders`")
-    sub.add_argument("--runs", nargs="+", default=[], metavar="RUN_ID", help="default: all that fit the filters below")
-    for name in ("source", "dataset", "architecture", "method", "sigma", "n", "image_set"):
-        sub.add_argument(f"--{name.replace('_', '-')}", help=f"only runs with this {name}")
-    sub.add_argument("--radii", nargs="+", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0], metavar="R")
-    sub = verb("compare", _compare, "Compare two runs image by image: the second less the first.")
-    sub.add_argument("run_a")
-    sub.add_argument("run_b")
-    sub.add_argument("--radius", type=float, default=0.5, help="compare certified accuracy there (default 0.5)")
 
 
 def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
@@ -252,7 +222,7 @@ def _follow(spec: RunSpec, device: str) -> None:
         return
     progress.close()
     print(f"{run.path}")
-    _publish_if_possible()
+    publish_if_possible()
 
 
 def _execute_queued(options) -> None:
@@ -261,92 +231,10 @@ def _execute_queued(options) -> None:
     try:
         if work(run, on_row=progress.show, queue=True):
             progress.close()
-            _publish_if_possible()
+            publish_if_possible()
     finally:
         os.close(options.slot)  # else the worker that is started here, in case ours has died, finds it taken
         local.start_worker()
-
-
-def _publish_if_possible() -> None:
-    if find_spec("duckdb"):  # a GPU box trains and certifies without it
-        _publish(None)
-
-
-def _publish(_) -> None:
-    from backend.store.publish import publish
-
-    report = publish()
-    for name, reason in report.skipped.items():
-        print(f"skipped {name}: {reason}", file=sys.stderr)
-    print(f"Store: {report.total} runs, {report.changed} new or changed.")
-
-
-def _runs(options) -> None:
-    from backend.store import queries
-
-    table = queries.runs()
-    if options.json:
-        for record in json.loads(table[queries.RUN_COLUMNS].to_json(orient="records", double_precision=15)):
-            print(json.dumps(record))
-    elif table.empty:
-        print("The store is empty. `python -m backend run --dataset digits` fills it in under a minute.")
-    else:
-        print(
-            table[["run_id", "n", "alpha", "images", "acr", "certified_accuracy_0", "abstention"]].to_string(
-                index=False
-            )
-        )
-
-
-def _import(options) -> int:
-    from backend.logs import LogError, import_logs
-
-    given = {}
-    for pair in options.set:
-        name, sign, value = pair.partition("=")
-        if not sign or not name:
-            raise ValueError(f"--set wants NAME=VALUE, not {pair!r}")
-        given[name] = value
-    mapping = json.loads(Path(options.mapping).read_text()) if options.mapping else None
-    taken, skipped = 0, 0
-    for result in import_logs(Path(options.path), imported_root(), given, mapping, options.partial):
-        taken += result.run is not None
-        if result.run is None:
-            skipped += 1
-            print(f"skipped {result.file}: it {result.reason}", file=sys.stderr)
-    print(f"Imported {taken} logs, skipped {skipped}.")
-    _publish_if_possible()
-    if not taken:
-        raise LogError("nothing was imported")
-    return 0
-
-
-def _export(options) -> None:
-    from backend.export import export
-    from backend.store import queries
-
-    runs = queries.runs()
-    if unknown := set(options.runs) - set(runs.run_id):
-        raise ValueError(f"the store has no run {', '.join(sorted(unknown))}")
-    if options.runs:
-        runs = runs[runs.run_id.isin(options.runs)]
-    for name in ("source", "dataset", "architecture", "method", "sigma", "n", "image_set"):
-        if (wanted := getattr(options, name)) is not None:
-            runs = runs[runs[name] == (float(wanted) if name in ("sigma", "n") else wanted)]
-    for path in export(options.kind, list(runs.run_id), Path(options.out), options.radii):
-        print(path)
-
-
-def _compare(options) -> None:
-    from backend.store import queries
-
-    p = queries.paired(options.run_a, options.run_b, options.radius)
-    print(
-        f"ACR {p.acr:+.4f} ({p.acr_low:+.4f} to {p.acr_high:+.4f}), p = {p.acr_p:.2g} (paired t test)\n"
-        f"certified accuracy at r = {p.r:g} {p.accuracy:+.4f} ({p.accuracy_low:+.4f} to {p.accuracy_high:+.4f}), "
-        f"{p.gained} images gained, {p.lost} lost, p = {p.accuracy_p:.2g} (McNemar, exact)\n"
-        f"{p.images} images; 95 % intervals over the choice of images, not of the training seed"
-    )
 
 
 def _no_constant(name: str):
@@ -367,66 +255,3 @@ def _verify(options) -> int:
     )
     print(f"{verdict.word}: {verdict.reason}")
     return 1 if verdict.word == "refuted" else 0
-
-
-class Progress:
-    """Prints a line an epoch, and how far certification is, with rate and time left."""
-
-    def __init__(self, spec: RunSpec, run: Run):
-        self.spec = spec
-        self.certificates = run.certificates()
-        self.images = self.samples = 0
-        self.start = self.shown = time.monotonic()
-        self.width = 0
-
-    def show(self, row: Row) -> None:
-        """Take note of a row and print what it changes, at most twice a second on a terminal, every 10 s elsewhere."""
-        if isinstance(row, Epoch):
-            left = (self.spec.recipe.epochs - row.epoch) * row.seconds
-            print(
-                f"epoch {row.epoch}/{self.spec.recipe.epochs}  loss {row.loss:.4f}  accuracy under noise {row.accuracy:.4f}  "
-                f"{row.images_per_second:,.0f} images/s  {duration(left)} left",
-                flush=True,
-            )
-            self.start = time.monotonic()
-        elif isinstance(row, Certificate):
-            self.certificates.append(row)
-            self.images += 1
-            self.samples += row.n
-            if time.monotonic() - self.shown > (0.5 if sys.stdout.isatty() else 10):
-                self._line()
-
-    def close(self) -> None:
-        """Print where certification ended."""
-        if self.images:
-            self._line()
-        if self.width:
-            print()
-
-    def _line(self) -> None:
-        self.shown = time.monotonic()
-        total, seconds = self._images(), self.shown - self.start
-        rate = self.images / seconds
-        text = (
-            f"certified {len(self.certificates)}/{total} images  ACR so far {acr(self.certificates):.4f}  "
-            f"{self.samples / seconds:,.0f} samples/s  "
-            f"{duration((total - len(self.certificates)) / rate)} left"
-        )
-        if sys.stdout.isatty():
-            print("\r" + text.ljust(self.width), end="", flush=True)
-            self.width = len(text)
-        else:
-            print(text, flush=True)
-
-    def _images(self) -> int:
-        return len(self.spec.certification.chosen(find_dataset(self.spec.dataset).test_images))
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 41 s, 3 min 20 s or 2 h 05 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -16,7 +16,7 @@ from backend.statistics import certified_radii, counts_of_radii, thinned
 from backend.store import queries
 from backend.training.methods import METHODS
 
-SETTINGS = ["dataset", "architecture", "mode", "n", "n0", "alpha", "image_set"]  # equal within a table
+SETTINGS = [*queries.SETTINGS, "architecture"]  # equal within a table
 FIGURE_STEP = 0.02  # between the radii of a published run's curve
 PAPERS_ORDER = ("gaussian", "stability", "smoothadv", "macer", "consistency", "smoothadv_consistency", "smoothmix")
 FEWER = 10_000  # samples that published runs are shown at as well
@@ -173,7 +173,7 @@ def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
         every = find_dataset(run.dataset).every
         usual = Certification(every=every).image_set
         votes = rows.top_count.to_numpy()
-        if run.radius_digits > 0:
+        if pd.notna(run.radius_digits):
             votes = counts_of_radii(rows.radius.to_numpy(), int(run.n), run.sigma, run.alpha, int(run.radius_digits))
         records.append(_figure(run, rows, rows.radius.to_numpy(), int(run.n), run.image_set, False))
         if run.n > FEWER and set(rows.idx[rows.idx % every == 0]) == set(

@@ -32,7 +32,7 @@ def plan(
     if epochs is not None:
         steps = replace(steps, epochs=epochs, warmup=min(steps.warmup, epochs))
     steps = replace(steps, precision=train_precision)
-    made = make(method, usual_values(method, dataset, float(sigma), steps.epochs) | (values or {}))
+    made = make(method, usual_values(method, dataset, float(sigma), recipe, steps.epochs) | (values or {}))
     return RunSpec(
         dataset, architecture or find_dataset(dataset).architectures[0], method, float(sigma), asdict(made),
         seed=seed, recipe=steps, weights_dtype=weights_dtype, precision=precision, certification=certification,
@@ -45,17 +45,27 @@ def recipe_for(name: str, dataset: str) -> Recipe:
     return replace(RECIPES[name], **find_dataset(dataset).recipes.get(name, {}))
 
 
-def usual_values(method: str, dataset: str, sigma: float, epochs: int) -> dict:
+def usual_values(method: str, dataset: str, sigma: float, recipe: str, epochs: int) -> dict:
     """The method's hyper-parameters that a person need not give: the paper's at this σ, else the method's defaults.
 
-    Those that count epochs shrink in proportion with a training that is shorter than the one they were chosen for.
+    The recipe `quick` has its own where the paper's would take hours or want a smaller learning rate. Those that count
+    epochs shrink in proportion with a training that is shorter than the one they were chosen for.
     """
     values = {f.name: f.default for f in fields(METHODS[method])}
     for f in fields(METHODS[method]):
         whole = f.metadata["of_epochs"]
         if whole and epochs < whole:
             values[f.name] = max(1, round(f.default * epochs / whole))
-    return values | METHODS[method].paper_values.get((dataset, sigma), {})
+    values |= METHODS[method].paper_values.get((dataset, sigma), {})
+    return values | (METHODS[method].quick_values if recipe == "quick" else {})
+
+
+def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str, tuple]:
+    """Where hyper-parameters are not those of the paper's experiment: {name: (here, there)}; none where it had no such one."""
+    if method not in METHODS or (METHODS[method].paper_values and (dataset, sigma) not in METHODS[method].paper_values):
+        return {}
+    paper = usual_values(method, dataset, sigma, "paper", 10**6)
+    return {name: (hyper[name], value) for name, value in paper.items() if name in hyper and hyper[name] != value}
 
 
 def sweep(

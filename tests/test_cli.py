@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from backend.cli import duration
 from backend.home import CHECKOUT, runs_root
+from backend.progress import duration
 from backend.training.methods import METHODS
 
 COLUMNS = [

@@ -22,14 +22,14 @@ ICONS = {
 RECENT = 20
 
 
-def hyper_inputs(method: str, dataset: str, sigma: float, epochs: int) -> dict:
+def hyper_inputs(method: str, dataset: str, sigma: float, recipe: str, epochs: int) -> dict:
     """One input per hyper-parameter of the method, with its range; the paper's value at this σ where there is one."""
-    usual = usual_values(method, dataset, sigma, epochs)
+    usual = usual_values(method, dataset, sigma, recipe, epochs)
     values = {}
     columns = st.columns(4)
     for place, f in enumerate(fields(METHODS[method])):
         column, default, meta = columns[place % 4], usual[f.name], f.metadata
-        key = f"{method} {f.name} {dataset} {sigma}" + (f" {epochs}" if meta["of_epochs"] else "")
+        key = f"{method} {f.name} {dataset} {sigma} {recipe}" + (f" {epochs}" if meta["of_epochs"] else "")
         if meta["choices"]:
             values[f.name] = column.selectbox(
                 f.name, meta["choices"], index=meta["choices"].index(default), help=meta["doc"], key=key
@@ -70,7 +70,7 @@ def launch_form() -> None:
     epochs = three.number_input(
         "Epochs", 1, 1000, recipe_for(recipe, name).epochs, key=f"launch epochs {name} {recipe}"
     )
-    values = hyper_inputs(method, name, sigma, epochs)
+    values = hyper_inputs(method, name, sigma, recipe, epochs)
     one, two, three, four = st.columns(4)
     n = one.number_input(
         "Samples n", 1, 10_000_000, 10_000, help="for the bound; Cohen et al.: 100,000", key="launch n"

@@ -1,12 +1,15 @@
 """Trade-offs: what certified robustness costs, and whether Consistency buys more of it than the baselines."""
 
+import json
+
 import pandas as pd
 import streamlit as st
 
 from app.figures.acr import against_clean_accuracy, beside_published
 from app.figures.curves import certified_accuracy
-from app.figures.palette import run_labels
+from app.figures.palette import run_labels, title
 from app.widgets.comparable import choose_comparable
+from backend.plan import departures
 from backend.store import queries
 
 st.title("What does certified robustness cost?")
@@ -96,6 +99,21 @@ def claim() -> None:
 
 
 claim()
+
+if not published.empty:
+    others = {
+        title(run.method): departures(run.method, dataset, run.sigma, json.loads(run.hyper))
+        for run in shown.itertuples()
+    }
+    said = [f"{name}: " + ", ".join(f"{k} = {a:g} (paper: {b:g})" if not isinstance(a, str) else f"{k} = {a} (paper: {b})"
+                                    for k, (a, b) in values.items()) for name, values in others.items() if values]  # fmt: skip
+    recipes = ", ".join(
+        f"`{name}` ({epochs} epochs)" for name, epochs in sorted(set(zip(shown.recipe, shown.epochs, strict=True)))
+    )
+    st.caption(
+        f"Trained by recipe {recipes}; the paper's networks: 90 epochs on MNIST. "
+        + " ".join(f"{text}." for text in said)
+    )
 
 st.subheader("Certified accuracy against radius")
 curves = queries.group_curves(shown.run_id.to_list())

@@ -22,6 +22,7 @@ SAME = [
     "dataset", "architecture", "method", "sigma", "lam", "hyper", "recipe", "epochs", "weights_dtype", "precision",
     "n", "n0", "alpha", "mode", "image_set", "source", "radius_digits",
 ]  # fmt: skip
+SETTINGS = ["dataset", "mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
 MEASURES = ("acr", "certified_accuracy_0", "abstention")
 
 _opened: dict[Path, tuple[tuple, duckdb.DuckDBPyConnection]] = {}
@@ -122,18 +123,22 @@ def envelope(run_ids: Sequence[str]) -> pd.DataFrame:
 def accuracy_at(r: float, run_ids: Sequence[str]) -> pd.DataFrame:
     """Certified accuracy of the given runs at radius r, best first: run_id, method, sigma, lam, seed, images, reached, certified_accuracy.
 
-    `reached` counts the images that are answered correctly with radius >= r.
+    `reached` counts the images that are answered correctly with radius >= r: from the kept curve at its radii, else from the images.
     """
+    place = round(r / STEP)
+    kept = place * STEP == r
+    reached = (
+        "SELECT run_id, counts[$1] AS reached FROM curves" if kept else
+        "SELECT run_id, count(*) AS reached FROM certificates WHERE predict = label AND radius >= $1 GROUP BY run_id"
+    )  # fmt: skip
     return _ask(
-        """
-        WITH reaching AS (SELECT run_id, count(*) AS reached FROM certificates
-                          WHERE predict = label AND radius >= $1 AND run_id IN (SELECT unnest($2)) GROUP BY run_id)
+        f"""
         SELECT run_id, method, sigma, lam, seed, images, coalesce(reached, 0) AS reached,
                coalesce(reached, 0) / images AS certified_accuracy
-        FROM runs LEFT JOIN reaching USING (run_id)
+        FROM runs LEFT JOIN ({reached}) USING (run_id)
         WHERE run_id IN (SELECT unnest($2)) ORDER BY certified_accuracy DESC, run_id
         """,
-        [r, list(run_ids)],
+        [place + 1 if kept else r, list(run_ids)],
     )
 
 
@@ -157,14 +162,13 @@ def write_parquet(run_ids: Sequence[str], out: Path) -> None:
 
 def paired(run_a: str, run_b: str, r: float = 0.0) -> Paired:
     """Run b less run a, image by image. Raises StoreError unless both are of the same mode, n, n0, α and images."""
-    settings = ["dataset", "mode", "n", "n0", "alpha", "image_set"]
     rows = _ask(
-        f"SELECT run_id, {', '.join(settings)} FROM runs WHERE run_id IN ($1, $2) AND images > 0", [run_a, run_b]
+        f"SELECT run_id, {', '.join(SETTINGS)} FROM runs WHERE run_id IN ($1, $2) AND images > 0", [run_a, run_b]
     )
     for run_id in (run_a, run_b):
         if run_id not in set(rows.run_id):
             raise StoreError(f"there is no certified run {run_id!r} in the store")
-    if differing := [name for name in settings if rows[name].nunique() > 1]:
+    if differing := [name for name in SETTINGS if rows[name].nunique() > 1]:
         raise StoreError(f"{run_a} and {run_b} cannot be compared: they differ in {', '.join(differing)}")
     both = _ask(
         """

@@ -34,6 +34,7 @@ class Method:
     title: ClassVar[str]
     paper: ClassVar[str]
     paper_values: ClassVar[dict[tuple[str, float], dict]] = {}  # (data set, σ) -> the paper's hyper-parameters
+    quick_values: ClassVar[dict] = {}  # hyper-parameters that the recipe `quick` sets otherwise
 
     def __post_init__(self):
         check_fields(self)

@@ -25,6 +25,8 @@ class SmoothAdv(Method):
         ("cifar10", 1.0): {"epsilon": 2.0, "m": 2},
     }
 
+    quick_values: ClassVar = {"steps": 2, "m": 2}
+
     epsilon: float = hyper(255 / 256, "ε: ℓ2 norm of the attack at most, images in [0, 1]", low=0.001, high=100)
     steps: int = hyper(10, "T: steps of the attack", low=1, high=1000)
     m: int = hyper(4, "m: noise vectors per image", low=1, high=64)

@@ -1,0 +1,197 @@
+"""The verbs that ask the results store, and exchange results with elsewhere."""
+
+import argparse
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from backend.home import imported_root
+
+EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures")
+FILTERS = ("source", "dataset", "architecture", "method", "sigma", "n", "image_set")
+NS = (100, 1_000, 10_000, 100_000, 1_000_000)
+
+
+def add_verbs(verb) -> None:
+    """Add the verbs of this file to the command line; verb(name, function, summary) gives a parser."""
+    verb("publish", _publish, "Bring the results store up to date with the run folders.")
+    sub = verb("runs", _runs, "List the runs of the store.")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line")
+    sub = verb("import", _import, "Import per-example logs in Cohen's format, a file or a whole tree.")
+    sub.add_argument("path")
+    sub.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="facts that the paths do not say, or that they say wrong: "
+        "dataset, architecture, method, sigma, seed, n (default 100000), n0, alpha, or any hyper-parameter",
+    )  # fmt: skip
+    sub.add_argument(
+        "--mapping", help='JSON file: {"pattern of paths": {"name": value, …}, …}; the first that fits counts'
+    )
+    sub.add_argument("--partial", action="store_true", help="take logs that end early, too")
+    sub = verb("export", _export, "Write results of the store as tables, files or run folders.")
+    sub.add_argument("kind", choices=EXPORTS, help=", ".join(EXPORTS))
+    sub.add_argument("out", help="file, or folder for `logs` and `folders`")
+    sub.add_argument("--runs", nargs="+", default=[], metavar="RUN_ID", help="default: all that fit the filters below")
+    _add_filters(sub)
+    sub.add_argument("--radii", nargs="+", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0], metavar="R")
+    sub = verb("show", _show, "Say what a run's certificates amount to, and how surely.")
+    sub.add_argument("run_id")
+    sub = verb("rank", _rank, "Rank runs that may be compared by certified accuracy at a radius.")
+    sub.add_argument("--radius", type=float, default=0.5)
+    _add_filters(sub)
+    sub = verb("compare", _compare, "Compare two runs image by image: the second less the first.")
+    sub.add_argument("run_a")
+    sub.add_argument("run_b")
+    sub.add_argument("--radius", type=float, default=0.5, help="compare certified accuracy there (default 0.5)")
+
+
+def publish_if_possible() -> None:
+    """Publish, unless this is a GPU box without duckdb."""
+    if find_spec("duckdb"):
+        _publish(None)
+
+
+def _publish(_) -> None:
+    from backend.store.publish import publish
+
+    report = publish()
+    for name, reason in report.skipped.items():
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    print(f"Store: {report.total} runs, {report.changed} new or changed.")
+
+
+def _runs(options) -> None:
+    from backend.store import queries
+
+    table = queries.runs()
+    if options.json:
+        for record in json.loads(table[queries.RUN_COLUMNS].to_json(orient="records", double_precision=15)):
+            print(json.dumps(record))
+    elif table.empty:
+        print("The store is empty. `python -m backend run --dataset digits` fills it in under a minute.")
+    else:
+        print(
+            table[["run_id", "n", "alpha", "images", "acr", "certified_accuracy_0", "abstention"]].to_string(
+                index=False
+            )
+        )
+
+
+def _import(options) -> int:
+    from backend.logs import LogError, import_logs
+
+    given = {}
+    for pair in options.set:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise ValueError(f"--set wants NAME=VALUE, not {pair!r}")
+        given[name] = value
+    mapping = json.loads(Path(options.mapping).read_text()) if options.mapping else None
+    taken, skipped = 0, 0
+    for result in import_logs(Path(options.path), imported_root(), given, mapping, options.partial):
+        taken += result.run is not None
+        if result.run is None:
+            skipped += 1
+            print(f"skipped {result.file}: it {result.reason}", file=sys.stderr)
+    print(f"Imported {taken} logs, skipped {skipped}.")
+    publish_if_possible()
+    if not taken:
+        raise LogError("nothing was imported")
+    return 0
+
+
+def _add_filters(sub: argparse.ArgumentParser) -> None:
+    for name in FILTERS:
+        sub.add_argument(f"--{name.replace('_', '-')}", help=f"only runs with this {name}")
+
+
+def _filtered(options):
+    """The certified runs of the store that fit the filters."""
+    from backend.store import queries
+
+    runs = queries.runs()
+    runs = runs[runs.images.notna()]
+    for name in FILTERS:
+        if (wanted := getattr(options, name)) is not None:
+            runs = runs[runs[name] == (float(wanted) if name in ("sigma", "n") else wanted)]
+    return runs
+
+
+def _export(options) -> None:
+    from backend.export import export
+
+    runs = _filtered(options)
+    if unknown := set(options.runs) - set(runs.run_id):
+        raise ValueError(f"the store has no such run among those that fit: {', '.join(sorted(unknown))}")
+    for path in export(options.kind, options.runs or list(runs.run_id), Path(options.out), options.radii):
+        print(path)
+
+
+def _rank(options) -> None:
+    from backend.statistics import share_band
+    from backend.store import queries
+
+    runs = _filtered(options)
+    if runs.empty:
+        raise ValueError("no certified run fits these filters: `python -m backend runs` lists them")
+    if differing := [name for name in queries.SETTINGS if runs[name].nunique() > 1]:
+        values = "; ".join(f"{name}: {', '.join(map(str, runs[name].unique()))}" for name in differing)
+        raise ValueError(f"runs that differ in {values} cannot be ranked together: choose with the filters")
+    table = queries.accuracy_at(options.radius, list(runs.run_id))
+    table["low"], table["high"] = share_band(table.reached.to_numpy(), table.images.to_numpy())
+    print(table[["run_id", "certified_accuracy", "low", "high"]].to_string(index=False, float_format="{:.4f}".format))
+    one = runs.iloc[0]
+    print(
+        f"Certified accuracy at r = {options.radius:g}, {one['mode']}, n = {one.n:.0f}, α = {one.alpha:g}, {one.images:.0f} images; low and "
+        "high: 95 % over the choice of images. The best of many, chosen on these images, looks better than it is: "
+        "confirm it on others."
+    )
+
+
+def _show(options) -> None:
+    import numpy as np
+
+    from backend.statistics import acr_by_n, high_probability_accuracy, mean_interval, share_band
+    from backend.store import queries
+
+    runs = queries.runs().set_index("run_id")
+    if options.run_id not in runs.index or runs.images.isna()[options.run_id]:
+        raise ValueError(f"the store has no certified run {options.run_id!r}: `python -m backend runs` lists them")
+    run, rows = runs.loc[options.run_id], queries.certificates(options.run_id)
+    right = (rows.predict == rows.label).to_numpy()
+    low, high = mean_interval(np.where(right, rows.radius, 0.0))
+    first, last = (float(bound) for bound in share_band(right.sum(), len(rows)))
+    print(
+        f"{options.run_id}: {run['mode']}, n = {run.n:.0f}, n0 = {run.n0:.0f}, α = {run.alpha:g}, {len(rows)} images ({run.image_set})"
+    )
+    print(
+        f"ACR {run.acr:.4f} ({low:.4f} to {high:.4f}); {run.at_ceiling:.1%} of the images at the ceiling {run.ceiling:.4f}"
+    )
+    sure = (
+        ""
+        if run["mode"] != "fixed"
+        else f"; at least {high_probability_accuracy(right.mean(), len(rows), run.alpha):.4f} surely (ρ = 0.001)"
+    )
+    print(
+        f"certified accuracy at 0 {right.mean():.4f} ({first:.4f} to {last:.4f}){sure}; abstention {run.abstention:.4f}"
+    )
+    if (rows.top_count >= 0).all():
+        shares = (rows.top_count / rows.n).quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+        print("p_A of the images, estimated, at 5, 25, 50, 75, 95 %: " + ", ".join(f"{p:.4f}" for p in shares))
+        if run["mode"] == "fixed":
+            at = acr_by_n(rows.top_count.to_numpy(), right, int(run.n), run.sigma, run.alpha, options.run_id, list(NS))
+            print("ACR at fewer of its samples: " + ", ".join(f"{acr:.4f} at n = {n:,}" for n, acr in at.items()))
+    print(queries.per_class(options.run_id).to_string(index=False, float_format="{:.4f}".format))
+    print("Intervals are 95 % over the choice of images, not of the training seed.")
+
+
+def _compare(options) -> None:
+    from backend.store import queries
+
+    p = queries.paired(options.run_a, options.run_b, options.radius)
+    print(
+        f"ACR {p.acr:+.4f} ({p.acr_low:+.4f} to {p.acr_high:+.4f}), p = {p.acr_p:.2g} (paired t test)\n"
+        f"certified accuracy at r = {p.r:g} {p.accuracy:+.4f} ({p.accuracy_low:+.4f} to {p.accuracy_high:+.4f}), "
+        f"{p.gained} images gained, {p.lost} lost, p = {p.accuracy_p:.2g} (McNemar, exact)\n"
+        f"{p.images} images; 95 % intervals over the choice of images, not of the training seed"
+    )

@@ -1,0 +1,120 @@
+"""Exports: what is written is what the store holds."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from backend.certification.confidence import lower_bound, radius
+from backend.export import ExportError, export
+from backend.home import imported_root, runs_root
+from backend.logs import import_logs
+from backend.plan import plan
+from backend.run import Certificate, Run
+from backend.spec import Certification
+from backend.store import queries
+from backend.store.publish import publish
+
+RADII = [0.0, 0.5]
+
+
+def finished(method, votes, seed=0, n=1_000, **values):
+    """A finished run of three images with these votes for the right class; None is an abstention."""
+    settings = Certification(n=n, n0=10, every=1, limit=len(votes))
+    run = Run.create(runs_root(), plan("digits", method, 0.5, certification=settings, seed=seed, values=values))
+    for idx, k in enumerate(votes):
+        p = lower_bound(k or 0, n, 0.001)
+        run.append(Certificate(idx, 1, 1 if k else -1, radius(p, 0.5), int(bool(k)), 0.25, k or 0, n, 10, p))
+    run.set_state("finished")
+    return run
+
+
+@pytest.fixture
+def runs(home):
+    """Two seeds of Gaussian, Consistency at two λ."""
+    made = [
+        finished("gaussian", [900, 990, None]), finished("gaussian", [700, 990, None], seed=1),
+        finished("consistency", [990, 999, None], lam=5.0), finished("consistency", [990, 990, 600], lam=10.0),
+    ]  # fmt: skip
+    publish((runs_root(),))
+    return made
+
+
+def ids(runs):
+    return [run.run_id for run in runs]
+
+
+def test_markdown_as_papers_print_it(runs, tmp_path):
+    (path,) = export("markdown", ids(runs), tmp_path / "t.md", RADII)
+    head, _, gaussian, five, ten, _, note = path.read_text().splitlines()
+    assert head == "| σ | method | ACR | 0 | 0.5 |"
+    assert gaussian.startswith("| 0.5 | Gaussian | 0.4")
+    assert gaussian.endswith("| 66.7 ± 0.0 | 50.0 ± 23.6 |")
+    assert "Gaussian + Consistency, λ = 5 | **" in five
+    assert ten.count("**") == 4  # best at r = 0 alone and, like λ = 5, at 0.5
+    assert "n = 1000, n0 = 10, α = 0.001, 3 test images" in note
+
+
+def test_latex_is_a_booktabs_table(runs, tmp_path):
+    (path,) = export("latex", ids(runs), tmp_path / "t.tex", RADII)
+    text = path.read_text()
+    assert text.startswith("% digits, smallcnn; fixed, n = 1000")
+    for piece in (
+        r"\toprule",
+        r"\midrule",
+        r"\bottomrule",
+        r"\textbf{",
+        r"$\sigma$ & method & ACR & 0 & 0.5 \\",
+        r"$\pm$",
+        r"$\lambda$ = 5",
+    ):
+        assert piece in text
+    assert "σ" not in text.splitlines()[2]
+
+
+def test_runs_that_cannot_be_compared_make_no_table(runs, tmp_path):
+    other = finished("gaussian", [1_900, 1_990, None], n=2_000)
+    publish((runs_root(),))
+    with pytest.raises(ExportError, match="these differ in n: 1000, 2000: choose with the filters"):
+        export("markdown", ids([*runs, other]), tmp_path / "t.md", RADII)
+    with pytest.raises(ExportError, match="no certified run of the store was chosen"):
+        export("markdown", [], tmp_path / "t.md", RADII)
+
+
+def test_csv_and_parquet_hold_what_the_store_holds(runs, tmp_path):
+    (path,) = export("csv", ids(runs), tmp_path / "runs.csv", RADII)
+    table = pd.read_csv(path).set_index("run_id")
+    assert table.acr.to_dict() == pytest.approx(queries.runs().set_index("run_id").acr.to_dict())
+    (path,) = export("parquet", ids(runs[:1]), tmp_path / "rows.parquet", RADII)
+    rows = pd.read_parquet(path)
+    assert rows.radius.tolist() == queries.certificates(runs[0].run_id).radius.tolist()
+    assert set(rows.n) == {1_000}
+
+
+def test_logs_come_back_by_import(runs, tmp_path):
+    """Cohen's format out and in again: the same answers and radii, digit by digit."""
+    (path,) = export("logs", ids(runs[:1]), tmp_path / "logs", RADII)
+    facts = {"dataset": "digits", "method": "gaussian", "sigma": "0.5", "n": "1000", "n0": "10"}
+    (result,) = import_logs(path, imported_root(), facts, partial=True)
+    assert [(c.idx, c.predict, c.radius) for c in result.run.certificates()] == [
+        (c.idx, c.predict, c.radius) for c in runs[0].certificates()
+    ]
+
+
+def test_folders_are_whole_and_publish_elsewhere(runs, tmp_path):
+    written = export("folders", ids(runs), tmp_path / "out", RADII)
+    assert sorted(path.name for path in written) == sorted(ids(runs))
+    before = queries.runs()
+    assert publish((tmp_path / "out",)).total == 4
+    assert queries.runs().acr.tolist() == before.acr.tolist()
+
+
+def test_figures_count_images_at_radii(runs, tmp_path):
+    (path,) = export("figures", ids(runs[:1]), tmp_path / "f.tsv", RADII)
+    row = pd.read_csv(path, sep="\t").iloc[0]
+    curve = list(map(int, row.curve.split()))
+    assert curve[0] == 2
+    assert curve[round(0.5 / row.step)] == 2
+    assert curve[-1] == 0
+    assert json.loads(row.hyper) == {}
+    assert not row.recomputed
