@@ -119,3 +119,33 @@ def test_methods_are_listed_with_fields_defaults_and_ranges():
     assert {h["name"]: h["default"] for h in listed["macer"]["hyper"]} == {
         "lam": 16.0, "m": 16, "beta": 16.0, "gamma": 8.0, "deferred": 31,
     }  # fmt: skip
+
+
+def test_show_rank_and_compare(home):
+    backend("sweep", "--sigmas", 0.25, "--seeds", 0, *SMALL)
+    gaussian, consistency = (
+        next(r for r in stored() if r["method"] == m)["run_id"] for m in ("gaussian", "consistency")
+    )
+    text = backend("show", gaussian)
+    assert "fixed, n = 100, n0 = 10, α = 0.001, 5 images" in text
+    assert "ACR at fewer of its samples:" in text
+    assert "Intervals are 95 % over the choice of images" in text
+    text = backend("rank", "--radius", 0.2, "--dataset", "digits")
+    assert gaussian in text
+    assert consistency in text
+    assert "The best of many, chosen on these images, looks better than it is" in text
+    assert "certified accuracy at r = 0.2" in backend("compare", gaussian, consistency, "--radius", 0.2)
+    assert "cannot be ranked together: choose with the filters" in backend("rank", status=1)
+    assert "the store has no certified run 'nothing'" in backend("show", "nothing", status=1)
+    shipped = next(
+        r["run_id"] for r in map(json.loads, backend("runs", "--json").splitlines()) if r["dataset"] == "mnist"
+    )
+    assert "they differ in dataset, n, n0, image_set" in backend("compare", gaussian, shipped, status=1)
+
+
+def test_export_of_a_table(home, tmp_path):
+    backend("publish")
+    out = tmp_path / "table.md"
+    assert str(out) in backend("export", "markdown", out, "--dataset", "mnist", "--sigma", 0.5, "--radii", 0, 0.5)
+    assert out.read_text().startswith("| σ | method | ACR | 0 | 0.5 |")
+    assert "no such run among those that fit" in backend("export", "csv", out, "--runs", "nothing", status=1)

@@ -168,7 +168,7 @@ def main() -> None:
         loop, method, images = options.one
         print(LOOPS[loop](method, int(images), torch.device("cpu")))
         return
-    images, rounds = (2_560, 3) if options.quick else (12_800, 5)
+    images, rounds = (2_560, 3) if options.quick else (6_400, 5)
     result = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
     for method in METHODS:
         result |= compare(method, images, rounds, device)
