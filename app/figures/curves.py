@@ -85,3 +85,24 @@ def _band(line: pd.DataFrame, shade: str) -> dict:
         "type": "scatter", "mode": "lines", "line": {"width": 0}, "fill": "toself", "hoverinfo": "skip", "showlegend": False,
         "fillcolor": f"rgba({red}, {green}, {blue}, 0.2)", "x": [*line.r, *line.r[::-1]], "y": [*high, *low[::-1]],
     }  # fmt: skip
+
+
+def ranking(ranked: pd.DataFrame) -> go.Figure:
+    """Certified accuracy at one radius, a bar a run with its interval, the best on top: rows of `queries.accuracy_at` with low, high, label."""
+    rows = ranked[::-1]
+    figure = go.Figure(
+        {
+            "type": "bar", "orientation": "h", "x": rows.certified_accuracy.to_list(), "y": rows.label.to_list(),
+            "marker": {"color": [colour(method) for method in rows.method]},
+            "error_x": {
+                "array": (rows.high - rows.certified_accuracy).to_list(), "thickness": 1.5,
+                "arrayminus": (rows.certified_accuracy - rows.low).to_list(),
+            },
+            "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+        }
+    )  # fmt: skip
+    figure.update_layout(
+        xaxis={"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "certified accuracy at r"}},
+        yaxis={"automargin": True}, margin={"l": 10, "r": 10, "t": 10, "b": 10}, height=90 + 30 * len(rows),
+    )  # fmt: skip
+    return figure

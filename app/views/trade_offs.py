@@ -1,15 +1,17 @@
 """Trade-offs: what certified robustness costs, and whether Consistency buys more of it than the baselines."""
 
 import json
+from math import floor
 
 import pandas as pd
 import streamlit as st
 
 from app.figures.acr import against_clean_accuracy, beside_published
-from app.figures.curves import certified_accuracy
+from app.figures.curves import certified_accuracy, ranking
 from app.figures.palette import run_labels, title
 from app.widgets.comparable import choose_comparable
 from backend.plan import departures
+from backend.statistics import share_band
 from backend.store import queries
 
 st.title("What does certified robustness cost?")
@@ -20,6 +22,7 @@ st.markdown(
 )
 
 CARDS = 6  # at most, of the claim
+RANKED = 12  # at most, of the ranking
 
 runs = queries.runs()
 shown = choose_comparable(runs)
@@ -134,6 +137,29 @@ st.caption(
         else ""
     )
     + "Thin vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
+)
+
+st.subheader("Which is best at a radius?")
+left, right = st.columns([1, 3], gap="large")
+reach = left.slider(
+    "Radius r", 0.0, float(floor(shown.ceiling.max() * 100) / 100), 0.5, 0.01, key="r", bind="query-params",
+    help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
+)  # fmt: skip
+ranked = queries.accuracy_at(reach, shown.run_id.to_list())
+ranked["low"], ranked["high"] = share_band(ranked.reached.to_numpy(), ranked.images.to_numpy())
+ranked["label"] = ranked.run_id.map(run_labels(shown))
+best = ranked.iloc[0]
+left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
+left.markdown(f"**{best.label}**" if best.reached else "Nothing is certified that far: n samples reach no further.")
+right.plotly_chart(
+    ranking(ranked.head(RANKED)),
+    key="ranking",
+    alt="certified accuracy at the chosen radius, best run first, with intervals",
+)
+st.caption(
+    f"Share of images answered correctly with a radius of at least {reach:.2f}: {setting}. Bars are 95 % intervals over the choice of "
+    "images: where they overlap widely, the order may be chance. The best of many runs, chosen on the test images, looks better "
+    "than it is." + (f" The first {RANKED} of {len(ranked)}." if len(ranked) > RANKED else "")
 )
 
 if not published.empty:
