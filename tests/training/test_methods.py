@@ -6,7 +6,7 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from backend.plan import plan
+from backend.plan import departures, plan
 from backend.spec import SpecError
 from backend.training.methods import METHODS, Batch, make
 from backend.training.methods.consistency import consistency_terms
@@ -293,6 +293,15 @@ def test_hyper_parameters_in_epochs_shrink_with_a_short_training():
     assert plan("mnist", "macer", 0.5, recipe="paper").hyper["deferred"] == 31  # λ = 0 through epoch index 30
     assert plan("mnist", "macer", 0.5).hyper["deferred"] == 3
     assert plan("mnist", "macer", 0.5, values={"deferred": 5}).hyper["deferred"] == 5
+
+
+def test_the_quick_recipe_says_where_it_departs_from_the_paper():
+    quick = plan("mnist", "macer", 0.5).hyper
+    assert (quick["lam"], quick["m"], quick["deferred"]) == (1.0, 4, 3)
+    assert plan("mnist", "macer", 0.5, recipe="paper").hyper["lam"] == 16.0
+    assert departures("macer", "mnist", 0.5, quick) == {"lam": (1.0, 16.0), "m": (4, 16), "deferred": (3, 31)}
+    assert departures("consistency", "mnist", 0.5, plan("mnist", "consistency", 0.5).hyper) == {}
+    assert departures("catrs", "mnist", 0.5, {}) == {}
 
 
 def test_the_papers_values():

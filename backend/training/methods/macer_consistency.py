@@ -1,6 +1,7 @@
 """MACER with Consistency regularization: not in a paper; the same composition as over Gaussian."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from backend.spec import hyper
 from backend.training.methods.consistency import Regularised
@@ -13,7 +14,8 @@ class MacerConsistency(Regularised, Macer):
 
     title = "MACER + Consistency"
     paper = "composition; Zhai et al., ICLR 2020, and Jeong & Shin, NeurIPS 2020"
-    paper_values = {}  # noqa: RUF012  (not MACER's: its λ is another)
+    paper_values: ClassVar = {}  # not MACER's: its λ is another
+    quick_values: ClassVar = {"lam_macer": 1.0, "m": 4}
 
     m: int = hyper(16, "m: noise vectors per image; at m = 1 the consistency term vanishes", low=2, high=256)
     lam_macer: float = hyper(16.0, "λ_M: weight of MACER's robustness loss", low=0, high=1000)
