@@ -52,7 +52,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
             "error_x": {"array": (1.96 * here.acr_se).to_list(), "thickness": 1.5},
             "marker": {"size": 13, "color": [colour(m) for m in here.method]},
             "text": [run_labels(runs)[run_id] for run_id in here.run_id],
-            "name": "Certscope",
+            "name": "runs of this store",
             "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
         }
     )

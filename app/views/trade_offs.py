@@ -18,7 +18,7 @@ st.title("What does certified robustness cost?")
 st.markdown(
     "A *smoothed* classifier answers what its network most often says under Gaussian noise. Its answer comes with a "
     "**radius**: no change of the image shorter than that (in ℓ2) can change it. More noise σ or a stronger "
-    "regularisation λ buys radius and costs accuracy. Each point below is a network trained and certified by Certscope."
+    "regularisation λ buys radius and costs accuracy. Each point below is a network that was certified with real samples."
 )
 
 CARDS = 6  # at most, of the claim
@@ -51,6 +51,11 @@ peers = peers[peers.seeds == peers.groupby(["method", "sigma"]).seeds.transform(
 published = of_the_papers(queries.published(dataset)) if peers.empty else peers.assign(source="same terms")
 
 
+if imported := int((shown.source == "published").sum()):
+    st.caption(
+        f":material/input: {imported} of these {len(shown)} runs are imported from published logs: their radii have three digits, "
+        "and their vote counts are not known."
+    )
 if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
     names = run_labels(shown)
     st.warning(
@@ -104,12 +109,12 @@ def claim() -> None:
 claim()
 
 if not published.empty:
-    others = {
-        title(run.method): departures(run.method, dataset, run.sigma, json.loads(run.hyper))
-        for run in shown.itertuples()
-    }
-    said = [f"{name}: " + ", ".join(f"{k} = {a:g} (paper: {b:g})" if not isinstance(a, str) else f"{k} = {a} (paper: {b})"
-                                    for k, (a, b) in values.items()) for name, values in others.items() if values]  # fmt: skip
+    said = []
+    for method, rows in shown[shown.source == "trained"].groupby("method"):
+        here = [departures(method, dataset, run.sigma, json.loads(run.hyper)) for run in rows.itertuples()]
+        merged = {name: pair for one in here for name, pair in one.items() if name != "lam" or rows.lam.nunique() == 1}
+        if merged:
+            said.append(f"{title(method)}: " + ", ".join(f"{k} = {a} (paper: {b})" for k, (a, b) in merged.items()))
     recipes = ", ".join(
         f"`{name}` ({epochs} epochs)" for name, epochs in sorted(set(zip(shown.recipe, shown.epochs, strict=True)))
     )
@@ -172,10 +177,14 @@ if not published.empty:
             alt=f"ACR of each method at σ = {sigma:g} beside the paper's",
         )
     st.caption(
-        f"Filled: Certscope, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
+        f"Filled: runs of this store, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
         + (
-            f"Hollow: the paper's released networks **on the same terms**, mean ± sd over seeds: their logs of n = 100,000, cut "
-            f"down to the same {images:,} images and, at random, to {n:,} of the samples of each."
+            "Hollow: the paper's released networks **on the same terms**, mean ± sd over seeds"
+            + (
+                f": their logs of n = 100,000, cut down to the same {images:,} images and, at random, to {n:,} of the samples of each."
+                if peers.recomputed.any()
+                else ", from their logs."
+            )
             if not peers.empty
             else "Hollow: what papers report, at n = 100,000. Where n or images differ, so do the ceilings, and the levels are **not** "
             "comparable one to one. "
