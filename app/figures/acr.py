@@ -96,7 +96,7 @@ def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
                 "mode": "markers+text",
                 "x": rows.certified_accuracy_0.to_list(),
                 "y": rows.acr.to_list(),
-                "text": rows.lam.map("λ = {:g}".format, na_action="ignore").fillna("").to_list(),
+                "text": ["" if pd.isna(lam) else f"λ = {lam:g}" for lam in rows.lam],
                 "textposition": "top center",
                 "marker": {"size": 11, "color": colour(method)},
                 "customdata": [labels[run_id] for run_id in rows.run_id],
