@@ -195,6 +195,8 @@ def _sweep(options) -> int:
         certification=_certification(options, options.dataset),
         **_training(options),
     )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("torchrun trains one run at a time: use `train` or `run`, not `sweep`")
     failed = []
     for number, spec in enumerate(specs, 1):
         print(f"[{number}/{len(specs)}] {spec.run_id}", flush=True)
@@ -202,7 +204,7 @@ def _sweep(options) -> int:
             continue
         try:
             _follow(spec, options.device)
-        except (SpecError, RunError, RuntimeError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             print(f"certscope: {error}", file=sys.stderr)
             failed.append(spec.run_id)
     if failed:

@@ -3,15 +3,20 @@
 Beside those, every folder of images under `<data root>/folders` is a data set: `find_dataset`. Loads no torch.
 """
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backend.home import data_root
 from backend.spec import WORD
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class DatasetError(RuntimeError):
@@ -30,7 +35,7 @@ class Split:
 class ImageFiles:
     """Images that are decoded when they are asked for: `files[list of indices]` is uint8 (len, 3, side, side).
 
-    The middle of each: the shorter side is scaled to 8/7 of `side` (to `side` itself below 224), the centre cut out.
+    The `middle` of each.
     """
 
     paths: tuple[Path, ...]
@@ -40,12 +45,19 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
-        from torchvision.datasets.folder import default_loader
-        from torchvision.transforms import CenterCrop, Compose, Resize
-
-        middle = Compose([Resize(self.side * 8 // 7 if self.side == LARGE else self.side), CenterCrop(self.side)])
-        decoded = [np.asarray(middle(default_loader(self.paths[i]))) for i in indices]
+        decoded = [np.asarray(middle(self.open(i), self.side)) for i in indices]
         return np.stack(decoded).transpose(0, 3, 1, 2) if decoded else np.empty((0, 3, self.side, self.side), np.uint8)
+
+    def open(self, i: int) -> "Image":
+        """Image i as 8-bit RGB, upright. Raises DatasetError where its file is damaged."""
+        from PIL import Image
+
+        path = self.paths[i]
+        try:
+            with Image.open(path) as image:
+                return to_rgb(image)
+        except (*DAMAGE, Image.DecompressionBombError) as error:
+            raise DatasetError(f"{path} cannot be read ({error}): replace it or take it away") from None
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,33 @@ class Dataset:
         return self.read(train)
 
 
+def to_rgb(image: "Image") -> "Image":
+    """An opened image as 8-bit RGB, upright, 16 bits scaled to 8, transparency over white: what every network sees of a file."""
+    from PIL import Image, ImageOps
+
+    image.load()
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535 if values.max() > 255 else 255
+        return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def middle(image: "Image", side: int) -> "Image":
+    """The middle (side, side) of an image whose shorter side is scaled to `side`, or to 8/7 of it at 224."""
+    from PIL import Image
+
+    shorter = side * 8 // 7 if side == LARGE else side
+    scale = shorter / min(image.size)
+    if scale != 1:
+        image = image.resize([max(shorter, round(length * scale)) for length in image.size], Image.Resampling.BILINEAR)
+    left, top = ((length - side) // 2 for length in image.size)
+    return image.crop((left, top, left + side, top + side))
+
+
 def find_dataset(name: str) -> Dataset:
     """The data set of that name: one of DATASETS, or a folder under `<data root>/folders`. Raises DatasetError."""
     if name in DATASETS:
@@ -83,7 +122,7 @@ def find_dataset(name: str) -> Dataset:
         return _folder(name, root)
     raise DatasetError(
         f"dataset must be one of {', '.join(dataset_names())}, not {name!r}. A data set of your own is a folder of images: "
-        f"{data_root() / 'folders' / 'NAME'} with train/CLASS/… and val/CLASS/… (or test/CLASS/…)"
+        f"{data_root() / 'folders' / 'NAME'} with train/CLASS/… and val/CLASS/… (or test/CLASS/…); NAME is of a-z, 0-9 and _"
     )
 
 
@@ -133,7 +172,11 @@ def _read_digits(train: bool) -> Split:
 
 
 def _read_imagenet(train: bool) -> Split:
-    return _files(data_root() / "imagenet" / ("train" if train else "val"), LARGE)
+    root = data_root() / "imagenet"
+    split = _files(root / ("train" if train else "val"), LARGE)
+    if len(set(split.labels)) != len(DATASETS["imagenet"].classes):
+        raise DatasetError(f"{root} wants 1000 folders of classes in train and in val, not {len(set(split.labels))}")
+    return split
 
 
 def _files(root: Path, side: int) -> Split:
@@ -155,6 +198,11 @@ def _folder(name: str, root: Path) -> Dataset:
     test_images, side, classes = _looked_into(test)
 
     def read(train: bool) -> Split:
+        if (train_classes := _classes(root / "train")) != classes and train:
+            raise DatasetError(
+                f"{root / 'train'} and {test} must hold the same folders of classes; only one of them has "
+                f"{', '.join(sorted(set(train_classes) ^ set(classes)))}"
+            )
         return _files(root / "train" if train else test, side)
 
     return Dataset(
@@ -164,17 +212,23 @@ def _folder(name: str, root: Path) -> Dataset:
     )  # fmt: skip
 
 
+def _classes(root: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir())) if root.is_dir() else ()
+
+
 @lru_cache(maxsize=32)
 def _looked_into(test: Path) -> tuple[int, int, tuple[str, ...]]:
     """Number of images, side and classes: the side is the shorter one of the first image, at most 224."""
-    from PIL import Image
-
     split = _files(test, LARGE)
-    with Image.open(split.images.paths[0]) as first:
-        side = min(LARGE, *first.size)
-    return len(split.labels), side, tuple(sorted(p.name for p in test.iterdir() if p.is_dir()))
+    if len(_classes(test)) < 2:
+        raise DatasetError(f"{test} wants a folder for each of two classes or more")
+    return len(split.labels), min(LARGE, *split.images.open(0).size), _classes(test)
 
 
+DAMAGE = (  # what Pillow's decoders raise on files that are not what they say
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, ZeroDivisionError,
+    struct.error, MemoryError,
+)  # fmt: skip
 LARGE = 224
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LARGE_PAPER = {"epochs": 90, "lr": 0.1, "drop_every": 30}

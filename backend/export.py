@@ -17,7 +17,7 @@ from backend.store import queries
 from backend.training.methods import METHODS
 
 SETTINGS = [*queries.SETTINGS, "architecture"]  # equal within a table
-FIGURE_STEP = 0.02  # between the radii of a published run's curve
+PER_UNIT = 50  # radii of a figure's curve in [0, 1)
 PAPERS_ORDER = ("gaussian", "stability", "smoothadv", "macer", "consistency", "smoothadv_consistency", "smoothmix")
 FEWER = 10_000  # samples that published runs are shown at as well
 
@@ -48,19 +48,24 @@ def _parquet(runs: pd.DataFrame, out: Path, _) -> list[Path]:
 
 
 def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
-    """A file a run in Cohen's format: idx label predict radius correct time."""
+    """A file a run in Cohen's format, idx label predict radius correct time, and mapping.json: what `import` needs beside them."""
     out.mkdir(exist_ok=True)
-    written = []
+    written, mapping = [], {}
     for run in runs.itertuples():
         rows = Run(Path(run.folder)).certificates()
+        if len(rows) != run.images:
+            raise ExportError(
+                f"{run.run_id} has {len(rows)} rows in {run.folder}, and {run.images} in the store: publish anew"
+            )
         columns = ("idx", "label", "predict", "radius", "correct", "time")
-        lines = [
-            "\t".join(columns),
-            *("\t".join(str(getattr(row, c)) for c in columns) for row in sorted(rows, key=lambda c: c.idx)),
-        ]
+        ordered = sorted(rows, key=lambda row: row.idx)
+        lines = ["\t".join(columns), *("\t".join(str(getattr(row, c)) for c in columns) for row in ordered)]
         written.append(out / f"{run.run_id}.tsv")
         written[-1].write_text("\n".join(lines) + "\n")
-    return written
+        names = ("dataset", "architecture", "method", "sigma", "seed", "n", "n0", "alpha")
+        mapping[written[-1].name] = json.loads(run.hyper) | {name: getattr(run, name) for name in names}
+    (out / "mapping.json").write_text(json.dumps(mapping, indent=1) + "\n")
+    return [*written, out / "mapping.json"]
 
 
 def _folders(runs: pd.DataFrame, out: Path, _) -> list[Path]:
@@ -143,7 +148,9 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     head = ["σ", "method", "ACR", *(f"{r:g}" for r in radii)]
     note = (
         f"{one.dataset}, {one.architecture}; {one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} "
-        f"test images ({one.image_set}). Certified accuracy at r in %. ± is the standard deviation over seeds. Made with Certscope."
+        f"test images ({one.image_set}). Certified accuracy at r in %. ± is the standard deviation over seeds. "
+        + ("Radii of imported logs have three digits. " if runs.radius_digits.notna().any() else "")
+        + "Made with Certscope."
     )
     return head, text, note
 
@@ -167,6 +174,10 @@ def _mean(values: np.ndarray, form: str) -> str:
 
 def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
     """Of each run ACR, clean accuracy, abstention and curve, as it is and at n = 10 000 on the data set's usual images."""
+    if (others := runs[runs["mode"] != "fixed"]).shape[0]:
+        raise ExportError(
+            f"figures are of fixed n, and {others.run_id.iloc[0]} is {others['mode'].iloc[0]}: choose with --mode fixed"
+        )
     records = []
     for run in runs.itertuples():
         rows = queries.certificates(run.run_id)
@@ -190,13 +201,14 @@ def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
 
 def _figure(run, rows: pd.DataFrame, radius: np.ndarray, n: int, image_set: str, recomputed: bool) -> dict:
     right = (rows.predict == rows.label).to_numpy()
-    grid = np.arange(1 + int(np.ceil(ceiling(run.sigma, n, run.alpha) / FIGURE_STEP))) * FIGURE_STEP
-    reached = [int((right & (radius >= r)).sum()) for r in grid]
+    most = ceiling(run.sigma, n, run.alpha)
+    grid = np.arange(1 + int(np.ceil(most * PER_UNIT))) / PER_UNIT
+    reached = [int((right & (radius >= r)).sum()) if r <= most else 0 for r in grid]
     return {
         **{name: getattr(run, name) for name in ("dataset", "architecture", "method", "sigma", "lam", "hyper", "seed")},
-        "n": n, "alpha": run.alpha, "image_set": image_set, "images": len(rows), "recomputed": recomputed,
+        "mode": "fixed", "n": n, "n0": int(run.n0), "alpha": run.alpha, "image_set": image_set, "images": len(rows), "recomputed": recomputed,
         "acr": round(float((right * radius).mean()), 6), "certified_accuracy_0": round(float(right.mean()), 6),
-        "abstention": round(float((rows.predict == -1).mean()), 6), "step": FIGURE_STEP, "curve": " ".join(map(str, reached)),
+        "abstention": round(float((rows.predict == -1).mean()), 6), "per_unit": PER_UNIT, "curve": " ".join(map(str, reached)),
     }  # fmt: skip
 
 

@@ -1,21 +1,16 @@
 """From a file that a person brings to the pixels that a network sees. Loads no torch."""
 
 import io
-import struct
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from backend.datasets import Dataset
+from backend.datasets import DAMAGE, LARGE, Dataset, middle, to_rgb
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 16_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-DAMAGE = (  # what Pillow's decoders raise on files that are not what they say
-    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, ZeroDivisionError,
-    struct.error, MemoryError,
-)  # fmt: skip
 INVERSIONS = ("auto", "yes", "no")
 
 
@@ -40,13 +35,7 @@ def decode(content: bytes) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:  # known from the header, before anything is unpacked
             raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read.")
-        image.load()
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return _to_8_bit(image).convert("RGB")
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        return image.convert("RGB")
+        return to_rgb(image)
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -75,8 +64,11 @@ def _photo(image: Image.Image, dataset: Dataset, steps: list[str]) -> np.ndarray
     """(C, side, side) from 0 to 255: the middle square, scaled."""
     side = dataset.shape[1]
     if (image.width, image.height) != (side, side):
-        image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
-        steps.append(f"the middle square, scaled to {side}×{side}")
+        image = middle(image, side)
+        steps.append(
+            f"scaled, and its middle {side}×{side} cut out: the middle square"
+            + (", less a rim" if side == LARGE else "")
+        )
     if dataset.shape[0] == 1:
         image = image.convert("L")
         steps.append("in grey")
@@ -95,12 +87,6 @@ def _drawing(image: Image.Image, dataset: Dataset, invert: str, steps: list[str]
     if (image.width, image.height) != (side, side):
         grey = _centred(grey, side, round(side * dataset.ink), steps)
     return grey[None]
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float64)
-    top = 65535 if values.max() > 255 else 255
-    return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
 
 
 def _centred(grey: np.ndarray, side: int, box: int, steps: list[str]) -> np.ndarray:

@@ -19,8 +19,9 @@ from scipy.special import ndtr
 from backend.certification.confidence import ceiling
 from backend.datasets import DATASETS, DatasetError
 from backend.plan import recipe_for
-from backend.run import ABSTAIN, Certificate, Run, write_aside
+from backend.run import ABSTAIN, Certificate, Run, RunError, write_aside
 from backend.spec import Certification, Recipe, RunSpec, SpecError
+from backend.training.methods import METHODS as KNOWN
 
 COLUMNS = ["idx", "label", "predict", "radius", "correct"]
 DIGITS = 3  # significant, of a published radius
@@ -63,41 +64,47 @@ def import_logs(
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     if not files:
         raise LogError(f"there is no file at {path}")
-    base, seen = path.parent if path.is_file() else path, {}
+    base = path.parent if path.is_file() else path
     for file in files:
         try:
             name = str(file.relative_to(base))
-            facts = facts_of(Path(*file.absolute().parts[-8:]))
+            facts = facts_of(file.absolute())
             facts |= next((dict(f) for pattern, f in (mapping or {}).items() if fnmatch(name, pattern)), {})
-            run = _import(file, name, facts | dict(given), root, partial)
-            if run.run_id in seen:
-                raise LogError(f"says the same of itself as {seen[run.run_id]}: give a seed")
-            seen[run.run_id] = name
-            yield Imported(file, run)
-        except (LogError, SpecError, DatasetError) as error:
+            yield Imported(file, _import(file, name, facts | dict(given), root, partial))
+        except OSError as error:
+            yield Imported(file, None, f"cannot be read or written: {error.strerror or error}")
+        except (LogError, SpecError, DatasetError, RunError) as error:
             yield Imported(file, None, str(error))
+        except (ValueError, TypeError, OverflowError) as error:
+            yield Imported(file, None, f"says something of itself that cannot be: {error}")
 
 
 def facts_of(path: Path) -> dict:
-    """What the parts of a path say: data set, architecture, method, σ, seed, hyper-parameters."""
-    facts: dict = {}
-    for part in path.parts[:-1]:
-        word, _, rest = part.lower().partition("_")
-        if part.lower() in DATA_SETS:
-            facts["dataset"] = DATA_SETS[part.lower()]
-        elif word in NUMBERS and _is_number(rest):
+    """What the parts of a path from the data set on say: data set, architecture, method, σ, seed, hyper-parameters."""
+    parts = [part.lower() for part in path.parts[:-1]]
+    start = max((i for i, part in enumerate(parts) if part in DATA_SETS), default=-1)
+    facts: dict = {"dataset": DATA_SETS[parts[start]]} if start >= 0 else {}
+    methods: list[str] = []
+    for part in parts[start + 1 :] if start >= 0 else []:
+        word, _, rest = part.partition("_")
+        if word in NUMBERS and _is_number(rest):
             name, kind = NUMBERS[word]
             facts[name] = kind(float(rest))
-        elif match := re.fullmatch(r"(?:cifar_)?(resnet\d+|densenet\d*|lenet|vgg\d+)", part.lower()):
+        elif match := re.fullmatch(r"(?:cifar_)?(resnet\d+|densenet\d*|lenet|vgg\d+)", part):
             facts["architecture"] = "densenet40" if match[1] == "densenet" else match[1]
-        elif attack := re.fullmatch(r"(?:salman|pgd|ddn)_(\d+(?:\.\d+)?)_(\d+)_(\d+)", part.lower()):
+        elif attack := re.fullmatch(r"(?:salman|pgd|ddn)_(\d+(?:\.\d+)?)_(\d+)_(\d+)", part):
             facts |= {"epsilon": float(attack[1]) / 256, "steps": int(attack[2]), "warmup": int(attack[3])}
             facts["attack"] = "ddn" if word == "ddn" else "pgd"
-            facts["method"] = "smoothadv_consistency" if facts.get("method") == "consistency" else "smoothadv"
-        elif word in METHODS and not (facts.get("method") == "consistency" and word == "cohen"):
-            facts["method"] = METHODS[word]
-            if deferred := re.fullmatch(r"deferred(\d+)", rest):
-                facts["deferred"] = int(deferred[1]) + 1  # λ is 0 through that epoch's index
+            methods.append("smoothadv")
+        elif part in METHODS or re.fullmatch(r"macer_deferred\d+", part):
+            methods.append(METHODS[word])
+            if rest:
+                facts["deferred"] = int(rest.removeprefix("deferred")) + 1  # λ is 0 through that epoch's index
+    if methods:
+        bases = [m for m in methods if m not in ("consistency", "gaussian")]
+        facts["method"] = bases[-1] if bases else methods[0]
+        if "consistency" in methods:
+            facts["method"] = f"{bases[-1]}_consistency" if bases else "consistency"
     if match := re.search(r"(?:noise|sigma)_(\d+(?:\.\d+)?)(?:_(\d+))?", path.name):
         facts["sigma"] = float(match[1])
         if match[2]:
@@ -121,12 +128,14 @@ def read_log(file: Path) -> tuple[dict[str, np.ndarray], bool]:
         pairs = re.fullmatch(r"[\d.]+\t[\d.]+", header)
         raise LogError("holds radius/accuracy pairs, not a row an image" if pairs
                        else f"does not begin with the columns {' '.join(COLUMNS)}")  # fmt: skip
-    cut = bool(lines and lines[-1])  # no newline at the end: a complete row, or half of one
+    if len(set(names)) < len(names):
+        raise LogError("names a column twice")
     rows = [line.split("\t") for line in lines if line]
-    if cut and (len(rows[-1]) != len(names) or not rows[-1][-1]):
+    cut = bool(
+        rows and lines[-1] and not _complete(rows[-1], names)
+    )  # no newline at the end: a whole row, or a part of one
+    if cut:
         rows.pop()
-    else:
-        cut = False
     if not rows:
         raise LogError("has no rows")
     if any(len(row) != len(names) for row in rows):
@@ -135,9 +144,21 @@ def read_log(file: Path) -> tuple[dict[str, np.ndarray], bool]:
     try:
         table = {name: np.array(columns[name], dtype=float if name == "radius" else np.int64) for name in COLUMNS}
         table["time"] = np.array([_seconds(t) for t in columns["time"]]) if "time" in columns else np.zeros(len(rows))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise LogError(f"has a value that is no number: {error}") from None
     return table, cut
+
+
+def _complete(row: list[str], names: list[str]) -> bool:
+    """Whether the last row of a file that ends without a newline is all there, as far as one can tell."""
+    try:
+        return (
+            len(row) == len(names)
+            and bool(row[-1])
+            and ("time" not in names or _seconds(row[names.index("time")]) >= 0)
+        )
+    except ValueError:
+        return False
 
 
 def _import(file: Path, name: str, facts: dict, root: Path, partial: bool) -> Run:
@@ -151,12 +172,15 @@ def _import(file: Path, name: str, facts: dict, root: Path, partial: bool) -> Ru
         raise LogError(
             f"has a radius of {most}, which n = {spec.certification.n} samples cannot certify; give n or alpha"
         )
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    before = Run(root / spec.run_id).environment()
+    if before and before.get("sha256") != digest:
+        raise LogError(f"says the same of itself as {before.get('imported_from')}, which is imported: give a seed")
     run = Run.create(root, spec)
     rows = _certificates(table, spec)
     names = list(Certificate.__dataclass_fields__)
     lines = ["\t".join(names), *("\t".join(map(str, row)) for row in zip(*(rows[n] for n in names), strict=True))]
     write_aside(run.certificates_file, ("\n".join(lines) + "\n").encode())
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     write_aside(run.environment_file, json.dumps({"imported_from": name, "sha256": digest}, indent=2).encode())
     if run.state()["state"] != "finished":
         run.set_state("finished", imported=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -169,6 +193,8 @@ def _check(table: dict[str, np.ndarray]) -> None:
         raise LogError("names an image twice")
     if not np.isfinite(table["radius"]).all() or (table["radius"] < 0).any() or (table["predict"] < ABSTAIN).any():
         raise LogError("has a radius or class that cannot be")
+    if (table["label"] < 0).any():
+        raise LogError("has a label below 0")
     if (table["correct"] != (table["predict"] == table["label"])).any():
         raise LogError("calls an answer correct that differs from the label, or the other way round")
     if (table["radius"][table["predict"] == ABSTAIN] > 0).any():
@@ -196,7 +222,8 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
                 f"is cut off: {len(idx)} of {len(whole)} images{' and half a row' if cut else ''} (--partial takes it)"
             )
         settings = replace(settings, limit=len(idx))
-    hyper = {name: _value(value) for name, value in facts.items() if name not in FACTS}
+    kinds = {f.name: type(f.default) for method in KNOWN.values() for f in fields(method)}
+    hyper = {name: kinds.get(name, str)(_value(value)) for name, value in facts.items() if name not in FACTS}
     try:
         recipe = recipe_for("paper", dataset.name)
     except SpecError:
@@ -218,12 +245,11 @@ def _certificates(table: dict[str, np.ndarray], spec: RunSpec) -> dict[str, list
 
 def _seconds(text: str) -> float:
     """Seconds of "12.5", "0:00:12.5" or "1 day, 0:00:12"."""
-    days, _, rest = text.rpartition(", ")
-    parts = [float(part) for part in rest.split(":")]
-    if len(parts) not in (1, 3):
+    match = re.fullmatch(r"(?:(\d+) days?, )?(?:(\d+):(\d\d):)?(\d+(?:\.\d*)?(?:e-?\d+)?)", text)
+    if not match or (match[2] and not re.match(r"\d\d", match[4])):
         raise ValueError(f"{text!r} is no time")
-    seconds = parts[0] if len(parts) == 1 else parts[0] * 3600 + parts[1] * 60 + parts[2]
-    return seconds + (86_400 * int(days.split()[0]) if days else 0)
+    days, hours, minutes = (int(part or 0) for part in match.groups()[:3])
+    return days * 86_400 + hours * 3600 + minutes * 60 + float(match[4])
 
 
 def _value(value):

@@ -52,17 +52,17 @@ def usual_values(method: str, dataset: str, sigma: float, recipe: str, epochs: i
     epochs shrink in proportion with a training that is shorter than the one they were chosen for.
     """
     values = {f.name: f.default for f in fields(METHODS[method])}
+    values |= METHODS[method].paper_values.get((dataset, sigma), {})
     for f in fields(METHODS[method]):
         whole = f.metadata["of_epochs"]
-        if whole and epochs < whole:
-            values[f.name] = max(1, round(f.default * epochs / whole))
-    values |= METHODS[method].paper_values.get((dataset, sigma), {})
+        if whole and epochs < whole and values[f.name]:
+            values[f.name] = max(1, round(values[f.name] * epochs / whole))
     return values | (METHODS[method].quick_values if recipe == "quick" else {})
 
 
 def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str, tuple]:
     """Where hyper-parameters are not those of the paper's experiment: {name: (here, there)}; none where it had no such one."""
-    if method not in METHODS or (METHODS[method].paper_values and (dataset, sigma) not in METHODS[method].paper_values):
+    if method not in METHODS or (dataset, sigma) not in METHODS[method].paper_values:
         return {}
     paper = usual_values(method, dataset, sigma, "paper", 10**6)
     return {name: (hyper[name], value) for name, value in paper.items() if name in hyper and hyper[name] != value}

@@ -9,7 +9,8 @@ from pathlib import Path
 from backend.home import imported_root
 
 EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures")
-FILTERS = ("source", "dataset", "architecture", "method", "sigma", "n", "image_set")
+FILTERS = ("source", "dataset", "architecture", "method", "sigma", "mode", "n", "n0", "alpha", "image_set")
+NUMBERS = ("sigma", "n", "n0", "alpha")
 NS = (100, 1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -71,7 +72,7 @@ def _runs(options) -> None:
         print("The store is empty. `python -m backend run --dataset digits` fills it in under a minute.")
     else:
         print(
-            table[["run_id", "n", "alpha", "images", "acr", "certified_accuracy_0", "abstention"]].to_string(
+            table[["run_id", "mode", "n", "alpha", "images", "acr", "certified_accuracy_0", "abstention"]].to_string(
                 index=False
             )
         )
@@ -87,13 +88,20 @@ def _import(options) -> int:
             raise ValueError(f"--set wants NAME=VALUE, not {pair!r}")
         given[name] = value
     mapping = json.loads(Path(options.mapping).read_text()) if options.mapping else None
-    taken, skipped = 0, 0
+    if not isinstance(mapping or {}, dict) or not all(isinstance(facts, dict) for facts in (mapping or {}).values()):
+        raise ValueError('a mapping is {"pattern of paths": {"name": value, …}, …}')
+    taken, skipped, terms = 0, 0, {}
     for result in import_logs(Path(options.path), imported_root(), given, mapping, options.partial):
         taken += result.run is not None
-        if result.run is None:
+        if result.run is not None:
+            c = result.run.spec.certification
+            terms[f"n = {c.n}, n0 = {c.n0}, α = {c.alpha:g}"] = None
+        else:
             skipped += 1
             print(f"skipped {result.file}: it {result.reason}", file=sys.stderr)
     print(f"Imported {taken} logs, skipped {skipped}.")
+    if taken:
+        print(f"Taken to be certified with {'; '.join(terms)}. If that is wrong: --set n=… n0=… alpha=…")
     publish_if_possible()
     if not taken:
         raise LogError("nothing was imported")
@@ -113,7 +121,7 @@ def _filtered(options):
     runs = runs[runs.images.notna()]
     for name in FILTERS:
         if (wanted := getattr(options, name)) is not None:
-            runs = runs[runs[name] == (float(wanted) if name in ("sigma", "n") else wanted)]
+            runs = runs[runs[name] == (float(wanted) if name in NUMBERS else wanted)]
     return runs
 
 
@@ -170,7 +178,7 @@ def _show(options) -> None:
     sure = (
         ""
         if run["mode"] != "fixed"
-        else f"; at least {high_probability_accuracy(right.mean(), len(rows), run.alpha):.4f} surely (ρ = 0.001)"
+        else f"; at least {high_probability_accuracy(int(right.sum()), len(rows), run.alpha):.4f} with probability 0.999 over the noise"
     )
     print(
         f"certified accuracy at 0 {right.mean():.4f} ({first:.4f} to {last:.4f}){sure}; abstention {run.abstention:.4f}"
@@ -189,9 +197,14 @@ def _compare(options) -> None:
     from backend.store import queries
 
     p = queries.paired(options.run_a, options.run_b, options.radius)
+    runs = queries.runs().set_index("run_id").loc[[options.run_a, options.run_b]]
+    one = runs.iloc[0]
+    terms = f"{one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.image_set}"
+    if runs.radius_digits.notna().any():
+        terms += "; radii of imported logs have three digits"
     print(
         f"ACR {p.acr:+.4f} ({p.acr_low:+.4f} to {p.acr_high:+.4f}), p = {p.acr_p:.2g} (paired t test)\n"
         f"certified accuracy at r = {p.r:g} {p.accuracy:+.4f} ({p.accuracy_low:+.4f} to {p.accuracy_high:+.4f}), "
         f"{p.gained} images gained, {p.lost} lost, p = {p.accuracy_p:.2g} (McNemar, exact)\n"
-        f"{p.images} images; 95 % intervals over the choice of images, not of the training seed"
+        f"{p.images} images; {terms}; 95 % intervals over the choice of images, not of the training seed"
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
-from scipy.stats import binomtest, t, ttest_rel
+from scipy.stats import binom, binomtest, t, ttest_rel
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -27,14 +27,13 @@ def share_band(k: np.ndarray, images: np.ndarray | int, level: float = 0.95) -> 
     return low, high
 
 
-def high_probability_accuracy(share: float, images: int, alpha: float, rho: float = 0.001) -> float:
-    """A bound of the exact certified accuracy on these images with probability 1 − rho over the noise; at least 0.
+def high_probability_accuracy(reached: int, images: int, alpha: float, rho: float = 0.001) -> float:
+    """A bound of the exact certified accuracy on these images with probability 1 − ρ over the noise; at least 0.
 
-    Cohen et al., appendix: share − α − sqrt(α (1 − α) ln(1/ρ) / N) − ln(1/ρ) / (3 N), for fixed n. A certificate may be
-    wrong with probability α each; this allows for how many may be.
+    Each of N certificates is wrong with probability at most α, independently: more than BinomInv(1 − ρ; N, α) of them are
+    with probability at most ρ. (Cohen et al., appendix, bound the same number by Bernstein's inequality.) Fixed n alone.
     """
-    far = np.log(1 / rho)
-    return max(0.0, float(share - alpha - np.sqrt(alpha * (1 - alpha) * far / images) - far / (3 * images)))
+    return max(0.0, (reached - int(binom.isf(rho, images, alpha))) / images)
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,25 @@ def paired(gain_a: np.ndarray, gain_b: np.ndarray, right_a: np.ndarray, right_b:
     p = float(ttest_rel(gain_b, gain_a).pvalue) if difference.any() else 1.0
     a, b = right_a & (gain_a >= r), right_b & (gain_b >= r)
     gained, lost = int((b & ~a).sum()), int((a & ~b).sum())
-    share_low, share_high = mean_interval(b.astype(float) - a.astype(float))
     exact = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    share_low, share_high = _difference_interval(gained, lost, len(a))
     return Paired(
         len(gain_a), float(difference.mean()), low, high, p,
         r, (gained - lost) / len(a), share_low, share_high, exact, gained, lost,
     )  # fmt: skip
+
+
+def _difference_interval(gained: int, lost: int, images: int, level: float = 0.95) -> tuple[float, float]:
+    """Of (gained − lost) / N, given how many images differ: Clopper–Pearson of the gained among them, as McNemar's test.
+
+    Where none differs: what N equal images leave open on either side.
+    """
+    differing = gained + lost
+    if not differing:
+        open_ = 1 - ((1 - level) / 2) ** (1 / images)
+        return -open_, open_
+    exact = binomtest(gained, differing).proportion_ci(level, "exact")
+    return (2 * exact.low - 1) * differing / images, (2 * exact.high - 1) * differing / images
 
 
 def thinned(top_count: np.ndarray, n: int, fewer: int, run_id: str) -> np.ndarray:

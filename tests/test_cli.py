@@ -117,7 +117,7 @@ def test_methods_are_listed_with_fields_defaults_and_ranges():
     listed = {record["method"]: record for record in map(json.loads, backend("methods", "--json").splitlines())}
     assert set(listed) == set(METHODS)
     assert {h["name"]: h["default"] for h in listed["macer"]["hyper"]} == {
-        "lam": 16.0, "m": 16, "beta": 16.0, "gamma": 8.0, "deferred": 31,
+        "lam": 16.0, "m": 16, "beta": 16.0, "gamma": 8.0, "deferred": 0,
     }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from backend.datasets import DATASETS, DatasetError, dataset_names, find_dataset
-from backend.training.batches import Decoded, InMemory, Streamed, crop_and_flip
+from backend.images import decode, see
+from backend.training.batches import Decoded, InMemory, Streamed, crop_and_flip, parts
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ def test_a_folder_is_a_data_set(pets):
 
 
 def test_large_images_become_224(root):
+    save(root / "folders" / "views" / "test" / "land" / "0.png", "green", (400, 300))
     save(root / "folders" / "views" / "test" / "sea" / "0.png", "navy", (400, 300))
     views = find_dataset("views")
     assert views.shape == (3, 224, 224)
@@ -91,7 +93,8 @@ def test_streamed_images_do_not_depend_on_workers(pets, monkeypatch):
     def epoch(number):
         generator = torch.Generator().manual_seed(number)
         return [
-            (x.clone(), y) for x, y in streamed.epoch(torch.randperm(12, generator=generator), 5, 0, number, generator)
+            (x.clone(), y)
+            for x, y in streamed.epoch(torch.randperm(12, generator=generator), 5, 1, 0, number, generator)
         ]
 
     here = epoch(0)
@@ -132,7 +135,57 @@ def test_crops_and_flips_are_those_that_could_be():
 def test_memory_gives_every_image_once():
     images, labels = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10)
     memory = InMemory(DATASETS["digits"], images, labels, torch.device("cpu"))
-    batches = list(memory.epoch(torch.randperm(10), 4, 0, 0, torch.Generator()))
+    batches = list(memory.epoch(torch.randperm(10), 4, 1, 0, 0, torch.Generator()))
     assert [len(y) for _, y in batches] == [4, 4, 2]
     assert sorted(torch.cat([y for _, y in batches]).tolist()) == list(range(10))
     assert all(torch.equal(x.flatten().long(), y) for x, y in batches)
+
+
+def test_a_rest_too_small_for_batch_statistics_joins_the_batch_before():
+    assert [len(p) for p in parts(torch.arange(257), 128, 1)] == [128, 129]
+    assert [len(p) for p in parts(torch.arange(259), 128, 2)] == [128, 131]
+    assert [len(p) for p in parts(torch.arange(260), 128, 2)] == [128, 128, 4]
+    assert [len(p) for p in parts(torch.arange(1), 128, 1)] == [1]
+
+
+def test_classes_of_train_and_val_must_be_the_same(pets, root):
+    (root / "folders" / "pets" / "train" / "dog").rename(root / "folders" / "pets" / "train" / "Dog")
+    with pytest.raises(DatasetError, match="must hold the same folders of classes; only one of them has Dog, dog"):
+        find_dataset("pets").load(train=True)
+    find_dataset("pets").load(train=False)  # certifying wants no training images
+
+
+def test_one_class_is_none(root):
+    save(root / "folders" / "only" / "test" / "cat" / "0.png", "red")
+    with pytest.raises(DatasetError, match="wants a folder for each of two classes or more"):
+        find_dataset("only")
+
+
+def test_a_damaged_image_is_named(pets, root):
+    path = root / "folders" / "pets" / "val" / "dog" / "1.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError, match=f"{path} cannot be read .* replace it or take it away"):
+        pets.load(train=False).images[[4]]
+
+
+@pytest.mark.parametrize("kind", ["16-bit", "transparent", "rotated", "wide"])
+def test_a_folders_image_is_seen_as_an_upload_is(kind, root):
+    """The same pixels from a folder, which is certified, and from the page's upload, whatever the file's form."""
+    random = np.random.default_rng(0)
+    path = root / "folders" / "odd" / "test" / "a" / "0.png"
+    save(path, "red", (64, 48))
+    save(root / "folders" / "odd" / "test" / "b" / "0.png", "blue", (64, 48))
+    if kind == "16-bit":
+        Image.fromarray(random.integers(2_000, 30_000, (48, 64), dtype=np.uint16)).save(path)
+    elif kind == "transparent":
+        Image.fromarray(random.integers(0, 256, (48, 64, 4), dtype=np.uint8), "RGBA").save(path)
+    elif kind == "rotated":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(random.integers(0, 256, (64, 48, 3), dtype=np.uint8)).save(path, exif=exif)
+    else:
+        Image.fromarray(random.integers(0, 256, (300, 900, 3), dtype=np.uint8)).save(path)
+    odd = find_dataset("odd")
+    (folder,) = odd.load(train=False).images[[0]]
+    assert np.array_equal(see(decode(path.read_bytes()), odd).pixels, folder)
+    assert len(np.unique(folder)) > 50

@@ -93,9 +93,9 @@ def test_csv_and_parquet_hold_what_the_store_holds(runs, tmp_path):
 
 def test_logs_come_back_by_import(runs, tmp_path):
     """Cohen's format out and in again: the same answers and radii, digit by digit."""
-    (path,) = export("logs", ids(runs[:1]), tmp_path / "logs", RADII)
-    facts = {"dataset": "digits", "method": "gaussian", "sigma": "0.5", "n": "1000", "n0": "10"}
-    (result,) = import_logs(path, imported_root(), facts, partial=True)
+    path, mapping = export("logs", ids(runs[:1]), tmp_path / "logs", RADII)
+    (result,) = import_logs(path, imported_root(), {}, json.loads(mapping.read_text()), partial=True)
+    assert result.run.spec.certification.n == 1_000
     assert [(c.idx, c.predict, c.radius) for c in result.run.certificates()] == [
         (c.idx, c.predict, c.radius) for c in runs[0].certificates()
     ]
@@ -114,7 +114,7 @@ def test_figures_count_images_at_radii(runs, tmp_path):
     row = pd.read_csv(path, sep="\t").iloc[0]
     curve = list(map(int, row.curve.split()))
     assert curve[0] == 2
-    assert curve[round(0.5 / row.step)] == 2
+    assert curve[round(0.5 * row.per_unit)] == 2
     assert curve[-1] == 0
     assert json.loads(row.hyper) == {}
     assert not row.recomputed

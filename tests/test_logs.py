@@ -88,6 +88,9 @@ def test_the_released_table_to_the_last_digit(home, tmp_path):
           "lam": 1.0, "eta": 0.5, "sigma": 0.25, "seed": 5}),
         ("mnist/macer_deferred30/num_16/lbd_6.0/gamma_8.0/beta_16.0/noise_1.00_508",
          {"dataset": "mnist", "method": "macer", "deferred": 31, "m": 16, "lam": 6.0, "gamma": 8.0, "beta": 16.0, "sigma": 1.0, "seed": 508}),
+        ("consistency/mnist/cohen/noise_0.25_1", {"dataset": "mnist", "method": "gaussian", "sigma": 0.25, "seed": 1}),
+        ("mnist/consistency/macer_deferred30/noise_0.25_1",
+         {"dataset": "mnist", "method": "macer_consistency", "deferred": 31, "sigma": 0.25, "seed": 1}),
         ("results/run.txt", {}),
     ],
 )  # fmt: skip
@@ -137,6 +140,9 @@ def test_extra_columns_and_windows_line_ends_are_read(home, tmp_path):
         (HEADER.encode() + b"3\t7\t7\t0.5\t1\t1\n4\t7\t7\t0.5\t1\t1\n", "not every so many-th of the test split"),
         (HEADER.encode() + b"0\t7\t7\t0.99\t1\t1\n", "which n = 100000 samples cannot certify"),
         (HEADER.encode() + b"0\t7\t7\t0.5\t1\tsoon\n", "a value that is no number"),
+        (HEADER.encode() + b"99999999999999999999\t7\t7\t0.5\t1\t1\n", "a value that is no number"),
+        (HEADER.encode() + b"0\t-1\t-1\t0\t1\t1\n", "a label below 0"),
+        (b"idx\tlabel\tpredict\tradius\tcorrect\ttime\tradius\n0\t7\t7\t0.5\t1\t1\t2\n", "names a column twice"),
     ],
 )
 def test_foreign_and_damaged_files_are_named_with_the_reason(content, says, home, tmp_path):
@@ -162,16 +168,30 @@ def test_what_the_path_does_not_say_is_asked_for(home, tmp_path):
     mapping = {"*.tsv": KNOWN}
     (result,) = import_logs(tmp_path, imported_root(), {"sigma": "0.5"}, mapping, partial=True)
     assert result.run.spec.sigma == 0.5  # what is given wins
+    assert "says something of itself that cannot be" in reason(path, **(KNOWN | {"sigma": "small"}))
     with pytest.raises(LogError, match="there is no file"):
         take(tmp_path / "nothing")
 
 
 def test_two_files_that_say_the_same_of_themselves(home, tmp_path):
-    for name in ("a.tsv", "b.tsv"):
-        log(tmp_path / name)
+    log(tmp_path / "a.tsv")
+    log(tmp_path / "b.tsv", [(0, 7, 7, 0.1, 1, "1"), *ROWS[1:]])
     first, second = take(tmp_path, **KNOWN)
-    assert first.run
-    assert "says the same of itself as a.tsv: give a seed" in second.reason
+    assert "says the same of itself as a.tsv, which is imported: give a seed" in second.reason
+    assert first.run.certificates()[0].radius == 0.953  # what was taken stays
+    assert first.run.environment()["imported_from"] == "a.tsv"
+    (again,) = take(tmp_path / "b.tsv", **KNOWN)  # on another day, too
+    assert again.run is None
+
+
+def test_wherever_a_file_is_cut_off_its_whole_rows_are_taken(home, tmp_path):
+    whole = log(tmp_path / "whole.tsv").read_bytes()
+    second = whole.index(b"\n1\t") + 1
+    third = whole.index(b"\n2\t") + 1
+    for end in range(second + 1, third):
+        (tmp_path / "x.tsv").write_bytes(whole[:end])
+        table, cut = read_log(tmp_path / "x.tsv")
+        assert (len(table["idx"]), cut) in ((1, True), (2, False))  # nothing says that digits are missing from a time
 
 
 def test_the_command_line(home, tmp_path):

@@ -1,6 +1,6 @@
 """Statistics against scipy's own tests, hand-made cases and simulation."""
 
-from math import log, sqrt
+from math import comb, sqrt
 
 import numpy as np
 import pytest
@@ -42,12 +42,18 @@ def test_the_interval_of_a_mean_covers_it():
     assert 0.93 < covered / 2_000 < 0.97
 
 
-def test_high_probability_accuracy_by_hand():
-    """Cohen et al., appendix, at N = 10 000, α = 0.001, ρ = 0.001."""
-    far = log(1_000)
-    expected = 0.9 - 0.001 - sqrt(0.001 * 0.999 * far / 10_000) - far / 30_000
-    assert high_probability_accuracy(0.9, 10_000, 0.001) == pytest.approx(expected)
-    assert high_probability_accuracy(0.0, 100, 0.001) == 0
+@pytest.mark.parametrize(("images", "alpha"), [(500, 0.001), (10_000, 0.001), (10_000, 0.01)])
+def test_high_probability_accuracy_fails_with_probability_rho_at_most(images, alpha):
+    """All certificates claim the image; each is wrong with probability α: the bound exceeds the truth in at most ρ of the cases."""
+    bound = high_probability_accuracy(images, images, alpha, rho=0.001)
+    allowed = round((1 - bound) * images)
+    assert sum(binom_pmf(images, alpha, k) for k in range(allowed + 1)) >= 0.999
+    assert sum(binom_pmf(images, alpha, k) for k in range(allowed)) < 0.999  # and no wider than it must be
+    assert high_probability_accuracy(0, images, alpha) == 0
+
+
+def binom_pmf(n, p, k):
+    return comb(n, k) * p**k * (1 - p) ** (n - k)
 
 
 def two_runs(random, difference, images=500):
@@ -78,7 +84,12 @@ def test_pairs_by_hand():
     p = paired(a, b, right, right, 1.0)
     assert (p.gained, p.lost, p.accuracy, p.accuracy_p) == (2, 1, pytest.approx(0.2), 1.0)
     assert p.acr == pytest.approx((0 + 0.6 + 0.9 - 0.6 + 0) / 5)
+    assert p.accuracy_low < 0 < p.accuracy_high  # as its p says
+    five = paired(np.zeros(500), np.r_[np.ones(5), np.zeros(495)], np.ones(500, bool), np.ones(500, bool), 0.5)
+    assert (five.gained, five.accuracy_p) == (5, 0.0625)
+    assert five.accuracy_low < 0 < five.accuracy_high
     same = paired(a, a, right, right, 0.0)
+    assert same.accuracy_low < 0 < same.accuracy_high
     assert (same.acr, same.acr_p, same.accuracy_p, same.gained, same.lost) == (0, 1, 1, 0, 0)
 
 

@@ -31,7 +31,9 @@ def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame, published: pd.D
                 "hovertemplate": "radius %{x:.2f}: %{y:.1%}<extra>" + labels[run.run_id] + "</extra>",
             }
         )
-    for (method, sigma, lam), line in published.groupby(["method", "sigma", "lam"], dropna=False):
+    for (_, method, sigma, lam, _), line in published.groupby(
+        ["architecture", "method", "sigma", "lam", "hyper"], dropna=False
+    ):
         figure.add_trace(
             {
                 "type": "scatter",

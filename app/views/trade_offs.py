@@ -32,22 +32,23 @@ if shown.empty:
         icon=":material/filter_alt_off:",
     )
     st.stop()
+n0 = int(shown.n0.iloc[0])
 dataset, n, alpha, images = shown.dataset.iloc[0], int(shown.n.iloc[0]), shown.alpha.iloc[0], int(shown.images.iloc[0])
 mode = "" if shown["mode"].iloc[0] == "fixed" else f"{shown['mode'].iloc[0]}, at most "
 setting = f"{mode}n = {n:,}, α = {alpha:g}, {images:,} test images"
 image_set, papers_mode = shown.image_set.iloc[0], shown["mode"].iloc[0] == "fixed"
-architecture = shown.architecture.iloc[0]
 
 
 def of_the_papers(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows at the σ that are shown, of the network that is shown; none beside an adaptive mode."""
-    return table[
-        table.sigma.isin(shown.sigma) & papers_mode & (table.get("architecture", architecture) == architecture)
-    ]
+    """The rows at the σ and of the networks that are shown; none beside an adaptive mode."""
+    return table[table.sigma.isin(shown.sigma) & papers_mode & table.architecture.isin(shown.architecture)]
 
 
-peers = of_the_papers(queries.published_groups(dataset, n, image_set))  # published networks on the same terms
-peers = peers[peers.seeds == peers.groupby(["method", "sigma"]).seeds.transform("max")]  # not their ablations
+terms = (dataset, n, n0, alpha, image_set)
+peers = of_the_papers(queries.published_groups(*terms))  # published networks on the same terms
+peers = peers[
+    peers.seeds == peers.groupby(["architecture", "method", "sigma"]).seeds.transform("max")
+]  # not their ablations
 published = of_the_papers(queries.published(dataset)) if peers.empty else peers.assign(source="same terms")
 
 
@@ -73,15 +74,18 @@ def claim() -> None:
         return
     st.subheader("Does Consistency beat Gaussian?")
     labels = run_labels(shown)
-    paper = published[published.source.isin(["released", "same terms"])].set_index(["method", "sigma"])
+    paper = published[published.source.isin(["released", "same terms"])]
     columns = st.columns(min(len(gains), 3))
     for place, gain in enumerate(gains.head(CARDS).itertuples()):
         half = 1.96 * gain.gain_se
         verdict = "above" if gain.gain > half else "below" if gain.gain < -half else "not told apart from"
         theirs = ""
-        if ("consistency", gain.sigma) in paper.index and paper.lam["consistency", gain.sigma] == gain.lam:
-            gained = paper.acr["consistency", gain.sigma] - paper.acr["gaussian", gain.sigma]
-            theirs = f" The paper's gain: {gained:+.4f}."
+        at = paper[
+            (paper.sigma == gain.sigma) & (paper.architecture == shown.set_index("run_id").architecture[gain.run_id])
+        ]
+        ours, base = at[(at.method == "consistency") & (at.lam == gain.lam)], at[at.method == "gaussian"]
+        if len(ours) == len(base) == 1:
+            theirs = f" The paper's gain: {ours.acr.iloc[0] - base.acr.iloc[0]:+.4f}."
         with columns[place % len(columns)].container(border=True):
             st.metric(
                 f"ACR of {labels[gain.run_id]}",
@@ -97,7 +101,7 @@ def claim() -> None:
     )
     theirs = ""
     if not paper.empty:
-        theirs = " The paper's: its released networks, mean of five seeds, "
+        theirs = " The paper's: its released networks, mean over their seeds, "
         theirs += (
             "on the same terms."
             if not peers.empty
@@ -125,8 +129,8 @@ if not published.empty:
 
 st.subheader("Certified accuracy against radius")
 curves = queries.group_curves(shown.run_id.to_list())
-their_curves = queries.published_curves(dataset, n, image_set).merge(
-    peers.loc[peers.method.isin(shown.method), ["method", "sigma", "lam", "hyper"]]
+their_curves = queries.published_curves(*terms).merge(
+    peers.loc[peers.method.isin(shown.method), ["architecture", "method", "sigma", "lam", "hyper"]]
 )
 st.plotly_chart(
     certified_accuracy(shown[shown.run_id.isin(curves.group_id)], curves, their_curves),

@@ -53,6 +53,7 @@ class Sampler:
         The host waits for the device once, at the end. Raises SamplingError for a network whose answers are not finite.
         """
         counts = torch.zeros(len(images) * self.classes, dtype=torch.int64, device=self.device)
+        one = torch.ones((), dtype=torch.int64, device=self.device)
         sound = torch.ones((), dtype=torch.bool, device=self.device)
         noisy = torch.empty((self.block, *images.shape[1:]), device=self.device)
         noisy = noisy.to(memory_format=torch.channels_last)
@@ -66,7 +67,8 @@ class Sampler:
                     filled += size
                 logits = self._logits(noisy[:filled])
                 sound &= logits.isfinite().all()
-                counts += torch.bincount(logits.argmax(1).add_(torch.cat(owners)), minlength=len(counts))
+                votes = logits.argmax(1).add_(torch.cat(owners))
+                counts.scatter_add_(0, votes, one.expand(filled))  # bincount waits for the device
         if not sound:
             raise SamplingError(
                 "the network answers with values that are not finite: it votes for nothing; train it anew"

@@ -20,7 +20,10 @@ def build(architecture: str, dataset: Dataset, device: torch.device) -> nn.Modul
     """A freshly initialised network on the device, channels last. Raises SpecError for an unknown architecture."""
     try:
         built = network(architecture, dataset.shape, len(dataset.classes))
-    except ValueError as error:
+        with torch.inference_mode():
+            built.eval()(torch.zeros(1, *dataset.shape))  # many of torchvision's want 224×224
+        built.train()
+    except (ValueError, RuntimeError, AssertionError) as error:
         raise SpecError(f"no network {architecture} for {dataset.name}: {error}") from error
     if dataset.mean:
         built = nn.Sequential(Normalize(dataset.mean, dataset.sd), built)

@@ -21,11 +21,11 @@ from scipy.special import betaincinv, ndtri
 from backend.certification.confidence import ceiling, looks
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, home, imported_root, runs_root, snapshot_path
-from backend.run import EPOCH_COLUMNS, Certificate, Run, RunError, all_runs
+from backend.run import ABSTAIN, EPOCH_COLUMNS, Certificate, Run, RunError, all_runs
 from backend.spec import RunSpec, SpecError
 
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
-STEP = 0.01  # between the radii of a kept curve
+PER_UNIT = 100  # radii of a kept curve in [0, 1)
 ROUNDING = 2e-12  # claims are floored to twelve decimals
 SCHEMA_SHA256 = hashlib.sha256(SCHEMA.encode()).hexdigest()
 
@@ -86,7 +86,11 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
         for run in _finished(roots, report):
             if run.run_id in found:
                 continue
-            found[run.run_id] = mark = f"{run.path}{run.fingerprint()}"
+            try:
+                found[run.run_id] = mark = f"{run.path}{run.fingerprint()}"
+            except OSError as error:
+                report.skipped[run.run_id] = str(error)
+                continue
             if known.get(run.run_id) == mark:
                 continue
             connection.begin()
@@ -103,6 +107,8 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
                 TypeError,
                 KeyError,
                 AttributeError,
+                OverflowError,
+                MemoryError,
                 duckdb.Error,
             ) as error:
                 connection.rollback()
@@ -135,10 +141,12 @@ def _finished(roots: tuple[Path, ...], report: Report) -> Iterator[Run]:
     for root in roots:
         for run in all_runs(root):
             try:
-                if run.state()["state"] == "finished":
-                    yield run
-            except RunError as error:
+                finished = run.state()["state"] == "finished"
+            except (RunError, OSError) as error:
                 report.skipped[run.run_id] = str(error)
+                continue
+            if finished:
+                yield run
 
 
 def _remove(connection, run_id: str) -> None:
@@ -149,6 +157,10 @@ def _remove(connection, run_id: str) -> None:
 def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """What the store keeps of a run: columns of `runs`, and the tables of certificates and epochs."""
     spec, environment = run.spec, run.environment()
+    if spec.run_id != run.run_id:
+        raise RunError(f"its spec is that of {spec.run_id}")
+    if spec.source == "published" and (run.weights_file.exists() or run.training_file.exists()):
+        raise RunError("it calls itself published, and has weights or epochs of its own")
     certification = spec.certification
     certificates = _certificates(run)
     if certification is not None:
@@ -166,7 +178,8 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
         **{name: getattr(spec, name) for name in ("source", "dataset", "architecture", "method", "sigma", "seed")},
         **{name: getattr(spec, name) for name in ("weights_dtype", "precision", "weights_of")},
         "lam": spec.hyper.get("lam"),
-        "hyper": json.dumps(dict(spec.hyper)),
+        "hyper": json.dumps(dict(spec.hyper), sort_keys=True),
+        "train_precision": spec.recipe.precision,
         "recipe": spec.recipe.name,
         "epochs": spec.recipe.epochs,
         "missing_classes": run.epochs()[-1].get("missing_classes") if len(epochs) else None,
@@ -178,7 +191,8 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     if certification is not None:
         values |= {name: getattr(certification, name) for name in ("n", "n0", "alpha", "image_set")}
         values["mode"] = certification.label
-        values["ceiling"] = ceiling(spec.sigma, certification.n, certification.alpha)
+        n, alpha = looks(certification.mode, certification.n, certification.alpha)[-1]
+        values["ceiling"] = ceiling(spec.sigma, n, alpha)
     return values, certificates, epochs
 
 
@@ -206,17 +220,29 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
     """Raise RunError unless the rows are those of the spec's images, and claim no more than their counts support."""
     settings = spec.certification
     try:
-        size = find_dataset(spec.dataset).test_images
+        dataset = find_dataset(spec.dataset)
+        size, classes = dataset.test_images, len(dataset.classes)
     except DatasetError:  # a folder of images on the machine where it ran: its size is what the rows say
-        size = max(rows["idx"], default=-1) + 1
+        size, classes = min(max(rows["idx"], default=-1) + 1, settings.every * len(rows)), 1_000_000
     chosen = settings.chosen(size)
+    if not (rows["label"].between(0, classes - 1) & rows["predict"].between(ABSTAIN, classes - 1)).all():
+        raise RunError(f"it has labels or answers that are none of {classes} classes")
     if len(rows) != len(chosen) or sorted(rows["idx"]) != chosen:
         raise RunError(f"it has {len(rows)} rows, not one for each of the {len(chosen)} images of {settings.image_set}")
     spent = rows["n"].map(dict(looks(settings.mode, settings.n, settings.alpha)))
     if spent.isna().any() or (rows["n0"] != settings.n0).any():
         raise RunError(f"its rows rest on other n or n0 than its spec says (n = {settings.n}, n0 = {settings.n0})")
     if spec.source == "published":  # no counts: what they could be at most
+        if (
+            spec.radius_digits is None
+            or spec.radius_digits < 3
+            or (rows["top_count"] != -1).any()
+            or settings.mode != "fixed"
+        ):
+            raise RunError("it calls itself published, and is not what an import of a log makes")
         largest = ceiling(spec.sigma, settings.n, settings.alpha)
+        if (rows["radius"] < 0).any() or (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
+            raise RunError("it has a radius that cannot be")
         if (rows["radius"] > largest * (1 + 0.5 / 10 ** ((spec.radius_digits or 17) - 1))).any():
             raise RunError(f"it has a radius beyond {largest:.4f}, the most that n = {settings.n} samples certify")
         return
@@ -251,11 +277,11 @@ def _insert(connection, run: Run, values: dict, certificates: pd.DataFrame, epoc
 
 
 def _reached(certificates: pd.DataFrame, ceiling: float) -> np.ndarray:
-    """How many images are answered correctly with radius >= i · STEP, for i = 0, 1, … up to the ceiling."""
-    grid = np.arange(1 + int(np.ceil(ceiling / STEP))) * STEP
+    """How many images are answered correctly with radius >= i / PER_UNIT, for i = 0, 1, … up to the ceiling."""
+    grid = np.arange(1 + int(np.ceil(ceiling * PER_UNIT))) / PER_UNIT  # 0.7 and not 0.7000000000000001
     radii = certificates["radius"].to_numpy()[(certificates["predict"] == certificates["label"]).to_numpy()]
     cells = np.bincount(np.searchsorted(grid, radii, side="right") - 1, minlength=len(grid))
-    return cells[::-1].cumsum()[::-1]
+    return np.where(grid <= ceiling, cells[::-1].cumsum()[::-1], 0)  # three digits may have been rounded up beyond it
 
 
 def _published(connection) -> bool:

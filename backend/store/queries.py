@@ -10,7 +10,7 @@ import pandas as pd
 from backend.home import snapshot_path
 from backend.statistics import Paired
 from backend.statistics import paired as compare
-from backend.store.publish import SCHEMA_SHA256, STEP
+from backend.store.publish import PER_UNIT, SCHEMA_SHA256
 
 RUN_COLUMNS = [
     "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed",
@@ -20,7 +20,7 @@ RUN_COLUMNS = [
 # Equal for the runs of a group, which differ in their seeds alone.
 SAME = [
     "dataset", "architecture", "method", "sigma", "lam", "hyper", "recipe", "epochs", "weights_dtype", "precision",
-    "n", "n0", "alpha", "mode", "image_set", "source", "radius_digits",
+    "train_precision", "n", "n0", "alpha", "mode", "image_set", "source", "radius_digits",
 ]  # fmt: skip
 SETTINGS = ["dataset", "mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
 MEASURES = ("acr", "certified_accuracy_0", "abstention")
@@ -50,7 +50,7 @@ def curves(run_ids: Sequence[str]) -> pd.DataFrame:
     """
     return _ask(
         f"""
-        SELECT run_id, (generate_subscripts(counts, 1) - 1) * {STEP} AS r, images, unnest(counts) / images AS certified_accuracy
+        SELECT run_id, (generate_subscripts(counts, 1) - 1) / {PER_UNIT}.0 AS r, images, unnest(counts) / images AS certified_accuracy
         FROM curves JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)) ORDER BY run_id, r
         """,
         [list(run_ids)],
@@ -69,7 +69,7 @@ def acr_gains(dataset: str, baseline: str, method: str) -> pd.DataFrame:
         SELECT a.run_id, b.run_id AS baseline_id, a.sigma, a.lam, a.seed, a.n, a.alpha, a.image_set,
                count(*) AS images, avg(x.gained) AS acr, avg(y.gained) AS baseline_acr,
                avg(x.gained - y.gained) AS gain, stddev_samp(x.gained - y.gained) / sqrt(count(*)) AS gain_se
-        FROM runs a JOIN runs b USING (dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, n, n0, alpha, mode, image_set)
+        FROM runs a JOIN runs b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
         JOIN (SELECT *, if(predict = label, radius, 0) AS gained FROM certificates) x ON x.run_id = a.run_id
         JOIN (SELECT *, if(predict = label, radius, 0) AS gained FROM certificates) y
              ON y.run_id = b.run_id AND y.idx = x.idx
@@ -87,7 +87,7 @@ def groups() -> pd.DataFrame:
     """
     measures = ", ".join(f"avg({m}) AS {m}, stddev_samp({m}) AS {m}_sd" for m in MEASURES)
     return _ask(
-        f"SELECT {', '.join(SAME)}, list(run_id ORDER BY seed) AS run_ids, count(*) AS seeds, {measures}, any_value(images) AS images, "
+        f"SELECT {', '.join(SAME)}, list(run_id ORDER BY seed) AS run_ids, count(DISTINCT seed) AS seeds, {measures}, any_value(images) AS images, "
         f"any_value(ceiling) AS ceiling FROM runs WHERE images > 0 GROUP BY {', '.join(SAME)} ORDER BY dataset, sigma, method, lam"
     )
 
@@ -98,9 +98,9 @@ def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
         f"""
         WITH chosen AS (SELECT *, min(run_id) OVER (PARTITION BY {", ".join(SAME)}) AS group_id
                         FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
-        points AS (SELECT group_id, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
+        points AS (SELECT group_id, seed, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
                    FROM curves JOIN chosen USING (run_id))
-        SELECT group_id, i * {STEP} AS r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(*) AS seeds
+        SELECT group_id, i / {PER_UNIT}.0 AS r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(DISTINCT seed) AS seeds
         FROM points GROUP BY ALL ORDER BY group_id, r
         """,
         [list(run_ids)],
@@ -113,7 +113,7 @@ def envelope(run_ids: Sequence[str]) -> pd.DataFrame:
         f"""
         WITH points AS (SELECT method, sigma, run_id, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
                         FROM curves JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)))
-        SELECT method, i * {STEP} AS r, max(share) AS certified_accuracy, arg_max(sigma, share) AS sigma, arg_max(run_id, share) AS run_id
+        SELECT method, i / {PER_UNIT}.0 AS r, max(share) AS certified_accuracy, arg_max(sigma, share) AS sigma, arg_max(run_id, share) AS run_id
         FROM points GROUP BY ALL ORDER BY method, r
         """,
         [list(run_ids)],
@@ -125,11 +125,14 @@ def accuracy_at(r: float, run_ids: Sequence[str]) -> pd.DataFrame:
 
     `reached` counts the images that are answered correctly with radius >= r: from the kept curve at its radii, else from the images.
     """
-    place = round(r / STEP)
-    kept = place * STEP == r
+    if not r >= 0:
+        raise ValueError(f"a radius is at least 0, not {r}")
+    place = round(r * PER_UNIT)
+    kept = place / PER_UNIT == r
     reached = (
         "SELECT run_id, counts[$1] AS reached FROM curves" if kept else
-        "SELECT run_id, count(*) AS reached FROM certificates WHERE predict = label AND radius >= $1 GROUP BY run_id"
+        "SELECT run_id, count(*) AS reached FROM certificates JOIN (SELECT run_id, ceiling FROM runs) USING (run_id) "
+        "WHERE predict = label AND radius >= $1 AND $1 <= ceiling GROUP BY run_id"
     )  # fmt: skip
     return _ask(
         f"""
@@ -173,11 +176,13 @@ def paired(run_a: str, run_b: str, r: float = 0.0) -> Paired:
     both = _ask(
         """
         SELECT if(a.predict = a.label, a.radius, 0) AS gain_a, if(b.predict = b.label, b.radius, 0) AS gain_b,
-               a.predict = a.label AS right_a, b.predict = b.label AS right_b
+               a.predict = a.label AS right_a, b.predict = b.label AS right_b, a.label = b.label AS same
         FROM certificates a JOIN certificates b USING (idx) WHERE a.run_id = $1 AND b.run_id = $2
         """,
         [run_a, run_b],
     )
+    if not both.same.all():
+        raise StoreError(f"{run_a} and {run_b} cannot be compared: their images have other labels")
     return compare(*(both[name].to_numpy() for name in ("gain_a", "gain_b", "right_a", "right_b")), r)
 
 
@@ -198,31 +203,35 @@ def published(dataset: str) -> pd.DataFrame:
     return _ask("SELECT * FROM published WHERE dataset = $1 ORDER BY sigma, method, source", [dataset])
 
 
-def published_groups(dataset: str, n: int, image_set: str) -> pd.DataFrame:
-    """Published runs at this n on these images, seeds together: dataset, architecture, method, sigma, lam, hyper, recomputed, seeds,
+def published_groups(dataset: str, n: int, n0: int, alpha: float, image_set: str) -> pd.DataFrame:
+    """Published runs on these terms (mode fixed), seeds together: dataset, architecture, method, sigma, lam, hyper, recomputed, seeds,
     images, acr, acr_sd, certified_accuracy_0. `recomputed`: from logs of more samples or images, as precomputed/published says.
     """
     return _ask(
         """
         SELECT dataset, architecture, method, sigma, lam, hyper, recomputed, count(*) AS seeds, any_value(images) AS images,
                avg(acr) AS acr, stddev_samp(acr) AS acr_sd, avg(certified_accuracy_0) AS certified_accuracy_0
-        FROM published_runs WHERE dataset = $1 AND n = $2 AND image_set = $3 GROUP BY ALL ORDER BY sigma, method, lam, hyper
+        FROM published_runs WHERE mode = 'fixed' AND dataset = $1 AND n = $2 AND n0 = $3 AND alpha = $4 AND image_set = $5
+        GROUP BY ALL ORDER BY sigma, method, lam, hyper
         """,
-        [dataset, n, image_set],
+        [dataset, n, n0, alpha, image_set],
     )
 
 
-def published_curves(dataset: str, n: int, image_set: str) -> pd.DataFrame:
-    """Their curves, mean over seeds: method, sigma, lam, hyper, r, certified_accuracy, seeds."""
+def published_curves(dataset: str, n: int, n0: int, alpha: float, image_set: str) -> pd.DataFrame:
+    """Their curves, mean over seeds: architecture, method, sigma, lam, hyper, r, certified_accuracy, seeds."""
     return _ask(
         """
-        WITH points AS (SELECT method, sigma, lam, hyper, step, images, generate_subscripts(string_split(curve, ' '), 1) - 1 AS i,
+        WITH points AS (SELECT architecture, method, sigma, lam, hyper, per_unit, images,
+                               generate_subscripts(string_split(curve, ' '), 1) - 1 AS i,
                                unnest(string_split(curve, ' '))::INTEGER AS reached
-                        FROM published_runs WHERE dataset = $1 AND n = $2 AND image_set = $3)
-        SELECT method, sigma, lam, hyper, i * step AS r, avg(reached / images) AS certified_accuracy, count(*) AS seeds
+                        FROM published_runs
+                        WHERE mode = 'fixed' AND dataset = $1 AND n = $2 AND n0 = $3 AND alpha = $4 AND image_set = $5)
+        SELECT architecture, method, sigma, lam, hyper, i / per_unit AS r, avg(reached / images) AS certified_accuracy,
+               count(*) AS seeds
         FROM points GROUP BY ALL ORDER BY sigma, method, lam, hyper, r
         """,
-        [dataset, n, image_set],
+        [dataset, n, n0, alpha, image_set],
     )
 
 

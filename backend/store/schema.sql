@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS runs (
     folder VARCHAR, fingerprint VARCHAR,
     source VARCHAR, dataset VARCHAR, architecture VARCHAR, method VARCHAR,
     sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
-    recipe VARCHAR, epochs INTEGER, weights_dtype VARCHAR, precision VARCHAR, weights_of VARCHAR,
+    recipe VARCHAR, epochs INTEGER, weights_dtype VARCHAR, precision VARCHAR, train_precision VARCHAR, weights_of VARCHAR,
     n BIGINT, n0 BIGINT, alpha DOUBLE, mode VARCHAR, image_set VARCHAR, ceiling DOUBLE,
     images BIGINT, samples DOUBLE, acr DOUBLE, acr_se DOUBLE, at_ceiling DOUBLE, radius_digits INTEGER, certified_accuracy_0 DOUBLE, abstention DOUBLE,
     missing_classes INTEGER, -- answered hardly ever by the end of training: above 0, it collapsed
@@ -35,6 +35,6 @@ CREATE TABLE IF NOT EXISTS published (
 -- Figures of single published runs, from their per-example logs: as logged, and as they would be at our n and images.
 CREATE TABLE IF NOT EXISTS published_runs (
     dataset VARCHAR, architecture VARCHAR, method VARCHAR, sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
-    n BIGINT, alpha DOUBLE, image_set VARCHAR, images INTEGER, recomputed BOOLEAN,
-    acr DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE, step DOUBLE, curve VARCHAR
+    mode VARCHAR, n BIGINT, n0 BIGINT, alpha DOUBLE, image_set VARCHAR, images INTEGER, recomputed BOOLEAN,
+    acr DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE, per_unit DOUBLE, curve VARCHAR
 );

@@ -11,12 +11,22 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from backend.datasets import Dataset, ImageFiles
-from backend.training.distributed import share
+from backend.training.distributed import share, world
 from backend.training.noise import stream
 
 FEW = 512  # images that are decoded in this process: workers take longer to start
 PADDING = 4
 Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+def parts(order: Tensor, batch: int, chunks: int) -> list[Tensor]:
+    """The order (N,) in batches, this process's share of each. A rest too small for two images a chunk joins the batch before it:
+    one image has no batch statistics.
+    """
+    batches = list(order.split(batch))
+    if len(batches) > 1 and len(batches[-1]) < 2 * chunks * world():
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return [own for part in batches if len(own := share(part))]
 
 
 class InMemory:
@@ -26,9 +36,9 @@ class InMemory:
         self.images, self.labels = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
         self.augment = dataset.augment
 
-    def epoch(self, order: Tensor, batch: int, seed: int, epoch: int, generator: Generator) -> Batches:
+    def epoch(self, order: Tensor, batch: int, chunks: int, seed: int, epoch: int, generator: Generator) -> Batches:
         """Images (B, C, H, W) and labels (B,) in that order of indices (N,); the generator decides the crops."""
-        for part in map(share, order.split(batch)):
+        for part in parts(order, batch, chunks):
             images = self.images[part]
             yield crop_and_flip(images, generator) if self.augment == "crop-flip" else images, self.labels[part]
 
@@ -39,15 +49,15 @@ class Streamed:
     def __init__(self, images: ImageFiles, labels: np.ndarray, device: torch.device):
         self.images, self.labels, self.device = images, torch.from_numpy(labels).to(device), device
 
-    def epoch(self, order: Tensor, batch: int, seed: int, epoch: int, generator: Generator) -> Batches:
+    def epoch(self, order: Tensor, batch: int, chunks: int, seed: int, epoch: int, generator: Generator) -> Batches:
         """As `InMemory.epoch`; crops are drawn per image, the same whatever the number of workers."""
-        parts = [share(part) for part in order.split(batch)]
+        own = parts(order, batch, chunks)
         workers = 0 if len(self.labels) <= FEW else min(8, os.cpu_count() or 1)
         loader = DataLoader(
-            Decoded(self.images, seed, epoch), batch_sampler=[part.tolist() for part in parts], num_workers=workers,
+            Decoded(self.images, seed, epoch), batch_sampler=[part.tolist() for part in own], num_workers=workers,
             pin_memory=self.device.type == "cuda", generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
-        for images, part in zip(loader, parts, strict=True):
+        for images, part in zip(loader, own, strict=True):
             yield images.to(self.device, non_blocking=True), self.labels[part]
 
 
@@ -61,14 +71,13 @@ class Decoded(TorchDataset):
         return len(self.images)
 
     def __getitem__(self, i: int) -> Tensor:
-        from torchvision.datasets.folder import default_loader
         from torchvision.transforms import Compose, PILToTensor, RandomHorizontalFlip, RandomResizedCrop
 
         with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from the global generator
             own = stream(self.seed, "augment", self.number * len(self.images) + i, torch.device("cpu"))
             torch.set_rng_state(own.get_state())
             random = Compose([RandomResizedCrop(self.images.side), RandomHorizontalFlip(), PILToTensor()])
-            return random(default_loader(self.images.paths[i]))
+            return random(self.images.open(i))
 
 
 def crop_and_flip(images: Tensor, generator: Generator) -> Tensor:

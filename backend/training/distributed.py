@@ -36,6 +36,13 @@ def together(classifier: nn.Module, optimiser: Optimizer, device: torch.device) 
     )
 
 
+def same_buffers(classifier: nn.Module) -> None:
+    """Give every process the first one's batch statistics, as a run that is resumed does."""
+    if world() > 1:
+        for buffer in classifier.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def share(part: Tensor) -> Tensor:
     """This process's part of the indices (B,) of a loaded batch; as many for each, so up to `world` − 1 are left out."""
     return part[: len(part) // world() * world()][rank() :: world()]

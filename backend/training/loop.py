@@ -15,7 +15,7 @@ from backend.datasets import Dataset, ImageFiles
 from backend.run import Checkpoint, Epoch
 from backend.spec import Recipe, RunSpec
 from backend.training.batches import InMemory, Streamed
-from backend.training.distributed import add_up, rank, together, world
+from backend.training.distributed import add_up, rank, same_buffers, together, world
 from backend.training.methods import Batch, make
 from backend.training.noise import gaussian, stream, stream_seed
 
@@ -44,8 +44,11 @@ def train(
     )
     first = restore(checkpoint, classifier, optimiser) if checkpoint else 0
     images = training_images(dataset, device)
+    if len(images.labels) < 2 * world():
+        raise TrainingError(f"{dataset.name} has {len(images.labels)} training images: too few for {world()} processes")
     called = together(classifier, optimiser, device)
     for epoch in range(first, spec.recipe.epochs):
+        same_buffers(classifier)
         yield _one_epoch(spec, epoch, called, optimiser, images, dataset)
         yield Checkpoint(epoch + 1, snapshot(epoch + 1, classifier, optimiser))
     yield Checkpoint(spec.recipe.epochs, pack(classifier, spec.weights_dtype), final=True)
@@ -75,12 +78,15 @@ def _one_epoch(
     generator = stream(spec.seed, "epoch", epoch, device)
     total = len(images.labels)
     order = torch.randperm(total, generator=generator, device=device)
+    torch.manual_seed(
+        stream_seed(spec.seed, f"layers/{rank()}", epoch)
+    )  # dropout and the like draw from the global stream
     if rank():
         generator = stream(spec.seed, f"epoch/{rank()}", epoch, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.recipe.precision == "bfloat16")
     seen, steps, rate, tally = 0, 0, 0.0, Tally(len(dataset.classes), device)
-    for loaded, wanted in images.epoch(order, spec.recipe.batch, spec.seed, epoch, generator):
-        rate = learning_rate(spec.recipe, epoch + (seen + 1) / total)
+    for loaded, wanted in images.epoch(order, spec.recipe.batch, method.chunks, spec.seed, epoch, generator):
+        rate = learning_rate(spec.recipe, epoch + min(seen + 1, total - 0.5) / total)
         for group in optimiser.param_groups:
             group["lr"] = rate
         for part, y in zip(loaded.chunk(method.chunks), wanted.chunk(method.chunks), strict=True):
@@ -116,6 +122,7 @@ class Tally:
         self.correct = torch.zeros((), device=device)
         self.predicted = torch.zeros(classes, dtype=torch.int64, device=device)
         self.sound_steps = torch.zeros((), dtype=torch.int64, device=device)  # before the first loss that is not finite
+        self.one = torch.ones((), dtype=torch.int64, device=device)
         self.sound = torch.ones((), dtype=torch.bool, device=device)
 
     def add(self, logits: Tensor, y: Tensor, loss: Tensor, terms: dict[str, Tensor]) -> None:
@@ -124,7 +131,9 @@ class Tally:
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         answers = logits.argmax(-1)  # (m, B)
         self.correct += (answers == y).float().mean(0).sum()
-        self.predicted += torch.bincount(answers.flatten(), minlength=len(self.predicted))
+        self.predicted.scatter_add_(
+            0, answers.flatten(), self.one.expand(answers.numel())
+        )  # bincount waits for the device
         self.sound &= loss.isfinite()
         self.sound_steps += self.sound
 

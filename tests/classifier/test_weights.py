@@ -60,6 +60,8 @@ def test_unknown_or_unfit_architectures():
         build("lenet", DATASETS["digits"], CPU)
     with pytest.raises(SpecError, match="torchvision's networks want colour images of at least 32×32"):
         build("resnet50", DATASETS["mnist"], CPU)
+    with pytest.raises(SpecError, match="no network vit_b_32 for cifar10"):
+        build("vit_b_32", DATASETS["cifar10"], CPU)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("resnet20", 0.27), ("resnet110", 1.73)])

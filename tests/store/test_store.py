@@ -350,12 +350,16 @@ def test_per_class_by_hand(home):
 def test_published_networks_on_our_terms(home):
     """At n = 10 000 on every 20th image: five seeds each, recomputed, and lower than at n = 100 000 on all."""
     publish()
-    ours = queries.published_groups("mnist", 10_000, "test/every 20").set_index(["method", "sigma", "seeds"])
-    theirs = queries.published_groups("mnist", 100_000, "test/every 1").set_index(["method", "sigma", "seeds"])
+    ours = queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20").set_index(
+        ["method", "sigma", "seeds"]
+    )
+    theirs = queries.published_groups("mnist", 100_000, 100, 0.001, "test/every 1").set_index(
+        ["method", "sigma", "seeds"]
+    )
     assert ours.recomputed.all()
     assert not theirs.recomputed.any()
     assert f"{theirs.acr['consistency', 0.5, 5]:.4f}" == "1.6549"
     assert 1.42 < ours.acr["consistency", 0.5, 5] < 1.45
-    curves = queries.published_curves("mnist", 100_000, "test/every 1")
+    curves = queries.published_curves("mnist", 100_000, 100, 0.001, "test/every 1")
     first = curves[(curves.method == "gaussian") & (curves.sigma == 0.5)]
     assert first.certified_accuracy.iloc[0] == pytest.approx(theirs.certified_accuracy_0["gaussian", 0.5, 5])

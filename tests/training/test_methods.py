@@ -227,6 +227,24 @@ def test_smoothmix_mixes_towards_the_attack():
     assert float(terms["mixed"]) == pytest.approx(5 * kl((0.5, 0.5), moved), rel=1e-4)
 
 
+def test_smoothmix_from_the_first_iterate():
+    """mix_step 1, half-way through warm-up: x⁰ is half a step down the first direction, and the mixed term counts half."""
+    values = {"m": 1, "steps": 1, "step": 0.4, "mix_step": 1, "warmup": 4}
+    logits, terms = make("smoothmix", values).loss_terms(Table(), batch_of([[0.5, 0.5]], [1], sigma=0.1, epoch=1))
+    step = 0.4 / 2**0.5
+    clean = [0.5 + step / 2, 0.5 - step / 2]  # the label's pixel goes down
+    assert logits.flatten().tolist() == pytest.approx(clean)
+    assert float(terms["mixed"]) == 0  # F̂(x⁰) is wrong there
+    logits, terms = make("smoothmix", values).loss_terms(Table(), batch_of([[0.2, 0.8]], [1], sigma=0.1, epoch=1))
+    t = float(torch.rand((1, 1), generator=_after_one_direction()) / 2)
+    clean = [0.2 + step / 2, 0.8 - step / 2]
+    mixed = [c + t * (x - c) for c, x in zip(clean, (0.2 + step, 0.8 - step), strict=True)]
+    target = [(1 - t) * p + t / 2 for p in softmax(clean)]
+    assert float(terms["mixed"]) == pytest.approx(
+        0.5 * 5 * kl(target, softmax(mixed)), rel=0.02
+    )  # of a KL of 1e-5, in float32
+
+
 def _after_one_direction():
     generator = torch.Generator().manual_seed(0)
     torch.randn((1, 1, 1, 2), generator=generator)
@@ -302,6 +320,8 @@ def test_the_quick_recipe_says_where_it_departs_from_the_paper():
     assert departures("macer", "mnist", 0.5, quick) == {"lam": (1.0, 16.0), "m": (4, 16), "deferred": (3, 31)}
     assert departures("consistency", "mnist", 0.5, plan("mnist", "consistency", 0.5).hyper) == {}
     assert departures("catrs", "mnist", 0.5, {}) == {}
+    assert departures("stability_consistency", "mnist", 0.5, {"lam": 2.0}) == {}  # no paper has it
+    assert plan("cifar10", "macer", 0.5, recipe="paper").hyper["deferred"] == 0  # deferral is MNIST's
 
 
 def test_the_papers_values():

@@ -17,9 +17,9 @@ class Macer(Method):
     title = "MACER"
     paper = "Zhai et al., ICLR 2020"
     paper_values: ClassVar = {
-        ("mnist", 0.25): {"lam": 16.0},
-        ("mnist", 0.5): {"lam": 16.0},
-        ("mnist", 1.0): {"lam": 6.0},
+        ("mnist", 0.25): {"lam": 16.0, "deferred": 31},  # λ = 0 through epoch index 30
+        ("mnist", 0.5): {"lam": 16.0, "deferred": 31},
+        ("mnist", 1.0): {"lam": 6.0, "deferred": 31},
         ("cifar10", 0.5): {"lam": 4.0},
     }
 
@@ -31,7 +31,7 @@ class Macer(Method):
     m: int = hyper(16, "m: noise vectors per image", low=1, high=256)
     beta: float = hyper(16.0, "β: inverse temperature of the soft smoothed classifier", low=0.01, high=1000)
     gamma: float = hyper(8.0, "γ: ξ above which an image is robust enough", low=0, high=1000)
-    deferred: int = hyper(31, "epochs at the start in which λ is 0; 0: not deferred", low=0, high=100_000, of_epochs=90)
+    deferred: int = hyper(0, "epochs at the start in which λ is 0", low=0, high=100_000, of_epochs=90)
 
     @property
     def noises(self):

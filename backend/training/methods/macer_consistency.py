@@ -17,6 +17,8 @@ class MacerConsistency(Regularised, Macer):
     paper_values: ClassVar = {}  # not MACER's: its λ is another
     quick_values: ClassVar = {"lam_macer": 1.0, "m": 4}
 
+    deferred: int = hyper(31, "epochs at the start in which λ_M is 0", low=0, high=100_000, of_epochs=90)
+
     m: int = hyper(16, "m: noise vectors per image; at m = 1 the consistency term vanishes", low=2, high=256)
     lam_macer: float = hyper(16.0, "λ_M: weight of MACER's robustness loss", low=0, high=1000)
 

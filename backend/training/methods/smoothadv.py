@@ -20,9 +20,6 @@ class SmoothAdv(Method):
     paper = "Salman et al., NeurIPS 2019"
     paper_values: ClassVar = {
         **{("mnist", sigma): {"epsilon": 255 / 256, "m": 4} for sigma in (0.25, 0.5, 1.0)},
-        ("cifar10", 0.25): {"epsilon": 255 / 256, "m": 4},
-        ("cifar10", 0.5): {"epsilon": 2.0, "m": 2},
-        ("cifar10", 1.0): {"epsilon": 2.0, "m": 2},
     }
 
     quick_values: ClassVar = {"steps": 2, "m": 2}

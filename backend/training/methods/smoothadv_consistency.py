@@ -17,6 +17,8 @@ class SmoothAdvConsistency(Regularised, SmoothAdv):
     paper_values: ClassVar = {
         **{key: value | {"lam": 1.0} for key, value in SmoothAdv.paper_values.items()},
         ("cifar10", 0.25): {"epsilon": 255 / 256, "m": 4, "lam": 2.0},
+        ("cifar10", 0.5): {"epsilon": 2.0, "m": 2, "lam": 1.0},
+        ("cifar10", 1.0): {"epsilon": 2.0, "m": 2, "lam": 1.0},
     }
 
     m: int = hyper(4, "m: noise vectors per image; at m = 1 the consistency term vanishes", low=2, high=64)
