@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.figures.palette import GREY, colour, dashes, lambda_path, run_labels, title
+from backend.statistics import pareto
 
 ORDER = ("gaussian", "stability", "macer", "smoothadv", "consistency", "smoothadv_consistency")
 SOURCES = {
@@ -68,7 +69,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
 
 
 def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
-    """Certified accuracy at r = 0 against ACR; runs that differ in λ alone are joined, from Gaussian."""
+    """Certified accuracy at r = 0 against ACR; runs that differ in λ alone are joined, from Gaussian; and the Pareto front."""
     styles = dashes(runs.sigma)
     figure = go.Figure()
     labels = run_labels(runs)
@@ -89,6 +90,13 @@ def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
                     "hoverinfo": "skip",
                 }
             )
+    front = runs[pareto(runs.certified_accuracy_0.to_numpy(), runs.acr.to_numpy())].sort_values("certified_accuracy_0")
+    figure.add_trace(
+        {
+            "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
+            "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip",
+        }
+    )  # fmt: skip
     for method, rows in runs.groupby("method"):
         figure.add_trace(
             {

@@ -6,19 +6,30 @@ import plotly.graph_objects as go
 from app.figures.palette import GREY, colour, dashes, run_labels, title
 
 
-def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame, published: pd.DataFrame) -> go.Figure:
-    """A line a group of seeds (their mean, with ± sd), and at each σ the ceiling: the largest radius that n votes out of n can certify.
+def certified_accuracy(
+    runs: pd.DataFrame, curves: pd.DataFrame, published: pd.DataFrame, envelope: pd.DataFrame
+) -> go.Figure:
+    """A line a group of seeds (their mean, with a band where low and high are there), and at each σ the ceiling: the largest radius that n votes out of n can certify.
 
     runs: rows of `queries.runs`, one a group; curves: `queries.group_curves`; published: `queries.published_curves` of the
-    same σ, drawn thin.
+    same σ, drawn thin; envelope: `queries.envelope`, drawn wide and pale behind.
     """
     styles = dashes(runs.sigma)
     points = dict(tuple(curves.groupby("group_id")))
     labels = run_labels(runs)
     figure = go.Figure()
+    for method, line in envelope.groupby("method"):
+        figure.add_trace(
+            {
+                "type": "scatter", "mode": "lines", "x": line.r.to_list(), "y": line.certified_accuracy.to_list(),
+                "name": f"{title(method)}, best σ", "line": {"color": colour(method), "width": 9}, "opacity": 0.3,
+                "text": [f"{sigma:g}" for sigma in line.sigma],
+                "hovertemplate": "radius %{x:.2f}: %{y:.1%} at σ = %{text}<extra>" + title(method) + ", best σ</extra>",
+            }
+        )  # fmt: skip
     for run in runs.itertuples():
         line = points[run.run_id]
-        if line.seeds.iloc[0] > 1:
+        if line.low.notna().any():
             figure.add_trace(_band(line, colour(run.method)))
         figure.add_trace(
             {
@@ -80,8 +91,8 @@ def certified_accuracy(runs: pd.DataFrame, curves: pd.DataFrame, published: pd.D
 
 
 def _band(line: pd.DataFrame, shade: str) -> dict:
-    """± one standard deviation over seeds around the mean."""
-    low, high = (line.certified_accuracy - line.sd).clip(0, 1), (line.certified_accuracy + line.sd).clip(0, 1)
+    """Between the columns low and high."""
+    low, high = line.low.clip(0, 1), line.high.clip(0, 1)
     red, green, blue = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
     return {
         "type": "scatter", "mode": "lines", "line": {"width": 0}, "fill": "toself", "hoverinfo": "skip", "showlegend": False,

@@ -132,8 +132,22 @@ curves = queries.group_curves(shown.run_id.to_list())
 their_curves = queries.published_curves(*terms).merge(
     peers.loc[peers.method.isin(shown.method), ["architecture", "method", "sigma", "lam", "hyper"]]
 )
+extras = st.pills(
+    "Also show", ["95 % bands", "best at every radius", "published networks"], selection_mode="multi",
+    default=["published networks"], key="extras", bind="query-params",
+    help="*95 % bands*: Clopper–Pearson's interval over the choice of images, for lines of one seed. *best at every radius*: of "
+    "each method the best of its runs, at whatever σ: the envelope.",
+)  # fmt: skip
+curves["low"], curves["high"] = curves.certified_accuracy - curves.sd, curves.certified_accuracy + curves.sd
+if "95 % bands" in extras:
+    single = curves.seeds == 1
+    low, high = share_band((curves.certified_accuracy * curves.images).round().to_numpy(), curves.images.to_numpy())
+    curves["low"], curves["high"] = curves.low.where(~single, low), curves.high.where(~single, high)
+if "published networks" not in extras:
+    their_curves = their_curves.head(0)
+best_of_method = queries.envelope(shown.run_id.to_list() if "best at every radius" in extras else [])
 st.plotly_chart(
-    certified_accuracy(shown[shown.run_id.isin(curves.group_id)], curves, their_curves),
+    certified_accuracy(shown[shown.run_id.isin(curves.group_id)], curves, their_curves, best_of_method),
     key="curves",
     alt="Certified accuracy against radius, one line a run; the same numbers are in the table below",
 )
@@ -201,7 +215,7 @@ st.plotly_chart(
     against_clean_accuracy(shown), key="trade-off", alt="ACR against certified accuracy at r = 0, one point a run"
 )
 st.caption(
-    f"Up is more robust, right is more accurate: {setting}. λ = 0 is plain Gaussian training. ACR never stands alone: easy "
+    f"Up is more robust, right is more accurate: {setting}. Nothing beats a run on the wide grey front in both. λ = 0 is plain Gaussian training. ACR never stands alone: easy "
     "images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
 )
 

@@ -93,14 +93,16 @@ def groups() -> pd.DataFrame:
 
 
 def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
-    """Curves of the groups that the runs belong to: group_id (the least run id), r, certified_accuracy (mean over seeds), sd, seeds."""
+    """Curves of the groups that the runs belong to: group_id (the least run id), r, certified_accuracy (mean over seeds),
+    sd, seeds, images."""
     return _ask(
         f"""
         WITH chosen AS (SELECT *, min(run_id) OVER (PARTITION BY {", ".join(SAME)}) AS group_id
                         FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
-        points AS (SELECT group_id, seed, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
+        points AS (SELECT group_id, seed, images, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
                    FROM curves JOIN chosen USING (run_id))
-        SELECT group_id, i / {PER_UNIT}.0 AS r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(DISTINCT seed) AS seeds
+        SELECT group_id, i / {PER_UNIT}.0 AS r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(DISTINCT seed) AS seeds,
+               any_value(images) AS images
         FROM points GROUP BY ALL ORDER BY group_id, r
         """,
         [list(run_ids)],
