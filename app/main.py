@@ -10,6 +10,7 @@ st.set_page_config(page_title="Certscope", page_icon=str(CHECKOUT / "app" / "fav
 page = st.navigation(
     [
         st.Page("views/trade_offs.py", title="Trade-offs", icon=":material/show_chart:", default=True),
+        st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
         st.Page("views/certify_image.py", title="Certify an image", icon=":material/image_search:"),
         st.Page("views/runs.py", title="Runs", icon=":material/play_circle:"),
     ],

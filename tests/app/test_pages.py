@@ -96,3 +96,19 @@ def test_states_of_runs_are_told(home, digits_spec):
     assert "— queued" in text
     assert "this is not a spec" in text
     assert {b.label for b in app.button} == {"Start", "Resume", "Cancel"}
+
+
+def test_compare_says_what_the_paired_tests_say(home):
+    publish()
+    app = page("compare").run()
+    assert not app.exception
+    runs = queries.runs().query("dataset == 'mnist' and sigma == 0.5").set_index("method").run_id
+    p = queries.paired(runs["gaussian"], runs["consistency"], 0.5)
+    values = {m.label: m.value for m in app.metric}
+    assert values["ACR, b less a"] == f"{p.acr:+.4f}"
+    assert (values["Images gained"], values["Images lost"]) == (str(p.gained), str(p.lost))
+    assert "On average b certifies **larger radii**; at r = 0.5 the two are **not told apart**." in words(app)
+    app.selectbox(key="b").set_value(runs["gaussian"]).run()
+    assert "Choose two different runs" in app.info[0].value
+    app.button_group(key="sigma").set_value([]).run()
+    assert "wants two certified runs of the same settings" in app.info[0].value
