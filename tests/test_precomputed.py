@@ -35,6 +35,28 @@ def test_consistency_is_above_gaussian(sigma, home):
     assert gain.gain - 1.96 * gain.gain_se > 0
 
 
+SIX = ["gaussian", "stability", "macer", "consistency", "smoothadv", "smoothadv_consistency"]
+
+
+def test_the_papers_order_at_sigma_one_half(home):
+    """Six methods, one recipe, the same images: what the README says of their order, as paired 95 % intervals allow."""
+    publish()
+    ids = {
+        method: plan("mnist", method, 0.5, weights_dtype="float16", certification=Certification()).run_id
+        for method in SIX
+    }
+    low = {(a, b): queries.paired(ids[a], ids[b]).acr_low for a in SIX for b in SIX if a != b}
+    for worse, better in (
+        ("gaussian", "stability"), ("stability", "consistency"), ("macer", "consistency"), ("consistency", "smoothadv"),
+        ("consistency", "smoothadv_consistency"),
+    ):  # fmt: skip
+        assert low[worse, better] > 0
+    assert low["macer", "stability"] > 0  # not the paper's order
+    for a, b in (("gaussian", "macer"), ("smoothadv", "smoothadv_consistency")):  # not told apart
+        assert low[a, b] < 0
+        assert low[b, a] < 0
+
+
 @pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: run.run_id)
 def test_folders_are_complete_and_their_claims_follow_from_the_counts(run):
     assert run.run_id == run.spec.run_id

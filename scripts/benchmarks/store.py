@@ -37,7 +37,7 @@ def folders(root: Path, first: int, count: int, images: int) -> None:
             from scipy.special import betaincinv
 
             p_lower = np.floor(np.where(top > 0, betaincinv(np.maximum(top, 1), 100_001 - top, 0.001), 0) * 1e12) / 1e12
-            label = random.integers(0, 10, images)
+            label = np.arange(images) % 10
             predict = np.where(p_lower > 0.5, np.where(random.random(images) < 0.98, label, (label + 1) % 10), -1)
             lines = ["\t".join(Certificate.__dataclass_fields__)]
             for i in range(images):

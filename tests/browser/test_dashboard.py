@@ -23,12 +23,14 @@ def opened(page, address, path, title):
 def test_reads_a_curve(page, address):
     opened(page, address, "", "What does certified robustness cost?")
     chart = page.locator(".stPlotlyChart").first
-    expect(chart.locator(".scatterlayer .trace")).to_have_count(6)
+    expect(chart.locator(".scatterlayer .trace")).to_have_count(10 + 18)  # ours, and six published methods at three σ
     expect(chart.get_by_text("Gaussian + Consistency, σ = 0.5, λ = 5")).to_be_visible()
     lines = page.evaluate(
         "Object.fromEntries(document.querySelector('.stPlotlyChart .js-plotly-plot')._fullData.map(t => [t.name, [...t.y]]))"
     )
-    assert len(lines) == 6
+    published = lines.pop("published networks")
+    assert 0.9 < published[0] < 1
+    assert len(lines) == 10
     assert all(0.9 < line[0] <= 1 and line[-1] == 0 for line in lines.values())
     assert all(a >= b for line in lines.values() for a, b in itertools.pairwise(line))
     expect(page.get_by_text("Does Consistency beat Gaussian?")).to_be_visible()
@@ -37,10 +39,22 @@ def test_reads_a_curve(page, address):
 
 def test_filters_live_in_the_url(page, address):
     opened(page, address, "?sigma=0.5&method=Gaussian", "What does certified robustness cost?")
-    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(1)
+    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(
+        2
+    )  # and the published one
     page.get_by_test_id("stButtonGroup").nth(1).get_by_text("Gaussian + Consistency").click()
-    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(2)
+    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(4)
     expect(page).to_have_url(re.compile(r"sigma=0\.5$"))
+
+
+def test_compares_two_runs(page, address):
+    opened(page, address, "compare", "Compare two runs")
+    expect(page.get_by_text("b certifies larger radii")).to_be_visible()
+    expect(page.locator(".stPlotlyChart")).to_have_count(3)
+    page.get_by_label("Radius r").fill("1.2")
+    page.get_by_label("Radius r").press("Enter")
+    expect(page.get_by_text("Certified accuracy at 1.2, b less a")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"r=1\.2"))
 
 
 def certificate_of(page):
@@ -59,7 +73,7 @@ def test_certifies_an_upload(page, address, tmp_path):
     opened(page, address, "certify_image", "Certify an image")
     page.get_by_text("Upload", exact=True).click()
     page.locator("input[type=file]").set_input_files(tmp_path / "seven.jpg")
-    expect(page.get_by_text("inverted: the digit must be light on dark")).to_be_visible()
+    expect(page.get_by_text("inverted: what is drawn must be light on dark")).to_be_visible()
     page.get_by_role("button", name="Certify", exact=True).click()
     expect(page.get_by_text("Certified ℓ2 radius")).to_be_visible(timeout=60_000)
     certificate = certificate_of(page)
