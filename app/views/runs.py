@@ -48,7 +48,11 @@ def launch_form() -> None:
     one, two, three, four = st.columns(4)
     names = dataset_names()
     name = one.selectbox("Data set", names, index=names.index("digits"), key="launch dataset")
-    dataset = find_dataset(name)
+    try:
+        dataset = find_dataset(name)
+    except DatasetError as error:  # a folder of images that is not as it must be
+        st.error(str(error))
+        return
     one.caption(dataset.note)
     method = two.selectbox("Method", list(METHODS), format_func=title, key="launch method")
     two.caption(METHODS[method].paper)

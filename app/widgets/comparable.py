@@ -14,7 +14,7 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
     certified = runs[runs.images.notna()]
     if certified.empty:
         return certified
-    first, second, third, fourth = st.columns([1, 2, 1.4, 2])
+    first, second, third = st.columns([1, 2.4, 1.6])
     names = sorted(certified.dataset.unique(), key=lambda name: (name != "mnist", name))
     about = "; ".join(f"{name}: {DATASETS[name].note}" for name in names if name in DATASETS)
     dataset = first.selectbox("Data set", names, key="dataset", bind="query-params", help=about)
@@ -33,7 +33,7 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
         help="Standard deviation of the Gaussian noise, for images in [0, 1]. More noise, larger radii, lower accuracy.",
     )  # fmt: skip
     methods = sorted(certified.method.unique())
-    kept = fourth.pills(
+    kept = st.pills(
         "Method", methods, selection_mode="multi", default=methods, format_func=title, key="method", bind="query-params"
     )
     return certified[certified.sigma.map(lambda s: f"{s:g}" in wanted) & certified.method.isin(kept)]
