@@ -51,8 +51,9 @@ def test_compares_two_runs(page, address):
     opened(page, address, "compare", "Compare two runs")
     expect(page.get_by_text("b certifies larger radii")).to_be_visible()
     expect(page.locator(".stPlotlyChart")).to_have_count(3)
-    page.get_by_label("Radius r").fill("1.2")
-    page.get_by_label("Radius r").press("Enter")
+    radius_field = page.get_by_role("spinbutton", name="Radius r")
+    radius_field.fill("1.2")
+    radius_field.press("Enter")
     expect(page.get_by_text("Certified accuracy at 1.2, b less a")).to_be_visible()
     expect(page).to_have_url(re.compile(r"r=1\.2"))
 
