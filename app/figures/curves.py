@@ -18,15 +18,7 @@ def certified_accuracy(
     points = dict(tuple(curves.groupby("group_id")))
     labels = run_labels(runs)
     figure = go.Figure()
-    for method, line in envelope.groupby("method"):
-        figure.add_trace(
-            {
-                "type": "scatter", "mode": "lines", "x": line.r.to_list(), "y": line.certified_accuracy.to_list(),
-                "name": f"{title(method)}, best σ", "line": {"color": colour(method), "width": 9}, "opacity": 0.3,
-                "text": [f"{sigma:g}" for sigma in line.sigma],
-                "hovertemplate": "radius %{x:.2f}: %{y:.1%} at σ = %{text}<extra>" + title(method) + ", best σ</extra>",
-            }
-        )  # fmt: skip
+    figure.add_traces([_best(method, line) for method, line in envelope.groupby("method")])
     for run in runs.itertuples():
         line = points[run.run_id]
         if line.low.notna().any():
@@ -119,3 +111,13 @@ def ranking(ranked: pd.DataFrame) -> go.Figure:
         yaxis={"automargin": True}, margin={"l": 10, "r": 10, "t": 10, "b": 10}, height=90 + 30 * len(rows),
     )  # fmt: skip
     return figure
+
+
+def _best(method: str, line: pd.DataFrame) -> dict:
+    """The best of a method's runs at every radius, wide and pale."""
+    return {
+        "type": "scatter", "mode": "lines", "x": line.r.to_list(), "y": line.certified_accuracy.to_list(),
+        "name": f"{title(method)}, best σ", "line": {"color": colour(method), "width": 9}, "opacity": 0.3,
+        "text": [f"{sigma:g}" for sigma in line.sigma],
+        "hovertemplate": "radius %{x:.2f}: %{y:.1%} at σ = %{text}<extra>" + title(method) + ", best σ</extra>",
+    }  # fmt: skip

@@ -41,13 +41,13 @@ class Method:
 
     @property
     def noises(self) -> int:
-        """Noise vectors per image in one step."""
-        return 1
+        """Noise vectors per image in one step: the field m, or one."""
+        return getattr(self, "m", 1)
 
     @property
     def chunks(self) -> int:
-        """Optimiser steps that one loaded batch is split into."""
-        return 1
+        """Optimiser steps that one loaded batch is split into: m, so that each sees as many noisy images as the batch has."""
+        return self.noises
 
     def loss_terms(self, classifier: "nn.Module", batch: Batch) -> tuple["Tensor", dict[str, "Tensor"]]:
         """The logits (m, B, K) under noise that were trained on, and the named scalar terms whose sum is the loss."""

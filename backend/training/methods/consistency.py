@@ -47,14 +47,6 @@ class Consistency(Regularised):
 
     m: int = hyper(2, "m: noise vectors per image; at m = 1 the term vanishes", low=2, high=64)
 
-    @property
-    def noises(self):
-        return self.m
-
-    @property
-    def chunks(self):
-        return self.m
-
     def loss_terms(self, classifier, batch):
         from backend.training.noise import mean_cross_entropy, noisy_logits
 

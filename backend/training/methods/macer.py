@@ -34,8 +34,8 @@ class Macer(Method):
     deferred: int = hyper(0, "epochs at the start in which λ is 0", low=0, high=100_000, of_epochs=90)
 
     @property
-    def noises(self):
-        return self.m
+    def chunks(self):
+        return 1
 
     def loss_terms(self, classifier, batch):
         from backend.training.noise import noisy_logits

@@ -30,14 +30,6 @@ class SmoothAdv(Method):
     warmup: int = hyper(10, "epochs over which ε grows linearly to its value", low=1, high=100_000, of_epochs=90)
     attack: str = hyper("pgd", "pgd: projected gradient; ddn: decoupled direction and norm", choices=ATTACKS)
 
-    @property
-    def noises(self):
-        return self.m
-
-    @property
-    def chunks(self):
-        return self.m
-
     def loss_terms(self, classifier, batch):
         from backend.training.noise import mean_cross_entropy, noisy_logits
 

@@ -33,14 +33,6 @@ class SmoothMix(Method):
     mix_step: int = hyper(0, "0: mix with x; 1: with the first iterate", choices=(0, 1))
     warmup: int = hyper(10, "epochs over which η grows linearly to its value", low=1, high=100_000, of_epochs=90)
 
-    @property
-    def noises(self):
-        return self.m
-
-    @property
-    def chunks(self):
-        return self.m
-
     def loss_terms(self, classifier, batch):
         import torch
 

@@ -17,14 +17,6 @@ class StabilityConsistency(Regularised):
     lam_stability: float = hyper(2.0, "λ_s: weight of the stability term", low=0, high=1000)
     m: int = hyper(2, "m: noise vectors per image", low=2, high=64)
 
-    @property
-    def noises(self):
-        return self.m
-
-    @property
-    def chunks(self):
-        return self.m
-
     def loss_terms(self, classifier, batch):
         from torch.nn.functional import cross_entropy
 
