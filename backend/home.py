@@ -30,3 +30,8 @@ def data_root() -> Path:
 def snapshot_path() -> Path:
     """The results store that every page reads."""
     return home() / "results.duckdb"
+
+
+def read_only() -> bool:
+    """Whether visitors may look and certify, but start, stop and delete nothing: CERTSCOPE_READ_ONLY=1, of `scripts/run --read-only`."""
+    return os.environ.get("CERTSCOPE_READ_ONLY") == "1"

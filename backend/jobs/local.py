@@ -8,11 +8,12 @@ import contextlib
 import fcntl
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from backend.home import CHECKOUT, runs_root
@@ -27,17 +28,45 @@ THREADS = str(
 
 def submit(spec: RunSpec) -> Run:
     """Queue a run and see that it is worked on. A run that is finished, queued or running already is left alone."""
-    run = Run.create(runs_root(), spec)
-    resume(run)
-    return run
+    return submit_all([spec])[0]
+
+
+def submit_all(specs: Iterable[RunSpec]) -> list[Run]:
+    """Queue a grid in its order, behind what waits already, and see that it is worked on: one worker, however many runs."""
+    runs = [Run.create(runs_root(), spec) for spec in specs]
+    for run in runs:
+        _queue(run)
+    start_worker()
+    return runs
 
 
 def resume(run: Run) -> None:
     """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row."""
+    _queue(run)
+    start_worker()
+
+
+def _queue(run: Run) -> None:
     with contextlib.suppress(RunError), run.held(patience=0.2):  # held by another: it is running
         if run.state(mine=True)["state"] not in ("finished", "queued"):
             run.set_state("queued")
-    start_worker()
+
+
+def delete(run: Run) -> None:
+    """Delete the folder of a run that is not running, with everything in it. Publishing afterwards takes it out of the store.
+
+    Raises RunError where another process works on it, or where it does not lie among this machine's runs.
+    """
+    if run.path.parent != runs_root():
+        raise RunError(
+            f"{run.run_id} lies in {run.path.parent}, not among the runs of this machine; it is not deleted here"
+        )
+    aside = run.path.with_name(
+        f".deleted-{run.run_id}"
+    )  # at once out of every list, also where deleting takes its time
+    with run.held():
+        run.path.rename(aside)
+    shutil.rmtree(aside)
 
 
 def start_worker() -> None:

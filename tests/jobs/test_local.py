@@ -140,3 +140,28 @@ def test_resuming_leaves_finished_and_running_runs_alone(home, digits_spec, long
         local.resume(run)
         assert run.state()["state"] == state
     local.cancel(running)
+
+
+def test_a_grid_queues_in_its_order_with_one_worker(home, digits_spec, long_spec):
+    first = local.submit(long_spec(9))
+    wait(first, "running")
+    runs = local.submit_all([digits_spec(seed=seed) for seed in (3, 1, 2)])
+    assert [run.run_id for run in local.queued(runs_root())] == [run.run_id for run in runs]
+    local.cancel(first)
+    for run in runs:
+        wait(run, "finished")
+
+
+def test_deleting_takes_the_folder_of_a_run_that_nobody_works_on(home, digits_spec, long_spec):
+    running = local.submit(long_spec(9))
+    wait(running, "running")
+    with pytest.raises(RunError, match="being worked on"):
+        local.delete(running)
+    local.cancel(running)
+    local.delete(running)
+    assert not running.path.exists()
+    assert list(runs_root().glob("*/spec.json")) == list(runs_root().glob(".deleted*")) == []
+    stranger = Run.create(home / "elsewhere", digits_spec())
+    with pytest.raises(RunError, match="not among the runs of this machine"):
+        local.delete(stranger)
+    assert stranger.spec_file.exists()

@@ -1,0 +1,48 @@
+"""A figure with what a reader wants of it: its numbers, and itself as a file."""
+
+import functools
+from collections.abc import Callable
+from threading import Lock
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+FORMATS = {"SVG": "image/svg+xml", "PNG": "image/png", "PDF": "application/pdf"}
+WIDTH = 900  # of a file; PNG has twice as many pixels
+CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+RENDERING = Lock()  # one browser at a time, however many visitors ask
+
+
+def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame | Callable[[], pd.DataFrame]) -> None:
+    """Draw a figure, and offer its numbers as CSV and itself as SVG, PNG and PDF; nothing is made before it is asked for.
+
+    key: unique on the page, names the files too. alt: what a screen reader says. table: the numbers, or what makes them.
+    """
+    st.plotly_chart(figure, key=key, alt=alt, config=CONFIG)
+    name = "certscope-" + "-".join(key.split())
+    with st.popover("Download", icon=":material/download:", type="tertiary", key=f"{key} files"):
+        st.download_button(
+            "CSV", lambda: (table() if callable(table) else table).to_csv(index=False), f"{name}.csv", "text/csv",
+            key=f"{key} CSV", on_click="ignore", width="stretch",
+        )  # fmt: skip
+        for kind, mime in FORMATS.items():
+            st.download_button(
+                kind, functools.partial(_rendered, figure, kind.lower()), f"{name}.{kind.lower()}", mime,
+                key=f"{key} {kind}", on_click="ignore", width="stretch", disabled=not _browser(),
+            )  # fmt: skip
+        if not _browser():
+            st.caption("Figures as files want Chrome or Chromium on the machine that serves this page.")
+
+
+def _rendered(figure: go.Figure, kind: str) -> bytes:
+    paper = go.Figure(figure).update_layout(template="plotly_white", font={"family": "sans-serif"})
+    with RENDERING:
+        return paper.to_image(format=kind, width=WIDTH, height=figure.layout.height, scale=2 if kind == "png" else 1)
+
+
+@functools.cache
+def _browser() -> bool:
+    from choreographer.browsers.chromium import Chromium  # of kaleido, which draws the files
+
+    return bool(Chromium.find_browser(skip_local=False))

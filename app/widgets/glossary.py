@@ -1,0 +1,25 @@
+"""The field's words, each in a sentence or two: `help` of the widgets that use them, and a table of the Guide."""
+
+TERMS = {
+    "smoothed classifier": "What a network answers most often when Gaussian noise is added to the image. The certificates speak of it, "
+    "not of the network itself (the base classifier).",
+    "σ": "Standard deviation of the Gaussian noise that is added to images with pixels in [0, 1]. More noise, larger radii, lower accuracy.",
+    "λ": "Weight of the regularisation in training. Larger trades accuracy for robustness.",
+    "radius": "Certified ℓ2 radius: no change of the image whose ℓ2 norm (root of the sum of squared pixel changes) is smaller can change "
+    "the smoothed classifier's answer.",
+    "certified accuracy": "Share of test images that are answered correctly with a radius of at least r. An abstention counts as wrong.",
+    "ACR": "Average certified radius: the mean over the test images of the radius, counting 0 where the answer is wrong. It grows with n, and easy "
+    "images dominate it.",
+    "clean accuracy": "Certified accuracy at radius 0: the share of images that the smoothed classifier answers correctly, with certainty 1 − α.",
+    "abstention": "No certificate: the votes do not prove that one class has more than half of them.",
+    "n": "Number of noisy copies whose votes the bound rests on. More copies, tighter bound; the papers take 100,000.",
+    "n0": "Number of other noisy copies, drawn before, that choose the class.",
+    "α": "Probability that one certificate is wrong, over the noise that was drawn. 0.001 unless said otherwise.",
+    "p_A": "Probability that the network gives the smoothed classifier's class under noise. Votes estimate it; a certificate rests on a lower bound of it.",
+    "ceiling": "The largest radius that n votes out of n can certify: σ Φ⁻¹(α^(1/n)).",
+    "envelope": "The best of a method's runs at every radius, whatever their σ.",
+    "Pareto front": "The runs that no other run beats in both accuracy and robustness.",
+    "seed": "Names the random numbers of a run: equal settings and seed give the same run. Runs that differ in it alone show how much chance does.",
+    "recipe": "How long and at what learning rate a network is trained. `paper` is that of the papers (90 epochs on MNIST); `quick` takes minutes.",
+    "95 % interval": "Would hold the true value in 95 of 100 repetitions with other test images. It does not cover the choice of the training seed.",
+}  # fmt: skip
