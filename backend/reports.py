@@ -189,14 +189,14 @@ def _show(options) -> None:
         if run["mode"] == "fixed":
             at = acr_by_n(rows.top_count.to_numpy(), right, int(run.n), run.sigma, run.alpha, options.run_id, list(NS))
             print("ACR at fewer of its samples: " + ", ".join(f"{acr:.4f} at n = {n:,}" for n, acr in at.items()))
-    print(queries.per_class(options.run_id).to_string(index=False, float_format="{:.4f}".format))
+    print(queries.per_class([options.run_id]).to_string(index=False, float_format="{:.4f}".format))
     print("Intervals are 95 % over the choice of images, not of the training seed.")
 
 
 def _compare(options) -> None:
     from backend.store import queries
 
-    p = queries.paired(options.run_a, options.run_b, options.radius)
+    p = queries.paired([options.run_a], [options.run_b], options.radius)
     runs = queries.runs().set_index("run_id").loc[[options.run_a, options.run_b]]
     one = runs.iloc[0]
     terms = f"{one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.image_set}"

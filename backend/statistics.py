@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
-from scipy.stats import binom, binomtest, t, ttest_rel
+from scipy.stats import binom, binomtest, t, ttest_ind, ttest_rel
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -36,9 +36,24 @@ def high_probability_accuracy(reached: int, images: int, alpha: float, rho: floa
     return max(0.0, (reached - int(binom.isf(rho, images, alpha))) / images)
 
 
+def reproduction(ours: np.ndarray, mean: float, sd: float, seeds: int, level: float = 0.95) -> tuple[float, float]:
+    """Our mean over seeds (M,) less a published one, and half its interval: what the choice of seeds alone may make of it.
+
+    Taken: our seeds vary as the published ones, whose sd has seeds − 1 degrees of freedom. Of one run of ours that is the
+    prediction interval of one more seed of theirs. Equal images and n are presumed; infinite where one seed was published.
+    """
+    half = np.inf
+    if seeds > 1:
+        half = t.ppf((1 + level) / 2, seeds - 1) * sd * np.sqrt(1 / len(ours) + 1 / seeds)
+    return float(np.mean(ours) - mean), float(half)
+
+
 @dataclass(frozen=True)
 class Paired:
-    """Run b less run a on the same images: differences with 95 % intervals, and the probability of as much by chance."""
+    """Run b less run a on the same images: differences with 95 % intervals, and the probability of as much by chance.
+
+    Of groups of seeds: of the means over seeds, image by image. `accuracy_p`, gained and lost are None then.
+    """
 
     images: int
     acr: float
@@ -49,24 +64,35 @@ class Paired:
     accuracy: float  # certified accuracy at r
     accuracy_low: float
     accuracy_high: float
-    accuracy_p: float  # McNemar's exact test
-    gained: int  # images certified at r by b alone
-    lost: int  # by a alone
+    accuracy_p: float | None  # McNemar's exact test
+    gained: int | None  # images certified at r by b alone
+    lost: int | None  # by a alone
 
 
-def paired(gain_a: np.ndarray, gain_b: np.ndarray, right_a: np.ndarray, right_b: np.ndarray, r: float) -> Paired:
-    """Compare gains (N,) and correctness (N,) of two runs, image by image. At r an image counts with gain >= r and right."""
+def paired(gain_a: np.ndarray, gain_b: np.ndarray, reached_a: np.ndarray, reached_b: np.ndarray, r: float) -> Paired:
+    """Compare gains (N,) of two runs or groups of seeds, and whether each image is certified and right at r (N,): shares of
+    the seeds where they are groups. McNemar's test where both are 0 or 1, else Student's on the shares.
+    """
     difference = gain_b - gain_a
     low, high = mean_interval(difference)
     p = float(ttest_rel(gain_b, gain_a).pvalue) if difference.any() else 1.0
-    a, b = right_a & (gain_a >= r), right_b & (gain_b >= r)
+    start = (len(gain_a), float(difference.mean()), low, high, p, r)
+    if not np.isin(both := np.concatenate([reached_a, reached_b]), (0, 1)).all():
+        shares = reached_b - reached_a
+        return Paired(*start, float(shares.mean()), *mean_interval(shares), None, None, None)
+    a, b = both.astype(bool).reshape(2, -1)
     gained, lost = int((b & ~a).sum()), int((a & ~b).sum())
     exact = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     share_low, share_high = _difference_interval(gained, lost, len(a))
-    return Paired(
-        len(gain_a), float(difference.mean()), low, high, p,
-        r, (gained - lost) / len(a), share_low, share_high, exact, gained, lost,
-    )  # fmt: skip
+    return Paired(*start, (gained - lost) / len(a), share_low, share_high, exact, gained, lost)
+
+
+def seeds_apart(acr_a: np.ndarray, acr_b: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+    """Welch's interval of the difference of two methods' ACR over training seeds, b less a; None unless both have two or more."""
+    if min(len(acr_a), len(acr_b)) < 2:
+        return None
+    interval = ttest_ind(acr_b, acr_a, equal_var=False).confidence_interval(level)
+    return float(interval.low), float(interval.high)
 
 
 def _difference_interval(gained: int, lost: int, images: int, level: float = 0.95) -> tuple[float, float]:

@@ -29,7 +29,7 @@ def test_consistency_is_above_gaussian(sigma, home):
     assert [c.idx for c in gaussian] == [c.idx for c in consistency] == list(range(0, 10_000, 20))
     assert acr(consistency) > acr(gaussian)
     publish()
-    gains = queries.acr_gains("mnist", "gaussian", "consistency")
+    gains = queries.acr_gains(list(RUNS), [("gaussian", "consistency")])
     gain = gains[gains.sigma == sigma].iloc[0]
     assert gain.gain == pytest.approx(acr(consistency) - acr(gaussian))
     assert gain.gain - 1.96 * gain.gain_se > 0
@@ -45,7 +45,7 @@ def test_the_papers_order_at_sigma_one_half(home):
         method: plan("mnist", method, 0.5, weights_dtype="float16", certification=Certification()).run_id
         for method in SIX
     }
-    low = {(a, b): queries.paired(ids[a], ids[b]).acr_low for a in SIX for b in SIX if a != b}
+    low = {(a, b): queries.paired([ids[a]], [ids[b]]).acr_low for a in SIX for b in SIX if a != b}
     for worse, better in (
         ("gaussian", "stability"), ("stability", "consistency"), ("macer", "consistency"), ("consistency", "smoothadv"),
         ("consistency", "smoothadv_consistency"),

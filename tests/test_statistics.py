@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, kstest, norm
+from scipy.stats import binomtest, kstest, norm, t
 
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.statistics import (
@@ -17,6 +17,8 @@ from backend.statistics import (
     mean_interval,
     paired,
     pareto,
+    reproduction,
+    seeds_apart,
     share_band,
     thinned,
 )
@@ -61,7 +63,7 @@ def two_runs(random, difference, images=500):
     hard = random.normal(0, 0.5, images)
     a = (1 + hard + random.normal(0, 0.1, images)).clip(0)
     b = (1 + hard + difference + random.normal(0, 0.1, images)).clip(0)
-    return a, b, np.ones(images, bool), np.ones(images, bool)
+    return a, b, a >= 1, b >= 1
 
 
 def test_a_known_difference_is_detected_at_the_stated_rate_and_no_difference_is_not():
@@ -81,16 +83,38 @@ def test_pairs_by_hand():
     """At r = 1, b gains images 1 and 2 and loses 3: McNemar's 2 of 3 is p = 1. A wrong answer never counts, whatever its gain."""
     a, b = np.array([1.2, 0.5, 0.5, 1.5, 0.0]), np.array([1.2, 1.1, 1.4, 0.9, 0.0])
     right = np.array([True, True, True, True, False])
-    p = paired(a, b, right, right, 1.0)
+    p = paired(a, b, right & (a >= 1), right & (b >= 1), 1.0)
     assert (p.gained, p.lost, p.accuracy, p.accuracy_p) == (2, 1, pytest.approx(0.2), 1.0)
     assert p.acr == pytest.approx((0 + 0.6 + 0.9 - 0.6 + 0) / 5)
     assert p.accuracy_low < 0 < p.accuracy_high  # as its p says
-    five = paired(np.zeros(500), np.r_[np.ones(5), np.zeros(495)], np.ones(500, bool), np.ones(500, bool), 0.5)
+    five = paired(np.zeros(500), np.r_[np.ones(5), np.zeros(495)], np.zeros(500, bool), np.arange(500) < 5, 0.5)
     assert (five.gained, five.accuracy_p) == (5, 0.0625)
     assert five.accuracy_low < 0 < five.accuracy_high
     same = paired(a, a, right, right, 0.0)
     assert same.accuracy_low < 0 < same.accuracy_high
     assert (same.acr, same.acr_p, same.accuracy_p, same.gained, same.lost) == (0, 1, 1, 0, 0)
+
+
+def test_another_seed_falls_where_the_prediction_interval_says():
+    """Six seeds of one normal law: the sixth lies within the interval of the other five 95 times of 100; 4 of ours likewise."""
+    random = np.random.default_rng(0)
+    for ours in (1, 4):
+        inside = 0
+        for _ in range(4_000):
+            theirs = random.normal(1.6, 0.002, 5)
+            difference, half = reproduction(random.normal(1.6, 0.002, ours), theirs.mean(), theirs.std(ddof=1), 5)
+            inside += abs(difference) <= half
+        assert 0.94 < inside / 4_000 < 0.96
+    assert reproduction(np.array([1.5]), 1.6, np.nan, 1) == (pytest.approx(-0.1), np.inf)
+
+
+def test_seeds_are_told_apart_by_welchs_interval():
+    a, b = np.array([1.0, 1.2, 1.1]), np.array([1.5, 1.4])
+    low, high = seeds_apart(a, b)
+    va, vb = a.var(ddof=1) / 3, b.var(ddof=1) / 2
+    half = t.ppf(0.975, (va + vb) ** 2 / (va**2 / 2 + vb**2)) * sqrt(va + vb)
+    assert (low, high) == (pytest.approx(0.35 - half), pytest.approx(0.35 + half))
+    assert seeds_apart(a, b[:1]) is None
 
 
 def test_radii_are_those_of_certify():

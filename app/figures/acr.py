@@ -68,6 +68,36 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
     return figure
 
 
+def gains(rows: pd.DataFrame, theirs: dict[str, float]) -> go.Figure:
+    """How much ACR each row's method has over its baseline, with the 95 % interval over images, beside the paper's gain (hollow).
+
+    rows: of `queries.acr_gains`, one σ, with `label`; theirs: {label: gain of the published networks}.
+    """
+    rows = rows[::-1]
+    figure = go.Figure(
+        [
+            {
+                "type": "scatter", "mode": "markers", "x": list(theirs.values()), "y": list(theirs), "name": "published networks",
+                "marker": {"symbol": "square-open", "size": 11, "color": GREY, "line": {"width": 2}},
+                "hovertemplate": "%{x:+.4f}<extra>%{y}, published networks</extra>",
+            },
+            {
+                "type": "scatter", "mode": "markers", "x": rows.gain.to_list(), "y": rows.label.to_list(), "name": "runs of this store",
+                "error_x": {"array": (1.96 * rows.gain_se).to_list(), "thickness": 1.5},
+                "marker": {"size": 13, "color": [colour(method) for method in rows.baseline]},
+                "hovertemplate": "%{x:+.4f}<extra>%{y}</extra>",
+            },
+        ]
+    )  # fmt: skip
+    figure.add_vline(x=0, line={"color": GREY, "dash": "dot", "width": 1})
+    return figure.update_layout(
+        title={"text": f"σ = {rows.sigma.iloc[0]:g}", "font": {"size": 15}},
+        xaxis={"title": {"text": "gain in ACR"}, "tickformat": "+.2f", "nticks": 5},
+        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": list(dict.fromkeys(rows.label))},
+        legend={"orientation": "h", "y": -0.3, "yanchor": "top"}, margin={"l": 10, "r": 10, "t": 40, "b": 10}, height=310,
+    )  # fmt: skip
+
+
 def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
     """Certified accuracy at r = 0 against ACR; runs that differ in λ alone are joined, from Gaussian; and the Pareto front."""
     styles = dashes(runs.sigma)

@@ -3,20 +3,19 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour, dashes, run_labels, title
+from app.figures.palette import GREY, colour, dashes, title
 
 
 def certified_accuracy(
-    runs: pd.DataFrame, curves: pd.DataFrame, published: pd.DataFrame, envelope: pd.DataFrame
+    runs: pd.DataFrame, curves: pd.DataFrame, published: pd.DataFrame, envelope: pd.DataFrame, labels: dict[str, str]
 ) -> go.Figure:
     """A line a group of seeds (their mean, with a band where low and high are there), and at each σ the ceiling: the largest radius that n votes out of n can certify.
 
     runs: rows of `queries.runs`, one a group; curves: `queries.group_curves`; published: `queries.published_curves` of the
-    same σ, drawn thin; envelope: `queries.envelope`, drawn wide and pale behind.
+    same σ, drawn thin; envelope: `queries.envelope`, drawn wide and pale behind; labels: `run_labels`.
     """
-    styles = dashes(runs.sigma)
+    styles = dashes(runs.sigma) if runs.sigma.nunique() > 1 else dict.fromkeys(runs.sigma, "solid")
     points = dict(tuple(curves.groupby("group_id")))
-    labels = run_labels(runs)
     figure = go.Figure()
     figure.add_traces([_best(method, line) for method, line in envelope.groupby("method")])
     for run in runs.itertuples():

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.palette import title
+from app.widgets.glossary import TERMS
 from backend.datasets import DATASETS
 
 SETTINGS = ["mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
@@ -30,7 +31,7 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
     sigmas = [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())]
     wanted = third.pills(
         "Noise σ", sigmas, selection_mode="multi", default=sigmas, key="sigma", bind="query-params",
-        help="Standard deviation of the Gaussian noise, for images in [0, 1]. More noise, larger radii, lower accuracy.",
+        help=TERMS["σ"],
     )  # fmt: skip
     methods = sorted(certified.method.unique())
     kept = st.pills(

@@ -57,28 +57,30 @@ def curves(run_ids: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def acr_gains(dataset: str, baseline: str, method: str) -> pd.DataFrame:
-    """ACR of each run of `method` against the run of `baseline` that differs in nothing else, image by image.
+def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """ACR of runs against runs of a baseline that differ in the method alone, image by image, for pairs (baseline, method).
 
-    Pairs have equal architecture, σ, seed, recipe, epochs, weights and network precision, n, n0, α, mode and images. Columns: run_id, baseline_id, sigma, lam, seed,
-    n, alpha, image_set, images, acr, baseline_acr, gain, and gain_se, the standard error of the mean paired
-    difference over the images.
+    Both are among run_ids, of equal source, data set, architecture, σ, seed, recipe, epochs, precisions, n, n0, α, mode and
+    images. Columns: baseline, method, run_id, baseline_id, sigma, lam, hyper, seed, images, acr, baseline_acr, gain, and gain_se, the
+    standard error of the mean paired difference over the images.
     """
     return _ask(
         """
-        SELECT a.run_id, b.run_id AS baseline_id, a.sigma, a.lam, a.seed, a.n, a.alpha, a.image_set,
-               count(*) AS images, avg(x.gained) AS acr, avg(y.gained) AS baseline_acr,
-               avg(x.gained - y.gained) AS gain, stddev_samp(x.gained - y.gained) / sqrt(count(*)) AS gain_se
-        FROM runs a JOIN runs b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
-        JOIN (SELECT *, if(predict = label, radius, 0) AS gained FROM certificates) x ON x.run_id = a.run_id
-        JOIN (SELECT *, if(predict = label, radius, 0) AS gained FROM certificates) y
-             ON y.run_id = b.run_id AND y.idx = x.idx
-        WHERE dataset = $1 AND b.method = $2 AND a.method = $3
-        GROUP BY ALL HAVING count(*) = any_value(a.images) AND count(*) = any_value(b.images)
-        ORDER BY a.sigma, a.lam, a.seed
+        WITH chosen AS (SELECT * FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
+        gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
+        wanted AS (SELECT unnest($2) AS baseline, unnest($3) AS method),
+        pairs AS (
+            SELECT b.method AS baseline, a.method, a.run_id, b.run_id AS baseline_id, a.sigma, a.lam, a.hyper, a.seed, a.images,
+                   a.acr, b.acr AS baseline_acr, b.images AS baseline_images
+            FROM chosen a JOIN chosen b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
+            WHERE (b.method, a.method) IN (SELECT (baseline, method) FROM wanted))
+        SELECT p.*, avg(x.gain - y.gain) AS gain, stddev_samp(x.gain - y.gain) / sqrt(count(*)) AS gain_se
+        FROM pairs p JOIN gained x USING (run_id) JOIN gained y ON y.run_id = p.baseline_id AND y.idx = x.idx
+        GROUP BY ALL HAVING count(*) = p.images AND count(*) = p.baseline_images
+        ORDER BY p.sigma, p.method, p.baseline, p.lam, p.seed
         """,
-        [dataset, baseline, method],
-    )
+        [list(run_ids), [b for b, _ in pairs], [m for _, m in pairs]],
+    ).drop(columns="baseline_images")
 
 
 def groups() -> pd.DataFrame:
@@ -165,38 +167,50 @@ def write_parquet(run_ids: Sequence[str], out: Path) -> None:
     ).to_parquet(out, index=False)
 
 
-def paired(run_a: str, run_b: str, r: float = 0.0) -> Paired:
-    """Run b less run a, image by image. Raises StoreError unless both are of the same mode, n, n0, α and images."""
-    rows = _ask(
-        f"SELECT run_id, {', '.join(SETTINGS)} FROM runs WHERE run_id IN ($1, $2) AND images > 0", [run_a, run_b]
-    )
-    for run_id in (run_a, run_b):
-        if run_id not in set(rows.run_id):
-            raise StoreError(f"there is no certified run {run_id!r} in the store")
-    if differing := [name for name in SETTINGS if rows[name].nunique() > 1]:
-        raise StoreError(f"{run_a} and {run_b} cannot be compared: they differ in {', '.join(differing)}")
-    both = _ask(
-        """
-        SELECT if(a.predict = a.label, a.radius, 0) AS gain_a, if(b.predict = b.label, b.radius, 0) AS gain_b,
-               a.predict = a.label AS right_a, b.predict = b.label AS right_b, a.label = b.label AS same
-        FROM certificates a JOIN certificates b USING (idx) WHERE a.run_id = $1 AND b.run_id = $2
-        """,
-        [run_a, run_b],
-    )
-    if not both.same.all():
-        raise StoreError(f"{run_a} and {run_b} cannot be compared: their images have other labels")
-    return compare(*(both[name].to_numpy() for name in ("gain_a", "gain_b", "right_a", "right_b")), r)
-
-
-def per_class(run_id: str) -> pd.DataFrame:
-    """Of each true class: label, images, acr, certified_accuracy_0, abstention."""
+def images_of(run_ids: Sequence[str], r: float = 0.0) -> pd.DataFrame:
+    """What runs that differ in their seeds alone (or one run) say of each image: idx, label, gain (1[correct] · radius), reached
+    (right, with radius >= r) and p (share of votes for the selected class; missing where it is not known), means over the runs.
+    """
     return _ask(
         """
-        SELECT label, count(*) AS images, avg(if(predict = label, radius, 0)) AS acr,
-               avg((predict = label)::INT) AS certified_accuracy_0, avg((predict = -1)::INT) AS abstention
-        FROM certificates WHERE run_id = $1 GROUP BY label ORDER BY label
+        SELECT idx, any_value(label) AS label, avg(if(predict = label, radius, 0)) AS gain,
+               avg((predict = label AND radius >= $2)::INT) AS reached, avg(if(top_count >= 0, top_count / n, NULL)) AS p
+        FROM certificates WHERE run_id IN (SELECT unnest($1)) GROUP BY idx ORDER BY idx
         """,
-        [run_id],
+        [list(run_ids), r],
+    )
+
+
+def paired(runs_a: Sequence[str], runs_b: Sequence[str], r: float = 0.0) -> Paired:
+    """Runs b less runs a (each one run, or the seeds of a group), image by image.
+
+    Raises StoreError unless all are of the same mode, n, n0, α and images.
+    """
+    wanted = [*runs_a, *runs_b]
+    rows = _ask(
+        f"SELECT run_id, {', '.join(SETTINGS)} FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0", [wanted]
+    )
+    for run_id in wanted:
+        if run_id not in set(rows.run_id):
+            raise StoreError(f"there is no certified run {run_id!r} in the store")
+    names = " and ".join(runs[0] for runs in (runs_a, runs_b))
+    if differing := [name for name in SETTINGS if rows[name].nunique() > 1]:
+        raise StoreError(f"{names} cannot be compared: they differ in {', '.join(differing)}")
+    a, b = images_of(runs_a, r), images_of(runs_b, r)
+    if not (a.idx.equals(b.idx) and a.label.equals(b.label)):
+        raise StoreError(f"{names} cannot be compared: their images have other labels")
+    return compare(*(table[name].to_numpy() for name in ("gain", "reached") for table in (a, b)), r)
+
+
+def per_class(run_ids: Sequence[str]) -> pd.DataFrame:
+    """Of each true class, mean over the given seeds: label, images, acr, certified_accuracy_0, abstention."""
+    return _ask(
+        """
+        SELECT label, count(DISTINCT idx) AS images, avg(if(predict = label, radius, 0)) AS acr,
+               avg((predict = label)::INT) AS certified_accuracy_0, avg((predict = -1)::INT) AS abstention
+        FROM certificates WHERE run_id IN (SELECT unnest($1)) GROUP BY label ORDER BY label
+        """,
+        [list(run_ids)],
     )
 
 

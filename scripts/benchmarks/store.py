@@ -100,8 +100,8 @@ def measure(runs: int, images: int) -> dict:
         "runs": queries.runs, "groups": queries.groups, "curves of 20 runs": lambda: queries.curves(ids[:20]),
         "mean curves of 200 runs": lambda: queries.group_curves(ids[:200]), "envelope of 200 runs": lambda: queries.envelope(ids[:200]),
         "ranking at r of 200 runs": lambda: queries.accuracy_at(0.5, ids[:200]), "one run's images": lambda: queries.certificates(one),
-        "paired comparison": lambda: queries.paired(one, other, 0.5), "per class": lambda: queries.per_class(one),
-        "gains over Gaussian": lambda: queries.acr_gains("mnist", "gaussian", "consistency"),
+        "paired comparison": lambda: queries.paired([one], [other], 0.5), "per class": lambda: queries.per_class([one]),
+        "gains over Gaussian": lambda: queries.acr_gains(ids[:200], [("gaussian", "consistency")]),
     }  # fmt: skip
     seconds = {name: timed(ask) for name, ask in asked.items()}
     size = snapshot_path().stat().st_size

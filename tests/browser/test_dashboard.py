@@ -20,31 +20,52 @@ def opened(page, address, path, title):
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
 
 
+def curve_names(page):
+    """The names of the lines of the certified-accuracy figures, in the order drawn."""
+    return page.evaluate(
+        "[...document.querySelectorAll('[class*=st-key-curves] .js-plotly-plot')].map(p => p._fullData.map(t => t.name))"
+    )
+
+
 def test_reads_a_curve(page, address):
-    opened(page, address, "", "What does certified robustness cost?")
-    chart = page.locator(".stPlotlyChart").first
-    expect(chart.locator(".scatterlayer .trace")).to_have_count(10 + 18)  # ours, and six published methods at three σ
+    """All σ in one: ours and the published networks of six methods, monotone, ending at 0."""
+    opened(page, address, "?extras=all+σ+in+one&extras=published+networks", "What does certified robustness cost?")
+    chart = page.locator(".st-key-curves")
     expect(chart.get_by_text("Gaussian + Consistency, σ = 0.5, λ = 5")).to_be_visible()
+    expected = len(list(PRECOMPUTED.glob("mnist-*/certificates.tsv")))
     lines = page.evaluate(
-        "Object.fromEntries(document.querySelector('.stPlotlyChart .js-plotly-plot')._fullData.map(t => [t.name, [...t.y]]))"
+        "Object.fromEntries(document.querySelector('.st-key-curves .js-plotly-plot')._fullData.map(t => [t.name, [...t.y]]))"
     )
     published = lines.pop("published networks")
     assert 0.9 < published[0] < 1
-    assert len(lines) == 10
+    assert 10 <= len(lines) <= expected
     assert all(0.9 < line[0] <= 1 and line[-1] == 0 for line in lines.values())
     assert all(a >= b for line in lines.values() for a, b in itertools.pairwise(line))
-    expect(page.get_by_text("Does Consistency beat Gaussian?")).to_be_visible()
-    expect(page.get_by_text("Above Gaussian")).to_have_count(3)
+    expect(page.get_by_text("Does Consistency beat the baselines?")).to_be_visible()
+    expect(page.get_by_text(re.compile("^Consistency is above Gaussian"))).to_have_count(3)
 
 
 def test_filters_live_in_the_url(page, address):
     opened(page, address, "?sigma=0.5&method=Gaussian", "What does certified robustness cost?")
-    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(
-        2
-    )  # and the published one
-    page.get_by_test_id("stButtonGroup").nth(1).get_by_text("Gaussian + Consistency").click()
-    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(4)
-    expect(page).to_have_url(re.compile(r"sigma=0\.5$"))
+    expect(page.locator("[class*=st-key-curves] .js-plotly-plot")).to_have_count(1)
+    assert curve_names(page) == [["Gaussian", "published networks"]]
+    page.get_by_test_id("stButtonGroup").nth(1).get_by_text("Gaussian + Consistency", exact=True).click()
+    expect(page.locator("[class*=st-key-curves]").get_by_text("Gaussian + Consistency")).to_be_visible()
+    assert len(curve_names(page)[0]) == 4
+    expect(page).to_have_url(re.compile(r"sigma=0\.5"))
+    assert "method=" not in page.url or "Consistency" in page.url
+
+
+def test_a_figure_is_taken_home(page, address):
+    """The numbers as CSV, the figure as SVG and PDF, each of them what it says."""
+    opened(page, address, "?sigma=0.5", "What does certified robustness cost?")
+    page.locator("[class*=st-key-curves]").get_by_role("button", name="Download").click()
+    for kind, start in (("CSV", b"group_id,r,certified_accuracy"), ("SVG", b"<svg"), ("PDF", b"%PDF")):
+        with page.expect_download(timeout=60_000) as download:
+            page.get_by_role("button", name=kind, exact=True).click()
+        with open(download.value.path(), "rb") as file:
+            assert file.read(200).startswith(start)
+        assert download.value.suggested_filename == f"certscope-curves-0.5.{kind.lower()}"
 
 
 def test_compares_two_runs(page, address):
@@ -148,7 +169,7 @@ def test_starts_a_run_and_sees_it_finish_on_the_plot(page, address):
     page.get_by_test_id("stSelectbox").first.click()
     page.get_by_role("option", name="digits").click()
     expect(page.get_by_text("n = 500, α = 0.001, 90 test images").first).to_be_visible()
-    expect(page.locator(".stPlotlyChart").first.locator(".scatterlayer .trace")).to_have_count(1)
+    expect(page.locator("[class*=st-key-curves] .scatterlayer .trace")).to_have_count(1)
 
 
 def test_cancels_a_run_and_resumes_it(page, address):

@@ -99,10 +99,11 @@ def test_gains_are_paired_by_image(home):
         [(1, 1, 960), (2, 2, 990), (3, 3, 700)], method="consistency", weights_dtype="float16"
     )  # nor of these weights
     publish()
-    gains = queries.acr_gains("digits", "gaussian", "consistency")
+    gains = queries.acr_gains(queries.runs().run_id, [("gaussian", "consistency"), ("macer", "consistency")])
     assert len(gains) == 1
     gain = gains.iloc[0]
     differences = pd.Series([reach(950) - reach(900), 0.0, reach(700)])
+    assert (gain.baseline, gain.method) == ("gaussian", "consistency")
     assert gain.gain == pytest.approx(differences.mean())
     assert gain.gain_se == pytest.approx(differences.std() / 3**0.5)
     assert gain.acr == pytest.approx((reach(950) + reach(990) + reach(700)) / 3)
@@ -326,23 +327,40 @@ def test_pairs_are_refused_unless_they_are_alike(home):
     a, b = finished(ROWS), finished(ROWS[:3])
     publish()
     with pytest.raises(queries.StoreError, match="cannot be compared: they differ in image_set"):
-        queries.paired(a.run_id, b.run_id)
+        queries.paired([a.run_id], [b.run_id])
     with pytest.raises(queries.StoreError, match="there is no certified run 'nothing'"):
-        queries.paired(a.run_id, "nothing")
+        queries.paired([a.run_id], ["nothing"])
 
 
 def test_a_pair_by_hand(home):
     a, b = finished(ROWS), finished([(1, 1, 990), (2, 2, 990), (3, 3, 999), (5, -1, 500)], seed=1)
     publish()
-    p = queries.paired(a.run_id, b.run_id, 0.5)
+    p = queries.paired([a.run_id], [b.run_id], 0.5)
     assert p.acr == pytest.approx((reach(990) - reach(900) + reach(999)) / 4)
     assert (p.images, p.gained, p.lost) == (4, 1, 0)
+
+
+def test_groups_of_seeds_are_compared_by_their_means(home):
+    """Two seeds against one: each image's gain and its being reached are means over the seeds."""
+    a = finished(ROWS)
+    b = [finished([(1, 1, k), (2, 2, 990), (3, 4, 999), (5, -1, 500)], seed=seed) for seed, k in ((1, 990), (2, 700))]
+    publish()
+    ids = [run.run_id for run in b]
+    images = queries.images_of(ids, 0.5)
+    assert images.gain.to_list() == pytest.approx([(reach(990) + reach(700)) / 2, reach(990), 0, 0])
+    assert images.reached.to_list() == [0.5, 1, 0, 0]
+    assert images.p.to_list() == pytest.approx([0.845, 0.99, 0.999, 0.5])
+    p = queries.paired([a.run_id], ids, 0.5)
+    alone = [queries.paired([a.run_id], [i], 0.5) for i in ids]
+    assert p.acr == pytest.approx(sum(one.acr for one in alone) / 2)
+    assert p.accuracy == pytest.approx(sum(one.accuracy for one in alone) / 2)
+    assert (p.gained, p.lost, p.accuracy_p) == (None, None, None)
 
 
 def test_per_class_by_hand(home):
     run = finished([(1, 1, 900), (1, 2, 990), (2, 2, 999), (2, -1, 500)])
     publish()
-    table = queries.per_class(run.run_id).set_index("label")
+    table = queries.per_class([run.run_id]).set_index("label")
     assert table.acr.to_dict() == pytest.approx({1: reach(900) / 2, 2: reach(999) / 2})
     assert table.abstention.to_dict() == {1: 0.0, 2: 0.5}
 
