@@ -66,3 +66,21 @@ def p_distribution(shares: dict[str, np.ndarray], methods: list[str]) -> go.Figu
         xaxis={"title": {"text": "votes for the class, as a share"}, "range": [0.5, 1.005]},
         yaxis={"title": {"text": "share of images"}, "tickformat": ".0%"}, height=330, **LAYOUT,
     )  # fmt: skip
+
+
+def differences(rows: pd.DataFrame, measure: str, words: str) -> go.Figure:
+    """A measure of several runs less the reference's, with intervals: rows of run, method, and the measure with _low and _high."""
+    rows = rows[::-1]
+    value = rows[measure]
+    figure = go.Figure(
+        {
+            "type": "scatter", "mode": "markers", "x": value.to_list(), "y": rows.run.to_list(),
+            "error_x": {"array": (rows[f"{measure}_high"] - value).to_list(), "arrayminus": (value - rows[f"{measure}_low"]).to_list()},
+            "marker": {"size": 12, "color": [colour(method) for method in rows.method]},
+            "hovertemplate": "%{y}: %{x:+.4f}<extra></extra>",
+        }
+    )  # fmt: skip
+    figure.add_vline(x=0, line={"color": GREY, "dash": "dot", "width": 1})
+    return figure.update_layout(
+        xaxis={"title": {"text": words}}, yaxis={"automargin": True}, height=110 + 34 * len(rows), margin=LAYOUT["margin"]
+    )  # fmt: skip

@@ -1,50 +1,68 @@
-"""Compare: two runs image by image, how they differ and how surely."""
+"""Compare: runs or groups of seeds with one of them, image by image: how they differ, and how surely."""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.figures.pairs import acr_by_samples, p_distribution, radius_against_radius
+from app.figures.pairs import acr_by_samples, differences, p_distribution, radius_against_radius
 from app.figures.palette import run_labels
 from app.widgets.comparable import choose_comparable
-from backend.statistics import acr_by_n
+from app.widgets.figure import draw
+from app.widgets.glossary import TERMS
+from backend.datasets import DatasetError, find_dataset
+from backend.statistics import acr_by_n, seeds_apart
 from backend.store import queries
 
 NS = [100, 1_000, 10_000, 100_000, 1_000_000]
+MOST = 6  # others beside the reference
+PICTURES = 24  # at most, of images gained or lost
 
-st.title("Compare two runs")
+st.title("Compare runs")
 st.markdown(
-    "Two networks that were certified on the same images with the same n and α, **image by image**: pairs tell apart what two "
-    "averages with their intervals cannot."
+    "Networks that were certified on the same images with the same n and α, **image by image**: pairs tell apart what "
+    "averages with their intervals cannot. Runs that differ in their seeds alone are compared as one."
 )
 shown = choose_comparable(queries.runs())
-if len(shown) < 2:
+groups = queries.groups()
+groups["group_id"] = groups.run_ids.map(min)
+groups = groups[groups.group_id.isin(shown.run_id)].reset_index(drop=True)  # a group has equal σ and method
+if len(groups) < 2:
     st.info(
         "A comparison wants two certified runs of the same settings. Choose others above, or start a run on the **Runs** page.",
         icon=":material/compare_arrows:",
     )
     st.stop()
-labels = run_labels(shown)
-ids = shown.run_id.to_list()
-usual = {
-    m: next((r.run_id for r in shown.itertuples() if r.method == m and r.sigma == 0.5), None)
-    for m in ("gaussian", "consistency")
-}
-left, right, third = st.columns([2, 2, 1])
+seeds_of = dict(zip(groups.group_id, map(list, groups.run_ids), strict=True))
+words = run_labels(shown[shown.run_id.isin(groups.group_id)])
+labels = {i: words[i] + (f" ({len(seeds_of[i])} seeds)" if len(seeds_of[i]) > 1 else "") for i in seeds_of}
+ids = list(labels)
+facts = shown.set_index("run_id")
+
+
+def usual(method: str, other: str) -> str:
+    """That method's run at σ = 0.5, else the other choice."""
+    return next((i for i in ids if facts.method[i] == method and facts.sigma[i] == 0.5), other)
+
+
+left, right, third = st.columns([2, 3, 1])
 a = left.selectbox(
-    "Run a", ids, index=ids.index(usual["gaussian"] or ids[0]), format_func=labels.get, key="a", bind="query-params"
+    "Reference a", ids, index=ids.index(usual("gaussian", ids[0])), format_func=labels.get, key="a", bind="query-params"
 )
-b = right.selectbox(
-    "Run b", ids, index=ids.index(usual["consistency"] or ids[1]), format_func=labels.get, key="b", bind="query-params"
-)
+others = [i for i in ids if i != a]
+first = usual("consistency", others[0])
+chosen = right.multiselect(
+    "Compared with it: b", others, [first if first != a else others[0]], format_func=labels.get, max_selections=MOST, key="b",
+    bind="query-params", placeholder="Choose one run or more",
+)  # fmt: skip
 r = third.number_input(
     "Radius r", 0.0, 10.0, 0.5, 0.05, key="r", bind="query-params", help="for certified accuracy at r"
 )
-if a == b:
-    st.info("Choose two different runs.", icon=":material/compare_arrows:")
+if not chosen:
+    st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
     st.stop()
-one, other = (shown.set_index("run_id").loc[run_id] for run_id in (a, b))
+one = facts.loc[a]
 setting = f"{one['mode']}, n = {one.n:,.0f}, n0 = {one.n0:,.0f}, α = {one.alpha:g}, {one.images:,.0f} test images"
-p = queries.paired(a, b, r)
+pairs = {b: queries.paired(seeds_of[a], seeds_of[b], r) for b in chosen}
 
 
 def verdict(low: float, high: float, more: str, less: str) -> str:
@@ -52,6 +70,31 @@ def verdict(low: float, high: float, more: str, less: str) -> str:
     return more if low > 0 else less if high < 0 else "the two are **not told apart**"
 
 
+def all_differences() -> None:
+    """Every b at a glance, where there are several."""
+    table = pd.DataFrame(
+        [(labels[b], facts.method[b], p.acr, p.acr_low, p.acr_high, p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
+        columns=["run", "method", "acr", "acr_low", "acr_high", "accuracy", "accuracy_low", "accuracy_high"],
+    )  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        draw(differences(table, "acr", "ACR, b less a"), "acr differences", "differences in ACR with intervals", table)
+    with right:
+        draw(
+            differences(table, "accuracy", f"certified accuracy at {r:g}, b less a"), "accuracy differences",
+            "differences in certified accuracy at r with intervals", table,
+        )  # fmt: skip
+
+
+st.subheader("How much, and how surely")
+if len(chosen) > 1:
+    all_differences()
+    b = st.segmented_control(
+        "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail"
+    )
+else:
+    b = chosen[0]
+p = pairs[b]
 first, second, gained, lost = st.columns(4)
 first.metric(
     "ACR, b less a", f"{p.acr:+.4f}", f"{p.acr_low:+.4f} to {p.acr_high:+.4f}", delta_color="off", delta_arrow="off",
@@ -59,76 +102,84 @@ first.metric(
 )  # fmt: skip
 second.metric(
     f"Certified accuracy at {r:g}, b less a", f"{p.accuracy:+.2%}", f"{p.accuracy_low:+.2%} to {p.accuracy_high:+.2%}",
-    delta_color="off", delta_arrow="off", help=f"McNemar's exact test p = {p.accuracy_p:.2g}",
+    delta_color="off", delta_arrow="off",
+    help="paired differences of the seeds' shares" if p.accuracy_p is None else f"McNemar's exact test p = {p.accuracy_p:.2g}",
 )  # fmt: skip
-gained.metric("Images gained", p.gained, help=f"answered correctly with radius at least {r:g} by b alone")
-lost.metric("Images lost", p.lost, help="by a alone")
+if p.gained is not None:
+    gained.metric("Images gained", p.gained, help=f"answered correctly with radius at least {r:g} by b alone")
+    lost.metric("Images lost", p.lost, help="by a alone")
 st.markdown(
     f"a: **{labels[a]}**, b: **{labels[b]}**. On average "
     + verdict(p.acr_low, p.acr_high, "b certifies **larger radii**", "b certifies **smaller radii**")
     + f"; at r = {r:g} "
-    + verdict(p.accuracy_low, p.accuracy_high, "b certifies **more images**.", "b certifies **fewer images**.").rstrip(
-        "."
-    )
+    + verdict(p.accuracy_low, p.accuracy_high, "b certifies **more images**", "b certifies **fewer images**")
     + "."
 )
+apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
 st.caption(
-    f"{setting}. Intervals cover the choice of test images, not that of the training seed: another seed of the same method moves ACR too. "
+    f"{setting}. Intervals cover the choice of test images, not that of the training seed: "
     + (
-        "Radii of imported logs have three digits."
-        if shown[shown.run_id.isin([a, b])].radius_digits.notna().any()
-        else ""
+        f"over seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+.4f} to {apart[1]:+.4f}."
+        if apart
+        else "another seed of the same method moves ACR too."
     )
+    + (" Radii of imported logs have three digits." if facts.radius_digits.loc[[a, b]].notna().any() else "")
 )
 
-rows = {run_id: queries.certificates(run_id) for run_id in (a, b)}
-gains = {run_id: table.radius.where(table.predict == table.label, 0.0) for run_id, table in rows.items()}
-both = pd.DataFrame({"idx": rows[a].idx, "label": rows[a].label, "gain_a": gains[a], "gain_b": gains[b]})
+images = {i: queries.images_of(seeds_of[i], r) for i in (a, b)}
+both = images[a].merge(images[b].drop(columns="label"), on="idx", suffixes=("_a", "_b"))
 left, right = st.columns(2)
 with left:
     st.subheader("Radius against radius")
-    st.plotly_chart(
-        radius_against_radius(both, (labels[a], labels[b])), key="radii", alt="radius of each image by both runs"
-    )
+    draw(radius_against_radius(both, (labels[a], labels[b])), "radii", "radius of each image by both runs", both)
     st.caption("One point an image; above the line b certifies more. A wrong answer or an abstention counts as 0.")
 with right:
     st.subheader("By class")
-    classes = queries.per_class(a).merge(queries.per_class(b), on=["label", "images"], suffixes=(" a", " b"))
+    classes = queries.per_class(seeds_of[a]).merge(
+        queries.per_class(seeds_of[b]), on=["label", "images"], suffixes=(" a", " b")
+    )
+    accuracy = {"format": "percent", "help": TERMS["clean accuracy"]}
     st.dataframe(
         classes[["label", "images", "acr a", "acr b", "certified_accuracy_0 a", "certified_accuracy_0 b"]],
-        hide_index=True,
+        hide_index=True, alt="ACR and certified accuracy at 0 of each class by both runs",
         column_config={
             "label": "class", "acr a": st.column_config.NumberColumn("ACR a", format="%.3f"),
             "acr b": st.column_config.NumberColumn("ACR b", format="%.3f"),
-            "certified_accuracy_0 a": st.column_config.NumberColumn("accuracy a", format="percent", help="certified, at r = 0"),
-            "certified_accuracy_0 b": st.column_config.NumberColumn("accuracy b", format="percent", help="certified, at r = 0"),
+            "certified_accuracy_0 a": st.column_config.NumberColumn("accuracy a", **accuracy),
+            "certified_accuracy_0 b": st.column_config.NumberColumn("accuracy b", **accuracy),
         },
     )  # fmt: skip
-if one["mode"] == "fixed" and all((table.top_count >= 0).all() for table in rows.values()):
+
+
+def by_samples(group: str) -> dict[int, float]:
+    """ACR at fewer samples, mean over the seeds of a group."""
+    found = []
+    for run_id in seeds_of[group]:
+        rows = queries.certificates(run_id)
+        right = (rows.predict == rows.label).to_numpy()
+        found.append(acr_by_n(rows.top_count.to_numpy(), right, int(one.n), facts.sigma[group], one.alpha, run_id, NS))
+    return {n: float(np.mean([at[n] for at in found])) for n in found[0]}
+
+
+if one["mode"] == "fixed" and both[["p_a", "p_b"]].notna().all(axis=None):
     left, right = st.columns(2)
-    methods = [one.method, other.method]
+    methods = [facts.method[a], facts.method[b]]
     with left:
-        st.subheader("How sure the votes are")
-        shares = {labels[i]: (table.top_count / table.n).to_numpy() for i, table in rows.items()}
-        st.plotly_chart(p_distribution(shares, methods), key="p", alt="distribution of p_A over the images, both runs")
+        st.subheader("How sure the votes are", help=TERMS["p_A"])
+        shares = {labels[a]: both.p_a.to_numpy(), labels[b]: both.p_b.to_numpy()}
+        draw(p_distribution(shares, methods), "p", "distribution of p_A over the images, both runs", both)
         st.caption(
             "The share of votes for the class that was selected, image by image: an estimate of p_A, not its bound."
         )
     with right:
-        st.subheader("ACR at fewer samples")
-        at = {
-            labels[i]: acr_by_n(
-                table.top_count.to_numpy(),
-                (table.predict == table.label).to_numpy(),
-                int(one.n),
-                sigma,
-                one.alpha,
-                i,
-                NS,
-            )
-            for (i, table), sigma in zip(rows.items(), (one.sigma, other.sigma), strict=True)
-        }
-        st.plotly_chart(acr_by_samples(at, methods), key="by n", alt="ACR of both runs at fewer samples")
+        st.subheader("ACR at fewer samples", help=TERMS["n"])
+        at = {labels[i]: by_samples(i) for i in (a, b)}
+        draw(
+            acr_by_samples(at, methods),
+            "by n",
+            "ACR of both runs at fewer samples",
+            pd.DataFrame(at).rename_axis("n").reset_index(),
+        )
         st.caption(
             "A random part of each image's samples, bounded anew: what the same networks show at a smaller n. ACR grows with n until every "
             "image is at its own p_A, so levels at different n do not compare."
@@ -137,21 +188,41 @@ else:
     st.caption(
         "The vote counts of these runs are not known at a fixed n: no distribution of p_A, no ACR at fewer samples."
     )
-changed = both[(both.gain_a >= r) != (both.gain_b >= r)] if r > 0 else both[(both.gain_a > 0) != (both.gain_b > 0)]
+
+
+@st.cache_data(max_entries=8, show_spinner="Reading the test images…")
+def pictures(dataset: str, indices: tuple[int, ...]) -> list[np.ndarray]:
+    """Test images (H, W) or (H, W, 3), 8 bits, enlarged to about 84 pixels without smoothing. Raises DatasetError."""
+    known = find_dataset(dataset)
+    pixels = known.load(train=False).images[list(indices)].transpose(0, 2, 3, 1) * (255.0 / known.scale)
+    factor = max(1, 84 // pixels.shape[1])
+    return [
+        image.squeeze(-1) if image.shape[-1] == 1 else image
+        for image in pixels.repeat(factor, 1).repeat(factor, 2).astype(np.uint8)
+    ]
+
+
 st.subheader("Images gained and lost")
+changed = both[both.reached_a != both.reached_b].copy()
 if changed.empty:
     st.caption(f"None at r = {r:g}.")
-else:
-    st.dataframe(
-        changed.assign(by=changed.gain_b.gt(changed.gain_a).map({True: "gained", False: "lost"})), hide_index=True,
-        column_config={"idx": "test image", "label": "class", "gain_a": st.column_config.NumberColumn("radius a", format="%.3f"),
-                       "gain_b": st.column_config.NumberColumn("radius b", format="%.3f"), "by": "by b"},
-    )  # fmt: skip
-st.download_button(
-    "Download the pairs as CSV",
-    both.to_csv(index=False),
-    "certscope-pairs.csv",
-    "text/csv",
-    icon=":material/download:",
-    on_click="ignore",
-)
+    st.stop()
+changed["by_b"] = (changed.reached_b > changed.reached_a).map({True: "gained", False: "lost"})
+changed = changed.loc[(changed.gain_b - changed.gain_a).abs().sort_values(ascending=False).index]
+if st.toggle("Show the pictures", key="pictures", bind="query-params", help="Reads the data set's test images."):
+    some = changed.head(PICTURES)
+    captions = [
+        f"{row.by_b}: {row.gain_a:.2f} → {row.gain_b:.2f}, class {row.label}, image {row.idx}"
+        for row in some.itertuples()
+    ]
+    try:
+        st.image(pictures(one.dataset, tuple(some.idx)), caption=captions, width=112)
+    except DatasetError as error:
+        st.info(f"The test images are not on this machine: {error}", icon=":material/image_not_supported:")
+    if len(changed) > PICTURES:
+        st.caption(f"The {PICTURES} of {len(changed)} whose radius changes most.")
+st.dataframe(
+    changed[["by_b", "idx", "label", "gain_a", "gain_b"]], hide_index=True, alt="images that only one of the runs certifies at r",
+    column_config={"by_b": "by b", "idx": "test image", "label": "class", "gain_a": st.column_config.NumberColumn("radius a", format="%.3f"),
+                   "gain_b": st.column_config.NumberColumn("radius b", format="%.3f")},
+)  # fmt: skip

@@ -106,13 +106,35 @@ def test_compare_says_what_the_paired_tests_say(home):
     publish()
     app = page("compare").run()
     assert not app.exception
-    runs = queries.runs().query("dataset == 'mnist' and sigma == 0.5").set_index("method").run_id
-    p = queries.paired(runs["gaussian"], runs["consistency"], 0.5)
+    runs = (
+        queries.runs().query("dataset == 'mnist' and sigma == 0.5").drop_duplicates("method").set_index("method").run_id
+    )
+    p = queries.paired([runs["gaussian"]], [runs["consistency"]], 0.5)
     values = {m.label: m.value for m in app.metric}
     assert values["ACR, b less a"] == f"{p.acr:+.4f}"
     assert (values["Images gained"], values["Images lost"]) == (str(p.gained), str(p.lost))
     assert "On average b certifies **larger radii**; at r = 0.5 the two are **not told apart**." in words(app)
-    app.selectbox(key="b").set_value(runs["gaussian"]).run()
-    assert "Choose two different runs" in app.info[0].value
+    app.multiselect(key="b").set_value([runs["consistency"], runs["smoothadv"]]).run()
+    assert not app.exception
+    app.segmented_control(key="detail").set_value(runs["smoothadv"]).run()
+    p = queries.paired([runs["gaussian"]], [runs["smoothadv"]], 0.5)
+    assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
+    app.multiselect(key="b").set_value([]).run()
+    assert "Choose at least one run" in app.info[0].value
     app.button_group(key="sigma").set_value([]).run()
     assert "wants two certified runs of the same settings" in app.info[0].value
+
+
+def test_compare_shows_the_images_that_changed(home):
+    publish()
+    app = page("compare").run()
+    app.number_input(key="r").set_value(1.2).run()
+    app.toggle(key="pictures").set_value(True).run()
+    assert not app.exception
+    runs = (
+        queries.runs().query("dataset == 'mnist' and sigma == 0.5").drop_duplicates("method").set_index("method").run_id
+    )
+    a, b = (queries.images_of([runs[m]], 1.2) for m in ("gaussian", "consistency"))
+    table = app.dataframe[-1].value
+    assert set(table[table.by_b == "gained"].idx) == set(a.idx[(b.reached > a.reached)])
+    assert not app.info  # the test images were read

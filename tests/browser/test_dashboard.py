@@ -68,8 +68,8 @@ def test_a_figure_is_taken_home(page, address):
         assert download.value.suggested_filename == f"certscope-curves-0.5.{kind.lower()}"
 
 
-def test_compares_two_runs(page, address):
-    opened(page, address, "compare", "Compare two runs")
+def test_compares_runs(page, address):
+    opened(page, address, "compare", "Compare runs")
     expect(page.get_by_text("b certifies larger radii")).to_be_visible()
     expect(page.locator(".stPlotlyChart")).to_have_count(3)
     radius_field = page.get_by_role("spinbutton", name="Radius r")
@@ -77,6 +77,14 @@ def test_compares_two_runs(page, address):
     radius_field.press("Enter")
     expect(page.get_by_text("Certified accuracy at 1.2, b less a")).to_be_visible()
     expect(page).to_have_url(re.compile(r"r=1\.2"))
+    page.get_by_text("Show the pictures").click()
+    expect(page.locator(".stImage img").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"gained: \d\.\d\d → 1\.\d\d, class \d, image \d+")).first).to_be_visible()
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.get_by_text("Certified accuracy at 1.2, b less a")).to_be_visible()
+    expect(page.locator(".stImage img").first).to_be_visible(timeout=60_000)
 
 
 def certificate_of(page):
