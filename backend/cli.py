@@ -11,6 +11,7 @@ from backend.home import PRECOMPUTED, home, runs_root
 from backend.jobs import local
 from backend.jobs.worker import accompany, work
 from backend.plan import certify_again, plan, sweep
+from backend.precompute import add_verb as add_precompute
 from backend.progress import Progress
 from backend.reports import add_verbs, publish_if_possible
 from backend.run import Run, RunError, find_run
@@ -78,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _add_certification(sub)
     _add_device(sub)
     add_verbs(verb)
+    add_precompute(verb)
     sub = verb(
         "verify", _verify, "Check a certificate against its counts and, where its network is here, against samples."
     )

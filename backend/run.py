@@ -240,6 +240,11 @@ class Run:
             self.environment_file, json.dumps(facts | ({"earlier": earlier} if earlier else {}), indent=2).encode()
         )
 
+    def portable(self, weights: bool = True) -> list[Path]:
+        """The files that make the folder complete elsewhere, as far as they are there: no lock, log or checkpoint."""
+        files = (self.spec_file, self.training_file, self.certificates_file, self.environment_file, self.state_file)
+        return [file for file in (*files, *([self.weights_file] if weights else ())) if file.exists()]
+
     def fingerprint(self) -> str:
         """Changes whenever a file that the store reads changes."""
         parts = []

@@ -1,0 +1,266 @@
+"""The shipped results: one queue of runs in the order of their value, worked off, packed, unpacked and shipped.
+
+A run is done where its folder is finished, among the user's runs or the shipped ones. Killed at any moment, or ended by its budget, the same
+call goes on from the last row. Needs neither the store nor the dashboard's packages: it runs on a GPU box without network.
+"""
+
+import shutil
+import tarfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from backend.datasets import find_dataset
+from backend.home import PRECOMPUTED, runs_root
+from backend.jobs.worker import work
+from backend.plan import plan
+from backend.progress import Progress, duration
+from backend.run import Run, RunError, all_runs
+from backend.spec import Certification, RunSpec, SpecError
+
+SIX = ("gaussian", "stability", "consistency", "smoothadv", "macer", "smoothadv_consistency")
+SIGMAS = (0.25, 0.5, 1.0)
+LAMS = (10, 1, 20, 15, 2, 25, 30, 0)  # beside the paper's λ = 5; the ends of the path first
+ALL_IMAGES = Certification(n=100_000, every=1)  # as in the papers
+MOST_BYTES = 28 * 2**20  # of precomputed/
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs that answer one question together; `weights`: they travel with the repository (of seed 0)."""
+
+    name: str
+    specs: tuple[RunSpec, ...]
+    weights: bool = False
+
+
+def queue(gpu: bool) -> list[Part]:
+    """What is worth computing, the most valuable first: on a CPU at n = 10 000 on every 20th image, on a GPU as in the papers.
+
+    On a CPU: six methods at three σ by the quick recipe; the path along λ; m and the loss's forms; the paper's recipe for
+    the three methods that it does not take hours for; more seeds. On a GPU the paper's recipe for everything, then seeds.
+    """
+    recipe = "paper" if gpu else "quick"
+
+    def runs(
+        methods: Iterable[str] = ("consistency",), sigmas=SIGMAS, seed=0, recipe=recipe, dataset="mnist", **values
+    ):
+        certification = ALL_IMAGES if gpu else Certification(every=find_dataset(dataset).every)
+        return tuple(
+            plan(dataset, method, sigma, values=values, seed=seed, recipe=recipe, weights_dtype="float16", certification=certification)
+            for sigma in sigmas for method in methods
+        )  # fmt: skip
+
+    along = tuple(spec for lam in LAMS for spec in runs(sigmas=(0.5, 1.0), lam=float(lam)))
+    ablations = tuple(spec for m in (4, 8) for spec in runs(m=m))
+    ablations += tuple(spec for form in ("xent", "kl", "mse") for spec in runs(sigmas=(0.5, 1.0), form=form))
+    seeds = tuple(spec for seed in range(1, 5) for spec in runs(SIX, seed=seed))
+    table = Part("table", runs(SIX), weights=True)
+    if gpu:
+        others = runs(SIX, dataset="fashion_mnist") + runs(SIX, sigmas=(0.5,), dataset="cifar10")
+        return [
+            table,
+            Part("seeds", seeds),
+            Part("lambda", along),
+            Part("ablations", ablations),
+            Part("data sets", others),
+        ]
+    slow = runs(("gaussian", "stability", "consistency"), recipe="paper")
+    return [table, Part("lambda", along), Part("ablations", ablations), Part("paper", slow), Part("seeds", seeds)]
+
+
+def done(spec: RunSpec) -> Run | None:
+    """The finished folder of a spec, among the user's runs or the shipped ones."""
+    for root in (runs_root(), PRECOMPUTED):
+        run = Run(root / spec.run_id)
+        if run.state_file.exists() and run.state()["state"] == "finished":
+            return run
+    return None
+
+
+class Pace:
+    """Seconds that runs took, and from them what others will take; None where nothing alike is finished."""
+
+    def __init__(self, runs: Iterable[Run]):
+        self.epoch: dict[tuple, list[float]] = {}
+        self.sample: dict[tuple, list[float]] = {}
+        for run in runs:
+            spec, epochs = run.spec, run.epochs()
+            if epochs:
+                self.epoch.setdefault(_kind(spec), []).append(median(row["seconds"] for row in epochs))
+            if rows := run.certificates():
+                self.sample.setdefault(_network(spec), []).append(
+                    sum(c.time for c in rows) / sum(c.n + c.n0 for c in rows)
+                )
+
+    def of(self, spec: RunSpec) -> float | None:
+        epoch, sample = self.epoch.get(_kind(spec)), self.sample.get(_network(spec))
+        if not epoch or not sample:
+            return None
+        settings = spec.certification
+        images = len(settings.chosen(find_dataset(spec.dataset).test_images))
+        return median(epoch) * spec.recipe.epochs + median(sample) * images * (settings.n + settings.n0)
+
+
+def _network(spec: RunSpec) -> tuple:
+    return spec.dataset, spec.architecture, spec.precision
+
+
+def _kind(spec: RunSpec) -> tuple:
+    return (*_network(spec), spec.method, *(spec.hyper.get(name) for name in ("m", "steps")))
+
+
+def took(run: Run) -> float:
+    """Seconds of computing that are written in a folder."""
+    return sum(row["seconds"] for row in run.epochs()) + sum(c.time for c in run.certificates())
+
+
+def overview(parts: list[Part]) -> str:
+    """A line a part: how many runs are done, what they took, and what the rest will take as far as that is known."""
+    finished = {spec.run_id: run for part in parts for spec in part.specs if (run := done(spec))}
+    pace = Pace(finished.values())
+    lines = []
+    for part in parts:
+        mine = [finished[spec.run_id] for spec in part.specs if spec.run_id in finished]
+        left = [pace.of(spec) for spec in part.specs if spec.run_id not in finished]
+        known = [seconds for seconds in left if seconds is not None]
+        words = f"{part.name}: {len(mine)} of {len(part.specs)} runs done, which took {duration(sum(map(took, mine)))}"
+        if left:
+            words += f"; the rest: about {duration(sum(known))}" if known else "; the rest: not known"
+            words += (
+                f" and {len(left) - len(known)} that nothing finished tells of"
+                if known and len(known) < len(left)
+                else ""
+            )
+        lines.append(words)
+    return "\n".join(lines)
+
+
+def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[int, int]) -> None:
+    """Do the missing runs, one after the other: of every k-th run those from the i-th (shard i/k). Prints what each takes.
+
+    budget: seconds, after which the run in flight is left to be resumed. Raises KeyboardInterrupt then.
+    """
+    end = None if budget is None else time.monotonic() + budget
+    number, of = shard
+    specs = {spec.run_id: spec for part in parts for spec in part.specs}
+    for spec in list(specs.values())[number - 1 :: of]:
+        if done(spec):
+            continue
+        print(f"{spec.run_id} ({spec.recipe.name})", flush=True)
+        run = Run.create(runs_root(), spec)
+        progress = Progress(spec, run)
+
+        def follow(row, progress=progress) -> None:
+            progress.show(row)
+            if end is not None and time.monotonic() > end:
+                raise KeyboardInterrupt
+
+        try:
+            work(run, device, follow)
+        except (RunError, RuntimeError, ValueError) as error:  # of another shard, or diverged: the others go on
+            print(f"left out: {error}", flush=True)
+            continue
+        progress.close()
+        print(f"took {duration(took(run))}\n{overview(parts)}", flush=True)
+
+
+def pack(parts: list[Part], out: Path) -> list[str]:
+    """Write the finished runs of the queue among the user's into a tar file; returns their ids."""
+    runs = [run for part in parts for spec in part.specs if (run := done(spec)) and run.path.parent == runs_root()]
+    aside = out.with_name(f".{out.name}.aside")
+    with tarfile.open(aside, "w") as tar:
+        for run in runs:
+            for file in run.portable():
+                tar.add(file, f"{run.run_id}/{file.name}")
+    aside.replace(out)
+    return [run.run_id for run in runs]
+
+
+def unpack(file: Path) -> list[str]:
+    """Take the run folders of `pack` in among the user's runs; returns the ids of those that were not there.
+
+    Raises RunError for a file that holds anything else: a name that is no run folder's, a link, a folder without a spec.
+    """
+    root, aside = runs_root(), runs_root() / ".unpacked"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        with tarfile.open(file) as tar:
+            tar.extractall(aside, filter="data")
+        runs = list(all_runs(aside))
+        if len(runs) != len(list(aside.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
+            raise RunError(f"{file} holds something that is no run folder; nothing was taken from it")
+        new = [run for run in runs if not (root / run.run_id).exists()]
+        for run in new:
+            run.path.rename(root / run.run_id)
+    except tarfile.TarError as error:
+        raise RunError(f"{file} cannot be unpacked: {error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return [run.run_id for run in new]
+
+
+def ship(parts: list[Part]) -> Iterator[str]:
+    """Copy finished runs of the queue to precomputed/, weights where their part's travel; yields the ids of the new ones.
+
+    Raises SpecError before precomputed/ would pass its 28 MB.
+    """
+    for part in parts:
+        for spec in part.specs:
+            run = done(spec)
+            if run is None or (PRECOMPUTED / run.run_id).exists():
+                continue
+            files = run.portable(weights=part.weights and spec.seed == 0)
+            size = sum(file.stat().st_size for file in files)
+            held = sum(file.stat().st_size for file in PRECOMPUTED.rglob("*") if file.is_file())
+            if held + size > MOST_BYTES:
+                raise SpecError(
+                    f"precomputed/ holds {held / 2**20:.1f} MB of at most 28; {run.run_id} would add {size / 2**20:.1f}"
+                )
+            aside = PRECOMPUTED / f".aside-{run.run_id}"
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            for file in files:
+                shutil.copy2(file, aside)
+            aside.rename(PRECOMPUTED / run.run_id)
+            yield run.run_id
+
+
+def add_verb(verb) -> None:
+    """Add `precompute` to the command line; verb(name, function, summary) gives a parser."""
+    sub = verb("precompute", _precompute, "Work off the queue of the shipped results, the most valuable run first.")
+    sub.add_argument(
+        "--device", default="auto", help="auto (default), cpu, cuda or cuda:N; a GPU takes the papers' settings"
+    )
+    sub.add_argument("--budget", type=float, metavar="MINUTES", help="stop then, in the middle of a run if need be")
+    sub.add_argument(
+        "--shard", default="1/1", metavar="I/K", help="only every K-th run, from the I-th: one machine of K"
+    )
+    sub.add_argument("--list", action="store_true", help="say what is done and what is left, and stop")
+    sub.add_argument("--pack", metavar="TAR", help="write the finished folders into a tar file, and stop")
+    sub.add_argument("--unpack", metavar="TAR", help="take the folders of a tar file in, and stop")
+    sub.add_argument("--ship", action="store_true", help="copy the finished folders to precomputed/, and stop")
+
+
+def _precompute(options) -> None:
+    if options.unpack:
+        print("\n".join(unpack(Path(options.unpack))) or "nothing new")
+        return
+    number, _, of = options.shard.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise SpecError(f"a shard is I/K with 1 <= I <= K, not {options.shard!r}")
+    from backend.pipeline import choose_device
+
+    parts = queue(gpu=choose_device(options.device).type == "cuda")
+    if options.pack:
+        print("\n".join(pack(parts, Path(options.pack))) or "nothing is finished yet")
+    elif options.ship:
+        print("\n".join(ship(parts)) or "nothing new is finished")
+    else:
+        print(overview(parts), flush=True)
+        if not options.list:
+            budget = None if options.budget is None else options.budget * 60
+            work_off(parts, options.device, budget, (int(number), int(of)))

@@ -1,0 +1,124 @@
+"""The queue of the shipped results, worked off for real on small runs."""
+
+import io
+import tarfile
+
+import pytest
+
+from backend import precompute
+from backend.home import PRECOMPUTED, runs_root
+from backend.precompute import Part, done, overview, pack, queue, ship, unpack, work_off
+from backend.run import Run, RunError, all_runs
+from backend.spec import SpecError
+
+
+@pytest.fixture
+def parts(digits_spec):
+    first = tuple(digits_spec(seed=seed) for seed in (0, 1))
+    return [Part("first", first, weights=True), Part("second", (digits_spec("consistency"),))]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_table_comes_first_and_no_run_twice(gpu):
+    parts = queue(gpu)
+    specs = [spec for part in parts for spec in part.specs]
+    assert len({spec.run_id for spec in specs}) == len(specs)
+    table = parts[0]
+    assert {(spec.method, spec.sigma) for spec in table.specs} == {
+        (m, s) for m in precompute.SIX for s in (0.25, 0.5, 1.0)
+    }
+    assert {spec.certification.n for spec in specs} == {100_000 if gpu else 10_000}
+    assert {spec.recipe.name for spec in table.specs} == {"paper" if gpu else "quick"}
+    lams = {
+        spec.hyper["lam"]
+        for part in parts[:2] + parts[2:3]
+        for spec in part.specs
+        if spec.method == "consistency" and spec.sigma == 1
+    }
+    assert {0, 1, 2, 5, 10, 15, 20, 25, 30} <= lams
+
+
+def test_shipped_runs_are_of_the_queue():
+    """What ships came out of this queue, and none of it is done again."""
+    specs = {spec.run_id: spec for part in queue(gpu=False) for spec in part.specs}
+    for run in all_runs(PRECOMPUTED):
+        assert done(specs[run.run_id]).path == run.path
+
+
+def test_a_budget_ends_in_the_middle_and_the_same_call_goes_on(home, parts, capsys):
+    assert overview(parts).startswith("first: 0 of 2 runs done, which took 0 s; the rest: not known")
+    with pytest.raises(KeyboardInterrupt):
+        work_off(parts, "cpu", 0.0, (1, 1))
+    run = Run(runs_root() / parts[0].specs[0].run_id)
+    assert run.state()["state"] == "interrupted"
+    assert 0 < sum(run.count()) < 17
+    work_off(parts, "cpu", None, (1, 1))
+    assert all(done(spec) for part in parts for spec in part.specs)
+    assert len(run.certificates()) == len({c.idx for c in run.certificates()}) == 15
+    assert "first: 2 of 2 runs done, which took" in capsys.readouterr().out
+    assert "the rest" not in overview(parts)
+
+
+def test_shards_share_the_queue(home, parts):
+    work_off(parts, "cpu", None, (2, 2))
+    assert [bool(done(spec)) for part in parts for spec in part.specs] == [False, True, False]
+    assert "first: 1 of 2 runs done" in overview(parts)
+    assert "; the rest: about" in overview(parts).splitlines()[0]  # a run alike is finished
+    assert overview(parts).splitlines()[1].endswith("the rest: not known")  # none of Consistency is
+
+
+def test_packed_runs_arrive_whole_elsewhere(home, parts, tmp_path, monkeypatch):
+    work_off(parts[:1], "cpu", None, (1, 1))
+    ids = pack(parts, tmp_path / "out.tar")
+    assert ids == [spec.run_id for spec in parts[0].specs]
+    before = {i: (Run(runs_root() / i).certificates(), Run(runs_root() / i).weights_sha256()) for i in ids}
+    monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "elsewhere"))
+    assert sorted(unpack(tmp_path / "out.tar")) == sorted(ids)
+    assert {i: (Run(runs_root() / i).certificates(), Run(runs_root() / i).weights_sha256()) for i in ids} == before
+    assert unpack(tmp_path / "out.tar") == []
+    assert not any(path.name.startswith(".") for path in runs_root().iterdir())
+
+
+def test_a_tar_that_holds_anything_else_is_refused_whole(home, tmp_path):
+    def tar(name, *members):
+        with tarfile.open(tmp_path / name, "w") as out:
+            for member in members:
+                out.addfile(member, io.BytesIO(b"{}"[: member.size]))
+        return tmp_path / name
+
+    def file(name):
+        member = tarfile.TarInfo(name)
+        member.size = 2
+        return member
+
+    link = tarfile.TarInfo("mnist-x/spec.json")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    for name, members in (
+        ("up", [file("../../evil/spec.json")]),
+        ("stray", [file("notes.txt")]),
+        ("link", [link]),
+        ("spec", [file("mnist-x/spec.json")]),
+    ):
+        with pytest.raises(RunError):
+            unpack(tar(name, *members))
+    (tmp_path / "cut").write_bytes(b"no tar")
+    with pytest.raises(RunError, match="cannot be unpacked"):
+        unpack(tmp_path / "cut")
+    assert list(runs_root().iterdir()) == []
+    assert not (tmp_path / "evil").exists()
+
+
+def test_shipping_copies_what_travels_within_the_budget(home, parts, tmp_path, monkeypatch):
+    work_off(parts, "cpu", None, (1, 1))
+    monkeypatch.setattr(precompute, "PRECOMPUTED", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    assert list(ship(parts)) == [spec.run_id for part in parts for spec in part.specs]
+    assert list(ship(parts)) == []
+    with_weights = [run.run_id for run in all_runs(tmp_path / "shipped") if run.weights() is not None]
+    assert with_weights == [parts[0].specs[0].run_id]  # seed 0 of the part whose weights travel
+    monkeypatch.setattr(precompute, "MOST_BYTES", 1)
+    monkeypatch.setattr(precompute, "PRECOMPUTED", tmp_path / "full")
+    (tmp_path / "full").mkdir()
+    with pytest.raises(SpecError, match="of at most 28"):
+        list(ship(parts))
+    assert list((tmp_path / "full").iterdir()) == []
