@@ -10,6 +10,7 @@ import pandas as pd
 
 from backend.certification.confidence import ceiling
 from backend.datasets import find_dataset
+from backend.reproduction import report
 from backend.run import Run
 from backend.spec import Certification
 from backend.statistics import certified_radii, counts_of_radii, thinned
@@ -212,7 +213,13 @@ def _figure(run, rows: pd.DataFrame, radius: np.ndarray, n: int, image_set: str,
     }  # fmt: skip
 
 
+def _reproduction(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+    """The store's runs beside the published values of one data set; the filters choose the data set alone."""
+    out.write_text(report(runs.dataset.iloc[0]))
+    return [out]
+
+
 KINDS = {
     "csv": _csv, "parquet": _parquet, "logs": _logs, "folders": _folders, "markdown": _markdown, "latex": _latex,
-    "figures": _figures,
+    "figures": _figures, "reproduction": _reproduction,
 }  # fmt: skip

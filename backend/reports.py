@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backend.home import imported_root
 
-EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures")
+EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures", "reproduction")
 FILTERS = ("source", "dataset", "architecture", "method", "sigma", "mode", "n", "n0", "alpha", "image_set")
 NUMBERS = ("sigma", "n", "n0", "alpha")
 NS = (100, 1_000, 10_000, 100_000, 1_000_000)

@@ -4,11 +4,15 @@ import json
 
 import pandas as pd
 
-from backend.plan import usual_values
+from backend.plan import departures, usual_values
 from backend.statistics import reproduction
+from backend.store import queries
 from backend.training.methods import METHODS
 
 CELL = ["architecture", "method", "sigma"]
+BASELINES = ("gaussian", "stability", "macer", "smoothadv")
+PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "smoothadv_consistency")]
+METHODS_ORDER = (*BASELINES, "consistency", "smoothadv_consistency")
 
 
 def usual(runs: pd.DataFrame) -> pd.Series:
@@ -48,3 +52,125 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         )
     columns = [*CELL, "ours", "our_seeds", "theirs", "their_sd", "their_seeds", "difference", "half", "verdict"]
     return pd.DataFrame(found, columns=columns)
+
+
+def report(dataset: str) -> str:
+    """What the certified runs of the store, on its most common terms, say of the published values of a data set: Markdown.
+
+    Cell by cell beside the released logs on the same terms and beside the authors' table, then the gains of Consistency,
+    then the path along λ. Raises ValueError where there are no such runs.
+    """
+    runs = queries.runs()
+    runs = runs[
+        (runs.dataset == dataset) & (runs.source == "trained") & (runs["mode"] == "fixed") & runs.images.notna()
+    ]
+    if runs.empty:
+        raise ValueError(f"the store holds no certified run on {dataset}")
+    n, n0, alpha, image_set = runs.groupby(["n", "n0", "alpha", "image_set"]).size().idxmax()
+    runs = runs[(runs.n == n) & (runs.n0 == n0) & (runs.alpha == alpha) & (runs.image_set == image_set)]
+    peers = queries.published_groups(dataset, int(n), int(n0), float(alpha), image_set)
+    one = runs.iloc[0]
+    parts = [
+        f"{dataset}, {one.architecture}: n = {one.n:,.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} test images ({one.image_set}).",
+        _cells_table(runs, peers, queries.published(dataset)),
+        "## Consistency over the baselines\n\n" + _gains_table(runs, peers),
+        "## The path along λ\n\n" + _path_table(runs, peers),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFrame) -> str:
+    hyper = runs[usual(runs)].drop_duplicates(CELL).set_index(CELL, drop=False)
+    authors = published[published.source == "rebuttal"].set_index(CELL)
+    rows = []
+    for cell in cells(runs, peers).sort_values(["sigma", "method"], key=_in_order).itertuples():
+        key = (cell.architecture, cell.method, cell.sigma)
+        run = hyper.loc[key]
+        changes = departures(cell.method, run.dataset, run.sigma, json.loads(run.hyper))
+        why = ", ".join(
+            [
+                f"{run.recipe}: {run.epochs} epochs, not 90",
+                *(f"{name} = {a:g}, not {b:g}" for name, (a, b) in changes.items()),
+            ]
+        )
+        table = f"{authors.acr[key]:.4f} ± {authors.acr_sd[key]:.4f}" if key in authors.index else ""
+        rows.append(
+            (f"{cell.sigma:g}", METHODS[cell.method].title, _over_seeds(cell.ours, cell.our_seeds), f"{cell.theirs:.4f} ± {cell.their_sd:.4f}",
+             f"{cell.difference:+.4f} ± {cell.half:.4f}", f"**{cell.verdict}**", why if cell.verdict != "reproduced" else "", table)
+        )  # fmt: skip
+    head = (
+        "σ",
+        "method",
+        "ours",
+        "released networks, same terms",
+        "difference",
+        "verdict",
+        "what differs",
+        "authors' table, n = 100 000, 10 000 images",
+    )
+    return _markdown(head, rows)
+
+
+def _over_seeds(mean: float, seeds: int) -> str:
+    return f"{mean:.4f}" + (f" ({seeds} seeds)" if seeds > 1 else "")
+
+
+def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
+    common = runs[usual(runs)]
+    gains = queries.acr_gains(common.run_id, PAIRS)
+    gains = gains.groupby(["sigma", "method", "baseline"], as_index=False).agg(
+        {"gain": "mean", "gain_se": "mean", "lam": "first"}
+    )
+    rows = []
+    for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
+        half = 1.96 * row.gain_se
+        verdict = "above" if row.gain > half else "below" if row.gain < -half else "not told apart"
+        theirs = published_gain(peers, row)
+        rows.append(
+            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, f"{row.gain:+.4f} ± {half:.4f}", f"**{verdict}**",
+             "" if theirs is None else f"{theirs:+.4f}")
+        )  # fmt: skip
+    return _markdown(
+        ("σ", "method", "over", "gain in ACR, 95 % interval over images", "verdict", "gain of the released networks"),
+        rows,
+    )
+
+
+def published_gain(published: pd.DataFrame, row) -> float | None:
+    """The gain of a row of `queries.acr_gains` between published groups at the same σ and λ; None where they are not unique.
+
+    Ablations of fewer seeds than the most that a method has there are left aside.
+    """
+    at = published[published.sigma == row.sigma]
+    at = at[at.seeds == at.groupby("method").seeds.transform("max")]
+    ours = at[(at.method == row.method) & (at.lam.isna() | (at.lam == row.lam))]
+    base = at[at.method == row.baseline]
+    return float(ours.acr.iloc[0] - base.acr.iloc[0]) if len(ours) == len(base) == 1 else None
+
+
+def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
+    """Consistency's runs that differ from the usual one in λ alone, beside the released ones at the same λ and m."""
+    path = runs[(runs.method == "consistency") & (runs.recipe == runs.recipe.mode()[0])].fillna({"missing_classes": 0})
+    path = path[path.hyper.map(lambda text: (hyper := json.loads(text))["m"] == 2 and hyper["form"] == "default")]
+    rows = []
+    for run in path.sort_values(["sigma", "lam"]).itertuples():
+        at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
+        at = at[at.hyper.map(lambda text: json.loads(text).get("m", 2) == 2)].sort_values("seeds")
+        collapsed = f"collapsed: {run.missing_classes:.0f} classes hardly ever answered" if run.missing_classes else ""
+        theirs = f"{at.acr.iloc[-1]:.4f} ({at.certified_accuracy_0.iloc[-1]:.1%})" if len(at) else ""
+        rows.append(
+            (f"{run.sigma:g}", f"{run.lam:g}", f"{run.acr:.4f}", f"{run.certified_accuracy_0:.1%}", theirs, collapsed)
+        )
+    return _markdown(("σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
+
+
+def _in_order(column: pd.Series) -> pd.Series:
+    return (
+        column.map(lambda value: METHODS_ORDER.index(value) if value in METHODS_ORDER else value)
+        if column.dtype != float
+        else column
+    )
+
+
+def _markdown(head: tuple, rows: list[tuple]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))

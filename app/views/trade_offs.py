@@ -13,12 +13,10 @@ from app.widgets.comparable import choose_comparable
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.plan import departures
-from backend.reproduction import cells, usual
+from backend.reproduction import PAIRS, cells, published_gain, usual
 from backend.statistics import share_band
 from backend.store import queries
 
-BASELINES = ("gaussian", "stability", "macer", "smoothadv")
-PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "smoothadv_consistency")]
 RANKED = 12  # at most, of the ranking
 
 st.title("What does certified robustness cost?")
@@ -69,14 +67,6 @@ if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
     )  # fmt: skip
 
 
-def gain_of_the_papers(row) -> float | None:
-    """The same difference of the published networks at the same λ, on the same terms or as published by the same source."""
-    at = published[(published.sigma == row.sigma) & published.source.isin(["released", "same terms"])]
-    ours = at[(at.method == row.method) & (at.lam.isna() | (at.lam == row.lam))]
-    base = at[at.method == row.baseline]
-    return ours.acr.iloc[0] - base.acr.iloc[0] if len(ours) == len(base) == 1 else None
-
-
 def versus(rows: pd.DataFrame) -> str:
     """Which baselines Consistency is above, not told apart from and below, in words."""
     half = 1.96 * rows.gain_se
@@ -107,9 +97,10 @@ def claim() -> None:
         key=lambda c: c.map(lambda v: (v != "consistency") * 9 + (ORDER.index(v) if v in ORDER else 0)),
     )
     sigmas = sorted(rows.sigma.unique())
+    comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         here = rows[rows.sigma == sigma]
-        theirs = {row.label: gain for row in here.itertuples() if (gain := gain_of_the_papers(row)) is not None}
+        theirs = {row.label: gain for row in here.itertuples() if (gain := published_gain(comparable, row)) is not None}
         with column:
             draw(
                 gains(here, theirs), f"gain {sigma:g}", f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals",
@@ -277,7 +268,7 @@ draw(
     shown[columns],
 )
 st.caption(
-    f"Up is more robust, right is more accurate: {setting}. Nothing beats a run on the wide grey front in both. λ = 0 is plain Gaussian training. ACR never stands alone: easy "
+    f"Up is more robust, right is more accurate: {setting}. Nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m noises and weighs the entropy. ACR never stands alone: easy "
     "images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
 )
 

@@ -1,0 +1,79 @@
+"""Ours beside the published networks."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from backend.reproduction import cells, published_gain, report, usual
+from backend.store import queries
+from backend.store.publish import publish
+
+
+def table(rows):
+    columns = {"dataset": "mnist", "architecture": "lenet", "source": "trained", "recipe": "paper", "epochs": 90}
+    return pd.DataFrame([columns | row for row in rows])
+
+
+def consistency(sigma, lam, acr, **rest):
+    return {
+        "method": "consistency",
+        "sigma": sigma,
+        "acr": acr,
+        "hyper": json.dumps({"lam": lam, "eta": 0.5, "m": 2, "form": "default"}),
+        **rest,
+    }
+
+
+def test_usual_is_what_the_recipe_takes_and_something_of_every_cell():
+    """λ = 5 is the paper's at σ = 0.5, so λ = 20 is not usual there; at σ = 0.25 (λ = 10) nothing usual is there, and all counts."""
+    runs = table(
+        [
+            consistency(0.5, 5.0, 1.6),
+            consistency(0.5, 20.0, 1.5),
+            consistency(0.25, 20.0, 0.9),
+            consistency(0.25, 5.0, 0.9),
+        ]
+    )
+    assert usual(runs).to_list() == [True, False, True, True]
+
+
+def test_cells_by_hand():
+    """Theirs 1.6 ± 0.01 over five seeds: t(4) = 2.776, so another seed lies within 2.776 · 0.01 · √1.2 = 0.0304."""
+    peers = pd.DataFrame(
+        [{"architecture": "lenet", "method": "consistency", "sigma": 0.5, "acr": 1.6, "acr_sd": 0.01, "seeds": 5}]
+    )
+    for acr, verdict in ((1.63, "reproduced"), (1.631, "above"), (1.569, "below")):
+        found = cells(table([consistency(0.5, 5.0, acr), consistency(0.5, 20.0, 9.0)]), peers)
+        assert found.verdict.to_list() == [verdict]
+        assert found.half[0] == pytest.approx(0.0304, abs=5e-5)
+    several = cells(table([consistency(0.5, 5.0, 1.61, seed=0), consistency(0.5, 5.0, 1.62, seed=1)]), peers)
+    assert (several.our_seeds[0], several.difference[0]) == (2, pytest.approx(0.015))
+    assert several.half[0] == pytest.approx(2.776 * 0.01 * (1 / 2 + 1 / 5) ** 0.5, abs=5e-5)
+    assert cells(table([consistency(1.0, 5.0, 1.6)]), peers).empty
+
+
+def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
+    peers = pd.DataFrame(
+        [("gaussian", 0.5, float("nan"), 1.5, 5), ("consistency", 0.5, 5.0, 1.6, 5), ("consistency", 0.5, 20.0, 1.7, 1)],
+        columns=["method", "sigma", "lam", "acr", "seeds"],
+    )  # fmt: skip
+    row = pd.Series({"method": "consistency", "baseline": "gaussian", "sigma": 0.5, "lam": 5.0})
+    assert published_gain(peers, row) == pytest.approx(0.1)
+    assert published_gain(peers, row.replace({5.0: 20.0})) is None
+    assert published_gain(peers, row.replace({"gaussian": "macer"})) is None
+
+
+def test_the_report_says_what_the_store_says(home):
+    publish()
+    text = report("mnist")
+    runs = queries.runs()
+    peers = queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20")
+    for cell in cells(runs, peers).itertuples():
+        assert (
+            f"| {cell.ours:.4f} | {cell.theirs:.4f} ± {cell.their_sd:.4f} | {cell.difference:+.4f} ± {cell.half:.4f} | **{cell.verdict}** |"
+            in text
+        )
+    assert "| 1.6653 ± 0.0007 |" in text  # the authors' table
+    with pytest.raises(ValueError, match="holds no certified run on cifar10"):
+        report("cifar10")
