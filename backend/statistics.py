@@ -1,20 +1,20 @@
 """What certificates say and how surely: intervals, pairs of runs, fewer samples. Arrays in, numbers out.
 
 An image's gain is 1[correct] · radius; ACR is its mean. Every interval covers the choice of test images alone, where
-the name does not say otherwise: not that of the training seed.
+the name does not say otherwise: not that of the training seed. scipy.stats takes a second to import, and only the functions
+that test want it.
 """
 
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, ndtri
-from scipy.stats import binom, binomtest, t, ttest_ind, ttest_rel
+from scipy.special import betaincinv, ndtri, stdtrit
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean of values (N,), N >= 2: of ACR for an image's gains."""
-    half = t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    half = stdtrit(len(values) - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
@@ -33,6 +33,8 @@ def high_probability_accuracy(reached: int, images: int, alpha: float, rho: floa
     Each of N certificates is wrong with probability at most α, independently: more than BinomInv(1 − ρ; N, α) of them are
     with probability at most ρ. (Cohen et al., appendix, bound the same number by Bernstein's inequality.) Fixed n alone.
     """
+    from scipy.stats import binom
+
     return max(0.0, (reached - int(binom.isf(rho, images, alpha))) / images)
 
 
@@ -44,7 +46,7 @@ def reproduction(ours: np.ndarray, mean: float, sd: float, seeds: int, level: fl
     """
     half = np.inf
     if seeds > 1:
-        half = t.ppf((1 + level) / 2, seeds - 1) * sd * np.sqrt(1 / len(ours) + 1 / seeds)
+        half = stdtrit(seeds - 1, (1 + level) / 2) * sd * np.sqrt(1 / len(ours) + 1 / seeds)
     return float(np.mean(ours) - mean), float(half)
 
 
@@ -73,6 +75,8 @@ def paired(gain_a: np.ndarray, gain_b: np.ndarray, reached_a: np.ndarray, reache
     """Compare gains (N,) of two runs or groups of seeds, and whether each image is certified and right at r (N,): shares of
     the seeds where they are groups. McNemar's test where both are 0 or 1, else Student's on the shares.
     """
+    from scipy.stats import binomtest, ttest_rel
+
     difference = gain_b - gain_a
     low, high = mean_interval(difference)
     p = float(ttest_rel(gain_b, gain_a).pvalue) if difference.any() else 1.0
@@ -91,6 +95,8 @@ def seeds_apart(acr_a: np.ndarray, acr_b: np.ndarray, level: float = 0.95) -> tu
     """Welch's interval of the difference of two methods' ACR over training seeds, b less a; None unless both have two or more."""
     if min(len(acr_a), len(acr_b)) < 2:
         return None
+    from scipy.stats import ttest_ind
+
     interval = ttest_ind(acr_b, acr_a, equal_var=False).confidence_interval(level)
     return float(interval.low), float(interval.high)
 
@@ -100,6 +106,8 @@ def _difference_interval(gained: int, lost: int, images: int, level: float = 0.9
 
     Where none differs: what N equal images leave open on either side.
     """
+    from scipy.stats import binomtest
+
     differing = gained + lost
     if not differing:
         open_ = 1 - ((1 - level) / 2) ** (1 / images)
