@@ -13,6 +13,7 @@ page = st.navigation(
         st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
         st.Page("views/certify_image.py", title="Certify an image", icon=":material/image_search:"),
         st.Page("views/runs.py", title="Runs", icon=":material/play_circle:"),
+        st.Page("views/playground.py", title="Playground", icon=":material/science:"),
     ],
     position="top",
 )

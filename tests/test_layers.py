@@ -10,7 +10,14 @@ import pytest
 from backend.home import CHECKOUT
 
 MODULES = sorted(path.relative_to(CHECKOUT) for part in ("app", "backend") for path in (CHECKOUT / part).rglob("*.py"))
-TORCH = ("backend/training", "backend/certification", "backend/classifier", "backend/pipeline.py", "backend/live.py")
+TORCH = (
+    "backend/training",
+    "backend/certification",
+    "backend/classifier",
+    "backend/pipeline.py",
+    "backend/live.py",
+    "backend/playground.py",
+)
 
 
 def imported(path: Path) -> set[str]:

@@ -50,6 +50,15 @@ def smallcnn(shape: tuple[int, int, int], classes: int) -> nn.Module:
     )  # fmt: skip
 
 
+def mlp(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """For points and other small inputs: two hidden layers of 64, with ReLU."""
+    channels, height, width = shape
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(channels * height * width, 64), nn.ReLU(inplace=True),
+        nn.Linear(64, 64), nn.ReLU(inplace=True), nn.Linear(64, classes),
+    )  # fmt: skip
+
+
 def resnet20(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """ResNet-20 for small images."""
     return resnet(20, shape[0], classes)
@@ -65,7 +74,7 @@ def densenet40(shape: tuple[int, int, int], classes: int) -> nn.Module:
     return densenet(40, 12, shape[0], classes)
 
 
-ARCHITECTURES = {function.__name__: function for function in (lenet, smallcnn, resnet20, resnet110, densenet40)}
+ARCHITECTURES = {function.__name__: function for function in (lenet, smallcnn, mlp, resnet20, resnet110, densenet40)}
 
 
 def network(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
