@@ -147,7 +147,7 @@ class Played:
 
 @dataclass(frozen=True)
 class Diverged:
-    """Training that ended in a loss that is not finite, and why."""
+    """Training whose loss, or network whose answers, are not finite; and why."""
 
     settings: Settings
     why: str
@@ -206,23 +206,30 @@ def play(settings: Settings) -> Iterator[Step | Played | Diverged]:
 
 
 def _play(settings: Settings) -> Iterator[Step | Played | Diverged]:
+    from backend.certification.sampler import SamplingError
+    from backend.classifier.weights import WeightsError
+    from backend.training.loop import TrainingError
+
+    try:
+        yield from _trained_and_certified(settings)
+    except (TrainingError, WeightsError, SamplingError) as error:
+        yield Diverged(settings, str(error))
+
+
+def _trained_and_certified(settings: Settings) -> Iterator[Step | Played]:
     from backend.certification.certify import certify
     from backend.classifier.weights import unpack
     from backend.pipeline import choose_device
     from backend.run import Epoch
-    from backend.training.loop import TrainingError, train
+    from backend.training.loop import train
 
     start, spec, data, device = time.perf_counter(), settings.spec(), dataset(settings.plane), choose_device("cpu")
-    try:
-        for row in train(spec, data, device):
-            if isinstance(row, Epoch):
-                last = row
-                yield Step("training", row.epoch, RECIPE.epochs)
-            elif row.final:
-                weights = row.tensors
-    except TrainingError as error:
-        yield Diverged(settings, str(error))
-        return
+    for row in train(spec, data, device):
+        if isinstance(row, Epoch):
+            last = row
+            yield Step("training", row.epoch, RECIPE.epochs)
+        elif row.final:
+            weights = row.tensors
     classifier = unpack(weights, spec.architecture, data, device)
     base, smoothed = regions(classifier, settings.sigma, len(data.classes))
     certificates = []

@@ -94,7 +94,7 @@ def _tested(test: pd.DataFrame, outcome: str, classes: tuple[str, ...]) -> list[
     both = {"type": "scatter", "legendgroup": outcome, "name": name}
     balls = test[test.radius > 0]
     circle = {
-        **both, "mode": "lines", "showlegend": False, "hoverinfo": "skip", "line": {"color": ink, "width": 1.3, "dash": dash},
+        **both, "mode": "lines", "showlegend": False, "hoverinfo": "skip", "line": {"color": ink, "width": 1.1, "dash": dash},
         "x": (balls.x.to_numpy()[:, None] + balls.radius.to_numpy()[:, None] * np.cos(TURN)).ravel(),
         "y": (balls.y.to_numpy()[:, None] + balls.radius.to_numpy()[:, None] * np.sin(TURN)).ravel(),
     }  # fmt: skip
@@ -117,8 +117,11 @@ def _square(figure: go.Figure) -> go.Figure:
     """[0, 1]² at equal scale, on white in every theme: the ink of balls and boundaries is dark."""
     axis = {"range": [0, 1], "constrain": "domain", "showgrid": False, "zeroline": False, "dtick": 0.2}
     return figure.update_layout(
-        xaxis=axis, yaxis=axis | {"scaleanchor": "x", "scaleratio": 1}, plot_bgcolor="white", height=560, hovermode="closest",
-        legend={"orientation": "h", "y": -0.08, "yanchor": "top"}, margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis=axis, yaxis=axis | {"scaleanchor": "x", "scaleratio": 1, "constraintoward": "top"}, plot_bgcolor="white", height=540, hovermode="closest",
+        legend={
+            "orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0.5, "xanchor": "center", "bgcolor": "white", "font": {"color": "#31333F"},
+        },
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
     )  # fmt: skip
 
 

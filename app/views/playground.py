@@ -17,13 +17,13 @@ from backend.playground import LAMS, NS, PLANES, SEEDS, SIGMAS, TEST, TRAIN, Div
 from backend.statistics import mean_interval, paired, share_band
 from backend.training.methods import METHODS
 
-BALLS = 30  # test points that are drawn, of those that are certified
+BALLS = 20  # test points that are drawn, of those that are certified
 RADII = 101  # of the curves
-PRESETS = {  # name: σ, λ, what one sees
-    "Start": (0.1, 5.0, "the consistency term straightens the boundary and moves it away from the points"),
-    "Little noise": (0.03, 5.0, "nearly everything is right, and the balls are small: no method gets beyond the ceiling of σ"),
-    "Much noise": (0.3, 5.0, "the noise reaches across the plane: some balls grow, and details are lost for good"),
-    "Strong λ": (0.2, 100.0, "the consistency term outweighs the labels, and training may collapse to one answer everywhere"),
+PRESETS = {  # name: σ, λ, what to look for
+    "Start": (0.1, 5.0, "a regulariser tends to straighten the boundary: it gives up a few points, and the balls of the others grow"),
+    "Little noise": (0.03, 5.0, "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
+    "Much noise": (0.3, 5.0, "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
+    "Strong λ": (0.2, 100.0, "the regulariser outweighs the labels, and training may collapse to one answer everywhere, or diverge"),
 }  # fmt: skip
 DOING = {
     "waiting": "others are training; yours begins when they are through",
@@ -134,11 +134,13 @@ def show(name: str, settings: Settings) -> None:
 
 
 def verdict(a: Played, b: Played) -> str:
-    """What the paired difference in ACR says."""
+    """What the paired difference in ACR says, and what it does not."""
     p = paired(a.gains, b.gains, a.right, b.right, 0.0)
     says = "larger radii" if p.acr_low > 0 else "smaller radii" if p.acr_high < 0 else None
     told = f"b certifies **{says}** on average" if says else "on average the two are **not told apart**"
-    return f"Point by point, {told}: ACR of b less a is {p.acr:+.4f} (95 % interval {p.acr_low:+.4f} to {p.acr_high:+.4f})."
+    collapsed = [name for name, one in (("a", a), ("b", b)) if one.missing_classes]
+    but = f" That says little here: **{' and '.join(collapsed)} collapsed**." if collapsed else ""
+    return f"Point by point, {told}: ACR of b less a is {p.acr:+.4f} (95 % interval {p.acr_low:+.4f} to {p.acr_high:+.4f}).{but}"
 
 
 def lines(played: list[Played], reach: float) -> pd.DataFrame:
@@ -185,6 +187,9 @@ else:
         format_func=lambda kind: f"{kind} classifier",
         help="The other one's boundary is the dashed line. " + TERMS["smoothed classifier"].replace("image", "point"),
     )  # fmt: skip
+    for name, (sigma, lam, about) in PRESETS.items():
+        if (sigma, lam) == (st.session_state["noise"], st.session_state["lambda"]):
+            st.markdown(f"**{name}**: {about}.")
 for column, name, one in zip(st.columns(2, gap="large"), "ab", settings, strict=True):
     with column:
         show(name, one)

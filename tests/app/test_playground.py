@@ -1,0 +1,87 @@
+"""The page that trains on a plane, without a browser."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from backend import playground
+from backend.home import CHECKOUT
+from backend.playground import Settings
+
+
+@pytest.fixture
+def app():
+    return AppTest.from_file(str(CHECKOUT / "app" / "views" / "playground.py"), default_timeout=120)
+
+
+def words(app):
+    return " ".join(e.value for kind in ("markdown", "caption", "info", "warning") for e in getattr(app, kind))
+
+
+def button(app, label):
+    return next(b for b in app.button if b.label == label)
+
+
+def test_nothing_is_trained_before_it_is_asked_for(app):
+    playground._kept.clear()
+    app.run()
+    assert not app.exception
+    assert "Train both" in words(app)
+    assert not app.metric
+
+
+def test_what_is_shown_is_what_was_certified(app):
+    app.query_params["samples"] = "100"
+    app.run()
+    button(app, "Train both").click().run()
+    assert not app.exception
+    a, b = (playground.kept(Settings("moons", m, 0.1, 5.0, 0, 100)) for m in ("gaussian", "consistency"))
+    values = [(m.label, m.value) for m in app.metric]
+    for one in (a, b):
+        assert ("ACR", f"{one.gains.mean():.4f}") in values
+        assert ("Certified accuracy at 0", f"{one.right.mean():.1%}") in values
+        assert ("Base accuracy, no noise", f"{one.base_accuracy:.1%}") in values
+    text = words(app)
+    assert "n = 100 votes, n0 = 100, each wrong with probability at most α = 0.001" in text
+    assert "ACR of b less a is" in text
+    assert "**Start**" in text
+
+
+def test_a_preset_sets_the_sliders_trains_and_tells_a_collapse(app):
+    app.query_params["samples"] = "100"
+    app.run()
+    button(app, "Strong λ").click().run()
+    assert not app.exception
+    assert (app.select_slider(key="noise").value, app.select_slider(key="lambda").value) == (0.2, 100.0)
+    assert playground.kept(Settings("moons", "consistency", 0.2, 100.0, 0, 100)) is not None
+    assert "**b collapsed**" in words(app)
+    app.selectbox(key="first").set_value("consistency").run()
+    assert "Choose two different methods" in app.info[0].value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"plane": "torus"},
+        {"noise": "7"},
+        {"lambda": "nan"},
+        {"seed": "1000"},
+        {"samples": "1000000000"},
+        {"first": "<b>"},
+    ],
+)
+def test_an_address_that_asks_for_more_than_there_is_gets_what_there_is(app, wrong):
+    for key, value in wrong.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception
+
+
+def test_divergence_is_told_and_nothing_is_drawn(app, monkeypatch):
+    one = Settings("moons", "consistency", 0.4, 50.0, 7, 100)
+    monkeypatch.setitem(playground._kept, one, playground.Diverged(one, "the loss of epoch 3 is not finite"))
+    app.query_params.update({"samples": "100", "noise": "0.4", "lambda": "50", "seed": "7"})
+    app.session_state.playing = True
+    app.run()
+    assert not app.exception
+    assert "choose a smaller λ or σ" in words(app)
+    assert len([m for m in app.metric if m.label == "ACR"]) == 1
