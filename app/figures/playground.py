@@ -1,5 +1,7 @@
 """Classifiers of the plane: their regions, boundaries and certified balls."""
 
+from math import floor
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -105,7 +107,7 @@ def _tested(test: pd.DataFrame, outcome: str, classes: tuple[str, ...]) -> list[
             "line": {"color": ink, "width": 1.5},
         },
         "text": [
-            f"class {classes[row.label]}; answer: {classes[row.predict] if row.predict >= 0 else 'none'}; radius {row.radius:.3f}"
+            f"class {classes[row.label]}; answer: {classes[row.predict] if row.predict >= 0 else 'none'}; radius {floor(row.radius * 1000) / 1000:.3f}"  # a claim is never rounded up
             for row in test.itertuples()
         ],
         "hovertemplate": "%{text}<extra></extra>",
@@ -117,7 +119,7 @@ def _square(figure: go.Figure) -> go.Figure:
     """[0, 1]² at equal scale, on white in every theme: the ink of balls and boundaries is dark."""
     axis = {"range": [0, 1], "constrain": "domain", "showgrid": False, "zeroline": False, "dtick": 0.2}
     return figure.update_layout(
-        xaxis=axis, yaxis=axis | {"scaleanchor": "x", "scaleratio": 1, "constraintoward": "top"}, plot_bgcolor="white", height=540, hovermode="closest",
+        xaxis=axis, yaxis=axis | {"scaleanchor": "x", "scaleratio": 1, "constraintoward": "top"}, plot_bgcolor="white", height=510, hovermode="closest",
         legend={
             "orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0.5, "xanchor": "center", "bgcolor": "white", "font": {"color": "#31333F"},
         },

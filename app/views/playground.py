@@ -159,7 +159,7 @@ st.title("Playground")
 st.markdown(
     "Tiny networks on points of a plane, trained here and now by the methods of this dashboard, then smoothed and certified like the large "
     "ones. Where two pixels are all there is, everything can be seen: decision boundaries, and the **ball** around each point within which "
-    "the smoothed classifier's answer cannot change."
+    "the smoothed classifier's answer is certified not to change."
 )
 settings = choose()
 if settings[0].method == settings[1].method:
@@ -195,12 +195,13 @@ for column, name, one in zip(st.columns(2, gap="large"), "ab", settings, strict=
         show(name, one)
 if None in outcome:
     st.stop()
-n, sigma, alpha = settings[0].n, settings[0].sigma, settings[0].spec().certification.alpha
+certification = settings[0].spec().certification
+n, sigma, alpha = certification.n, settings[0].sigma, certification.alpha
 other = "base" if view == "smoothed" else "smoothed"
 st.caption(
     f"Shaded: the **{view}** classifier's answer, the stronger the surer. Dashed: the boundary of the **{other}** classifier. Small dots: "
     f"training points. The first {BALLS} of {TEST} test points are drawn in the colour of their class; ● right, ✕ wrong, ◇ abstains. "
-    f"Balls are **certificates**: Clopper–Pearson bounds of n = {n:,} votes, n0 = 100, each wrong with probability at most α = {alpha:g}. "
+    f"Balls are **certificates**: Clopper–Pearson bounds of n = {n:,} votes, n0 = {certification.n0}, each wrong with probability at most α = {alpha:g}. "
     "The smoothed regions are **estimates**: the Gaussian convolution of the base classifier's regions on a grid. "
     f"Numbers: all {TEST} test points; intervals are 95 %, over the choice of test points, not of the seed."
 )
