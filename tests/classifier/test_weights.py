@@ -53,7 +53,7 @@ def test_networks_of_nan_are_refused():
 
 
 def test_unknown_or_unfit_architectures():
-    known = "lenet, smallcnn, resnet20, resnet110, densenet40 or a classification network of torchvision"
+    known = "lenet, smallcnn, mlp, resnet20, resnet110, densenet40 or a classification network of torchvision"
     with pytest.raises(SpecError, match=f"architecture must be one of {known}, not 'vgg'"):
         build("vgg", DATASETS["mnist"], CPU)
     with pytest.raises(SpecError, match="no network lenet for digits: images must be at least 16×16, not 8×8"):
