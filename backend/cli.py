@@ -18,8 +18,6 @@ from backend.run import Run, RunError, find_run
 from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
 from backend.training.methods import METHODS
 
-MOST_BYTES = 50 * 2**20  # of a certificate
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C."""
@@ -241,19 +239,13 @@ def _execute_queued(options) -> None:
         local.start_worker()
 
 
-def _no_constant(name: str):
-    raise ValueError(f"{name} is no number of a certificate")
-
-
 def _verify(options) -> int:
-    from backend.verify import verify
+    from backend.verify import MOST_BYTES, read, verify
 
     with open(options.file, "rb") as file:
         content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{options.file} has more than {MOST_BYTES} bytes: it is no certificate")
     verdict = verify(
-        json.loads(content, parse_constant=_no_constant),
+        read(content),
         lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED),
         options.device,
     )

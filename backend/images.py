@@ -1,15 +1,20 @@
 """From a file that a person brings to the pixels that a network sees. Loads no torch."""
 
+import base64
+import binascii
 import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from backend.datasets import DAMAGE, LARGE, Dataset, middle, to_rgb
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 16_000_000
+MAX_URL = 2 * 2**20  # characters of a drawn or pasted image, which a browser has scaled down
+DATA_URL = "data:image/png;base64,"
+LONGEST = 8  # of a photo's longer side, in shorter ones; the rest is cut off before anything is scaled
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 INVERSIONS = ("auto", "yes", "no")
 
@@ -35,7 +40,10 @@ def decode(content: bytes) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:  # known from the header, before anything is unpacked
             raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read.")
-        return to_rgb(image)
+        moves = getattr(image, "is_animated", False)
+        image = to_rgb(image)
+        image.info["first of several"] = moves
+        return image
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -46,6 +54,23 @@ def decode(content: bytes) -> Image.Image:
         raise ImageError(f"The image is damaged or cut off: {error}.") from None
 
 
+def from_browser(url: object) -> bytes:
+    """The bytes of a PNG that the page's own script drew or pasted, a data URL; they are no more trusted than an upload's.
+
+    Raises ImageError.
+    """
+    if not isinstance(url, str) or not url.startswith(DATA_URL):
+        raise ImageError("The browser sent something that is not an image. Draw or paste it again, or upload a file.")
+    if len(url) > MAX_URL:
+        raise ImageError(
+            f"The image has {len(url) / 2**20:.1f} MiB; at most {MAX_URL // 2**20} MiB are taken that way."
+        )
+    try:
+        return base64.b64decode(url.removeprefix(DATA_URL), validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError("The image was damaged on its way. Draw or paste it again, or upload a file.") from None
+
+
 def see(image: Image.Image, dataset: Dataset, invert: str = "auto") -> Seen:
     """Convert 8-bit RGB to what the networks of a data set see. An image of just the right size keeps its pixels.
 
@@ -53,6 +78,8 @@ def see(image: Image.Image, dataset: Dataset, invert: str = "auto") -> Seen:
     drawings alone. Raises ImageError where nothing is drawn.
     """
     steps = [f"{image.width}×{image.height} pixels"]
+    if image.info.get("first of several"):
+        steps.append("of several frames the first")
     values = _photo(image, dataset, steps) if dataset.ink is None else _drawing(image, dataset, invert, steps)
     pixels = np.rint(values * (dataset.scale / 255)).clip(0, dataset.scale).astype(np.uint8)
     side = dataset.shape[1]
@@ -63,6 +90,9 @@ def see(image: Image.Image, dataset: Dataset, invert: str = "auto") -> Seen:
 def _photo(image: Image.Image, dataset: Dataset, steps: list[str]) -> np.ndarray:
     """(C, side, side) from 0 to 255: the middle square, scaled."""
     side = dataset.shape[1]
+    if max(image.size) > (long := LONGEST * min(image.size)):  # scaled whole, a line of pixels would fill the memory
+        image = ImageOps.fit(image, [min(length, long) for length in image.size], Image.Resampling.NEAREST)
+        steps.append(f"cut to {image.width}×{image.height} around its middle")
     if (image.width, image.height) != (side, side):
         image = middle(image, side)
         steps.append(

@@ -1,9 +1,10 @@
-"""Certify one image that a person brings, with the network of a finished run, and put the answer into a certificate."""
+"""Certify one image that a person brings, with the networks of finished runs; attack it; put the answers into certificates."""
 
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import lru_cache
 from threading import BoundedSemaphore
@@ -13,12 +14,14 @@ import torch
 from torch import nn
 
 from backend import __version__
+from backend.certification import bracket
 from backend.certification.smoothed_classifier import Look, SmoothedClassifier
 from backend.classifier.weights import unpack
 from backend.datasets import find_dataset
 from backend.pipeline import choose_device, circumstances
 from backend.run import Run, RunError
 from backend.spec import Certification
+from backend.training.noise import stream
 
 TURNS = BoundedSemaphore(os.cpu_count() or 1)
 CLAIM = (
@@ -41,6 +44,7 @@ class Session:
         self.run, self.pixels, self.settings = run, pixels, settings
         self.seed = secrets.randbits(63) if seed is None else seed
         self.spec = run.spec
+        self.dataset = find_dataset(self.spec.dataset)
         self.device = choose_device(device)
         weights = run.weights()
         if weights is None:
@@ -48,29 +52,45 @@ class Session:
         self.weights_sha256 = hashlib.sha256(weights).hexdigest()
         self.network = _network(weights, self.spec.architecture, self.spec.dataset, self.device)
 
-    def others_first(self) -> bool:
-        """Whether `watch` would have to wait for other visitors."""
-        return not TURNS.acquire(blocking=False) or bool(TURNS.release())
-
     def watch(self) -> Iterator[Look]:
         """CERTIFY, with a Look after each forward pass. Waits while as many others sample as there are processors."""
         with TURNS:
             yield from self._watch()
 
+    def attack(self, answer: int) -> Iterator[bracket.Progress]:
+        """Look for a near image with another answer than `answer`, which was certified for this one; `bracket.attack`.
+
+        Waits as `watch` does; every attack draws noise of its own.
+        """
+        soft = deepcopy(self.network)  # whose weights others are certifying with meanwhile
+        pixels = torch.from_numpy(self.pixels)
+        with TURNS:
+            yield from bracket.attack(self._smoothed(), soft, pixels, self.dataset.scale, answer, self.settings.alpha)
+
+    def noisy_copies(self, number: int) -> tuple[np.ndarray, list[str]]:
+        """What the network sees when it votes, the same at every call: uint8 (number, C, H, W) in the data set's scale,
+        clipped to it for display, and the network's answer on each before clipping.
+        """
+        image = torch.from_numpy(self.pixels).float().div_(self.dataset.scale)
+        noisy, answers = self._smoothed().sampler.copies(image, number, stream(0, "show", 0, self.device))
+        shown = noisy.mul(self.dataset.scale).round_().clamp_(0, self.dataset.scale).byte().cpu().numpy()
+        return shown, [self.dataset.classes[answer] for answer in answers]
+
     def _watch(self) -> Iterator[Look]:
-        dataset = find_dataset(self.spec.dataset)
-        image = torch.from_numpy(self.pixels).float().div_(dataset.scale)
-        grid = dataset.scale if self.settings.float_sound else None
-        smoothed = SmoothedClassifier(
-            self.network, len(dataset.classes), self.spec.sigma, self.device, self.seed, self.spec.precision, grid
+        image = torch.from_numpy(self.pixels).float().div_(self.dataset.scale)
+        yield from self._smoothed().watch(image, self.settings)
+
+    def _smoothed(self) -> SmoothedClassifier:
+        grid = self.dataset.scale if self.settings.float_sound else None
+        return SmoothedClassifier(
+            self.network, len(self.dataset.classes), self.spec.sigma, self.device, self.seed, self.spec.precision, grid
         )
-        yield from smoothed.watch(image, self.settings)
 
     def certificate(self, look: Look, preprocessing: tuple[str, ...]) -> dict:
         """Everything that the claim of a look rests on, for JSON (docs/certificate.md). Raises ValueError if it claims nothing yet."""
         if not look.at_look:
             raise ValueError(f"only {look.done} of {self.settings.n} samples are counted: this is no certificate yet")
-        dataset = find_dataset(self.spec.dataset)
+        dataset = self.dataset
         return {
             "format": FORMAT,
             "certscope": __version__,
@@ -109,6 +129,27 @@ class Session:
             },
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def others_first() -> bool:
+    """Whether a visitor who samples now would have to wait for others."""
+    return not TURNS.acquire(blocking=False) or bool(TURNS.release())
+
+
+def watch_together(sessions: Sequence[Session]) -> Iterator[tuple[int, Look]]:
+    """CERTIFY one image with several networks, a forward pass of each in turn: (position in sessions, Look).
+
+    All of them take one visitor's turn. Ends when the last one stops.
+    """
+    with TURNS:
+        going = dict(enumerate(session._watch() for session in sessions))
+        while going:
+            for position, looks in list(going.items()):
+                look = next(looks, None)
+                if look is None:
+                    del going[position]
+                else:
+                    yield position, look
 
 
 @lru_cache(maxsize=8)

@@ -1,6 +1,7 @@
 """Check a certificate: does its claim follow from its counts, and do fresh samples of its network agree?"""
 
 import hashlib
+import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from backend.spec import Certification, SpecError, whole
 
 TOLERANCE = 2e-12  # claims are floored to twelve decimals
 DOUBT = 1e-6  # a network that the certificate fits is refuted with at most twice this probability
+MOST_BYTES = 50 * 2**20  # of a certificate
 MOST_REPLAYED, FRESH = 2_000_000, 100_000  # samples that a check draws with the certificate's seed, and anew, at most
 
 
@@ -34,8 +36,26 @@ class Refuted(Exception):
     """A certificate that contradicts itself or its network."""
 
 
-def verify(certificate: dict, find: Callable[[str], Run], device: str = "auto") -> Verdict:
+def read(content: bytes, most: int = MOST_BYTES) -> object:
+    """A file's JSON. Raises ValueError with a sentence where it has more than `most` bytes or is none."""
+    if len(content) > most:
+        raise ValueError(f"A certificate has at most {most // 2**20} MiB, not {len(content) / 2**20:.1f}.")
+    try:
+        return json.loads(content, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"This file is not a certificate, which is JSON: {error}.") from None
+
+
+def _no_constant(name: str):
+    raise ValueError(f"{name} is no number of a certificate")
+
+
+def verify(
+    certificate: object, find: Callable[[str], Run], device: str = "auto", most_replayed: int = MOST_REPLAYED
+) -> Verdict:
     """Check a certificate as read from JSON; `find` gives the run folder of a run id, or raises RunError.
+
+    One of more than most_replayed samples is not sampled again with its own seed, only anew.
 
     Raises SpecError for a device that is not there, SamplingError for a network that cannot vote.
     """
@@ -52,7 +72,7 @@ def verify(certificate: dict, find: Callable[[str], Run], device: str = "auto") 
     except (RunError, SpecError) as error:
         return Verdict("unchecked", f"the claim follows from the counts; its network is not at hand ({error})")
     try:
-        return _sample_again(certificate, settings, bounds, run, device)
+        return _sample_again(certificate, settings, bounds, run, device, most_replayed)
     except Refuted as error:
         return Verdict("refuted", str(error))
 
@@ -111,7 +131,9 @@ def _check_image(image: dict) -> None:
         raise Refuted("the pixels are not those of the image's SHA-256")
 
 
-def _sample_again(c: dict, settings: Certification, bounds: tuple[float, float], run: Run, device: str) -> Verdict:
+def _sample_again(
+    c: dict, settings: Certification, bounds: tuple[float, float], run: Run, device: str, most_replayed: int
+) -> Verdict:
     """Sample with the certificate's network: with its seed first, and anew where that gives other counts."""
     spec, image = run.spec, c["image"]
     for name in ("sigma", "dataset", "architecture", "precision"):
@@ -125,7 +147,7 @@ def _sample_again(c: dict, settings: Certification, bounds: tuple[float, float],
     if tuple(image["shape"]) != dataset.shape or image["scale"] != dataset.scale:
         raise Refuted(f"the image does not have the shape and scale of {spec.dataset}")
     pixels = np.array(image["values"], dtype=np.uint8).reshape(image["shape"])
-    if c["samples"] + c["n0"] <= MOST_REPLAYED:
+    if replayed := c["samples"] + c["n0"] <= most_replayed:
         replay = Session(run, pixels, settings, device, c["seed"]).watch()
         same = next(look for look in replay if look.done >= c["samples"] or look.stop)
         if list(same.counts) == c["counts"] and list(same.selection) == c["selection_counts"]:
@@ -144,7 +166,7 @@ def _sample_again(c: dict, settings: Certification, bounds: tuple[float, float],
             f"{max(fresh.counts)} of {fresh.done} fresh samples agree: p is at least {lowest:.6f} "
             f"(error probability {DOUBT:g}), and the certificate says p <= {bounds[1]:.6f}"
         )
-    return Verdict(
-        "consistent",
-        f"its seed gives other votes here (another device or version), and {votes} of {fresh.done} fresh samples agree with it",
+    seeded = (
+        "gives other votes here (another device or version)" if replayed else "was not drawn from, for its many samples"
     )
+    return Verdict("consistent", f"its seed {seeded}, and {votes} of {fresh.done} fresh samples agree with it")

@@ -1,3 +1,4 @@
+import base64
 import io
 import struct
 import zlib
@@ -8,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED
-from backend.images import MAX_BYTES, ImageError, decode, see
+from backend.images import DATA_URL, MAX_BYTES, MAX_URL, ImageError, decode, from_browser, see
 
 MNIST = DATASETS["mnist"]
 
@@ -74,10 +75,10 @@ def test_samples_are_seen_exactly_as_they_are_in_the_data_set(name):
 def test_colour_modes(image):
     if image.mode == "P":
         image.putpalette([255, 255, 255, 0, 0, 0])
-    kind = "TIFF" if image.mode == "CMYK" else "PNG"
-    seen = see(decode(encoded(image, kind)), MNIST)
     expected = see(decode(encoded(drawn())), MNIST)
-    assert np.abs(seen.pixels.astype(int) - expected.pixels).max() < 30
+    for kind in ("TIFF", "JPEG") if image.mode == "CMYK" else ("PNG",):
+        seen = see(decode(encoded(image, kind)), MNIST)
+        assert np.abs(seen.pixels.astype(int) - expected.pixels).max() < 30
 
 
 def test_photos_are_turned_upright():
@@ -129,10 +130,56 @@ def test_a_long_thin_line_still_fits():
     assert see(decode(encoded(image)), MNIST).pixels.max() > 0
 
 
-def test_animation_gives_its_first_frame():
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_animation_gives_its_first_frame_and_says_so(kind):
     frames = [drawn(), Image.new("RGB", (300, 200), "white")]
-    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert np.array_equal(see(decode(content), MNIST).pixels, see(decode(encoded(drawn(), "GIF")), MNIST).pixels)
+    exact = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **exact)
+    moving, still = see(decode(content), MNIST), see(decode(encoded(drawn(), kind, **exact)), MNIST)
+    assert np.array_equal(moving.pixels, still.pixels)
+    assert "of several frames the first" in moving.steps
+    assert "of several frames the first" not in still.steps
+
+
+def test_a_bomb_of_some_kilobytes_is_refused_before_it_is_unpacked():
+    """30 000 × 30 000 pixels that would be 112 MB as bits, real and whole."""
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(b"\0" * 3_751 * 1_000) for _ in range(30)) + packer.flush()
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0), b"IDAT" + rows, b"IEND"]
+    framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+    assert len(content) < 200_000
+    with pytest.raises(ImageError, match="at most 16 million"):
+        decode(content)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16_000_000, 1), (1, 200_000)])
+def test_extreme_photos_take_no_more_memory_than_others(size):
+    seen = see(Image.new("RGB", size, "lime"), DATASETS["cifar10"])
+    assert seen.pixels[:, 16, 16].tolist() == [0, 255, 0]
+
+
+def test_a_drawing_of_the_browser_is_read_like_an_upload():
+    content = encoded(drawn())
+    assert from_browser(DATA_URL + base64.b64encode(content).decode()) == content
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (None, "not an image"),
+        ({"a": 1}, "not an image"),
+        ("", "not an image"),
+        ("data:text/html;base64,PGI+", "not an image"),
+        ("javascript:alert(1)", "not an image"),
+        (DATA_URL + "<b>", "damaged on its way"),
+        (DATA_URL + "ö", "damaged on its way"),
+        (DATA_URL + "A" * MAX_URL, "at most 2 MiB"),
+    ],
+)
+def test_what_a_browser_sends_is_not_trusted(url, says):
+    with pytest.raises(ImageError, match=says):
+        from_browser(url)
 
 
 def test_specks_that_vanish_get_a_sentence():

@@ -82,6 +82,13 @@ class Sampler:
         else:
             noisy.normal_(generator=stream).mul_(self.sigma).add_(image)
 
+    def copies(self, image: Tensor, number: int, stream: torch.Generator) -> tuple[Tensor, list[int]]:
+        """Noisy copies (number, C, H, W) of image (C, H, W), not clipped, and what the classifier answers on each."""
+        noisy = torch.empty((number, *image.shape), device=self.device).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            self.add_noise(noisy, image, stream)
+            return noisy, self._logits(noisy).argmax(1).tolist()
+
     def _logits(self, noisy: Tensor) -> Tensor:
         """Logits (B, K) of noisy images (B, C, H, W), in as many forward passes as the memory asks for."""
         while True:
