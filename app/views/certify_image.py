@@ -1,35 +1,28 @@
-"""Certify an image: upload one or take a sample, watch the samples arrive, take the certificate home."""
+"""Certify an image: bring one, watch the votes arrive, see what the radius means, take the certificate home."""
 
-import json
 import time
 from contextlib import closing
-from math import floor
+from itertools import cycle
 
-import numpy as np
+import pandas as pd
 import streamlit as st
 
-from app.figures.palette import run_labels
+from app.figures.bounds import Track, bounds
+from app.figures.palette import COLOURS, colour, run_labels
 from app.figures.votes import votes
+from app.widgets.bring_image import bring_image, show_seen
+from app.widgets.certificates import check_a_certificate, round_down, show_certificate, show_side_by_side, show_votes
+from app.widgets.closer_look import show_attack, show_ball, show_copies
 from backend.datasets import DatasetError, find_dataset
-from backend.home import PRECOMPUTED
-from backend.images import FORMATS, INVERSIONS, MAX_BYTES, ImageError, Seen, decode, see
+from backend.home import snapshot_path
+from backend.images import Seen
 from backend.run import Run, RunError
 from backend.spec import Certification
 from backend.store import queries
 
 MODES = {"anytime": "any time", "fixed": "fixed n", "at-radius": "robust at r?"}
-BOUNDS = {
-    "fixed": "one-sided Clopper–Pearson bound",
-    "anytime": "Clopper–Pearson bound, valid at every look",
-    "at-radius": "Clopper–Pearson bound, valid at every look",
-}
-DECISIONS = {
-    "robust": "**Robust at r**: the certified radius reaches it.",
-    "not robust": "**Not robust at r**: the exact radius is below it, with error probability at most α.",
-    "undecided": "**Undecided**: the exact radius is too close to r for so few samples.",
-    None: "**Undecided yet**: the sampling was stopped.",
-}
 PROVISIONAL = "provisional: it becomes a certificate when all samples are in"
+MOST_MODELS, COPIES = 4, 8
 
 st.title("Certify an image")
 st.markdown(
@@ -38,68 +31,37 @@ st.markdown(
 )
 
 
-def choose_run() -> Run | None:
-    """A finished run of the store that has weights."""
+@st.cache_data(max_entries=8, ttl=60, show_spinner=False)
+def models(snapshot: tuple) -> pd.DataFrame:
+    """The runs of the store that have weights, one a network, the paper's first. snapshot: what names this state of the store."""
     runs = queries.runs()
-    trained = runs[runs.source == "trained"]
+    trained = runs[(runs.source == "trained") & runs.folder.map(lambda folder: Run(folder).weights_file.exists())]
     trained = trained[~trained.weights_of.fillna(trained.run_id).duplicated()]  # one network, several certifications
-    if trained.empty:
-        return None
-    trained = trained.sort_values(
+    return trained.sort_values(
         ["dataset", "method"], key=lambda c: c.map(lambda v: (v not in ("mnist", "consistency"), v))
     )
-    words = run_labels(trained)
-    labels = {run.run_id: f"{run.dataset}: {words[run.run_id]}" for run in trained.itertuples()}
-    chosen = st.selectbox(
-        "Model", list(labels), format_func=labels.get, key="model", bind="query-params",
-        help="The network of a finished run. The noise level σ belongs to it: it was trained for that much noise.",
-    )  # fmt: skip
-    return Run(trained.set_index("run_id").folder[chosen])
 
 
-def choose_image(dataset: str) -> Seen | None:
-    """What the network is to see, from an upload or a sample."""
-    samples = sorted((PRECOMPUTED / "samples" / dataset).glob("*.png"))
-    ways = ["Sample", "Upload"] if samples else ["Upload"]
-    way = st.segmented_control("Image", ways, default=ways[0], required=True, key=f"way {len(ways)}")
-    if way == "Sample":
-        path = st.pills(
-            "A test image of class", samples, default=samples[0], required=True,
-            format_func=lambda path: path.name.split("-")[0], key=f"sample {dataset}",
-        )  # fmt: skip
-        return converted(path.read_bytes(), dataset, "no")
-    file = st.file_uploader(
-        "PNG, JPEG, WebP, BMP, GIF or TIFF", type=[*map(str.lower, FORMATS), "jpg", "tif"],
-        max_upload_size=MAX_BYTES // 2**20, key="upload",
-    )  # fmt: skip
-    invert = "no"
-    if find_dataset(dataset).ink is not None:
-        invert = st.segmented_control(
-            "Invert", INVERSIONS, default="auto", required=True, key="invert",
-            help="The networks know light on black. `auto` inverts an image whose border is light, as paper is.",
-        )  # fmt: skip
-    if file is None:
+def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
+    """Up to four networks of one data set and their names, {run_id: …}; None where the store has none."""
+    path = snapshot_path()
+    known = models((str(path), path.stat().st_mtime_ns) if path.exists() else ())
+    if known.empty:
         return None
-    try:
-        return converted(file.getvalue(), dataset, invert)
-    except ImageError as error:
-        st.error(str(error), icon=":material/broken_image:")
-        return None
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def converted(content: bytes, dataset: str, invert: str) -> Seen:
-    """`see` of a file's bytes, once per file and not at every rerun."""
-    return see(decode(content), find_dataset(dataset), invert)
-
-
-def show_seen(seen: Seen, scale: int) -> None:
-    """The pixels, enlarged without smoothing, and how they came about."""
-    pixels = seen.pixels.transpose(1, 2, 0).astype(np.float32) * (255 / scale)  # (H, W, C)
-    enlarged = pixels.repeat(factor := max(1, 224 // len(pixels)), 0).repeat(factor, 1).astype(np.uint8)
-    left, right = st.columns([1, 1.2])
-    left.image(enlarged.squeeze(), caption="What the network sees", width=224, alt="the converted image, enlarged")
-    right.markdown("\n".join(f"1. {step}" for step in seen.steps))
+    names = list(known.dataset.unique())
+    dataset = names[0]
+    if len(names) > 1:
+        dataset = st.selectbox("Data set", names, key="dataset", bind="query-params")
+    known = known[known.dataset == dataset]
+    labels = run_labels(known)
+    chosen = st.multiselect(
+        "Models", list(labels), default=list(labels)[:1], format_func=labels.get, key="model", bind="query-params",
+        max_selections=MOST_MODELS, placeholder="Choose a network",
+        help="Networks of finished runs; several are certified side by side. The noise level σ belongs to a network: it was trained "
+        "for that much noise.",
+    )  # fmt: skip
+    folders = known.set_index("run_id").folder
+    return {run_id: Run(folders[run_id]) for run_id in chosen}, labels
 
 
 def choose_settings() -> Certification:
@@ -121,119 +83,152 @@ def choose_settings() -> Certification:
     return Certification(n=n, mode=mode, radius=radius)
 
 
-def certify(run: Run, seen: Seen, settings: Certification) -> None:
-    """Draw the samples, show what they say meanwhile, and keep the result in the session."""
-    from backend.live import Session  # torch is loaded only for those who certify
+def new_tracks(runs: dict[str, Run], labels: dict[str, str]) -> dict[str, Track]:
+    """An empty track a network, in its method's colour; a second network of a method takes one that no other has."""
+    methods = {run_id: run.spec.method for run_id, run in runs.items()}
+    spare = cycle(shade for shade in COLOURS.values() if shade not in map(colour, methods.values()))
+    used, tracks = set(), {}
+    for run_id, method in methods.items():
+        shade = colour(method) if method not in used else next(spare)
+        used.add(method)
+        tracks[run_id] = Track(labels[run_id], shade)
+    return tracks
 
-    place = st.empty()
+
+def certify(runs: dict[str, Run], labels: dict[str, str], seen: Seen, settings: Certification) -> None:
+    """Draw the samples, show what they say meanwhile, and keep the results in the session."""
+    from backend.live import Session, others_first, watch_together  # torch is loaded only for those who certify
+
+    place, below = st.empty(), st.empty()
     place.info("Loading the network…", icon=":material/hourglass_top:")
-    session = Session(run, seen.pixels, settings)
-    if session.others_first():
+    sessions = {run_id: Session(run, seen.pixels, settings) for run_id, run in runs.items()}
+    st.session_state.copies = {run_id: session.noisy_copies(COPIES) for run_id, session in sessions.items()}
+    tracks = st.session_state.tracks = new_tracks(runs, labels)
+    if others_first():
         place.info("Others are certifying; yours begins when one of them is through.", icon=":material/hourglass_top:")
-    classes = find_dataset(run.spec.dataset).classes
-    start = time.monotonic()
-    drawn = 0.0
-    with closing(session.watch()) as looks:  # a turn is given back at once when the visitor stops
-        for look in looks:
+    names, latest = list(runs), {}
+    start, drawn, looks_drawn = time.monotonic(), 0.0, 0
+    with closing(watch_together(list(sessions.values()))) as looks:  # the turn is given back when the visitor stops
+        for position, look in looks:
+            run_id = names[position]
+            latest[run_id] = look
             if look.at_look:  # kept in case of Stop
-                st.session_state.certificate = session.certificate(look, seen.steps)
+                st.session_state.certificates[run_id] = sessions[run_id].certificate(look, seen.steps)
+                tracks[run_id].add(look.done, look.radius, look.radius_upper)
             now = time.monotonic()
-            if now - drawn > 0.3 and not look.stop:
+            if now - drawn > 0.3 and not all(a.stop for a in latest.values()):
                 drawn = now
-                left = (now - start) / look.done * (settings.n - look.done)
-                standing = PROVISIONAL
-                if look.certified:
-                    standing = "certified: stop when it is enough" if look.predict >= 0 else "no certificate yet"
                 with place.container():
-                    st.progress(
-                        look.done / settings.n, f"{look.done:,} of {settings.n:,} samples, {left:.0f} s left at most"
-                    )
-                    st.markdown(f"So far **{classes[look.top]}**, radius {round_down(look.radius)} — {standing}.")
-                    st.plotly_chart(votes(look.counts, classes, look.top, look.p_lower), alt="votes so far")
-    place.empty()
+                    show_progress(latest, labels, now - start, settings, len(runs), runs[run_id].spec.dataset)
+                if looks_drawn < (taken := sum(len(track.samples) for track in tracks.values())):
+                    looks_drawn = taken
+                    with below.container():
+                        show_tracks(settings)
 
 
-def show_certificate(certificate: dict) -> None:
-    """The answer, what it rests on, and the download."""
-    counts, classes = certificate["counts"], certificate["classes"]
-    top = classes.index(certificate["selected"])
-    share = counts[top] / certificate["samples"]
-    if certificate["mode"] == "at-radius":
-        st.info(f"{DECISIONS[certificate['stop']]} (r = {certificate['target']:g})", icon=":material/gavel:")
-    if certificate["abstained"]:
-        st.warning(
-            f"**No certificate.** Of {certificate['samples']:,} noisy copies {share:.1%} were taken for "
-            f"{certificate['selected']}: with an error probability of α = {certificate['alpha']:g} that proves only "
-            f"p ≥ {round_down(certificate['p_lower'])}, and a radius needs more than ½. More samples help if the share "
-            "is above ½; else this network is not sure at this much noise.",
-            icon=":material/do_not_disturb_on:",
-        )
-    else:
-        left, middle, right = st.columns(3)
-        left.metric("Class", certificate["class"])
-        middle.metric("Certified ℓ2 radius", round_down(certificate["radius"]), help="rounded down; pixels in [0, 1]")
-        right.metric(
-            "p_A at least", round_down(certificate["p_lower"]), help="lower bound of the class's share of votes"
-        )
-        st.markdown(
-            f"Every change of these pixels with an ℓ2 norm below **{round_down(certificate['radius'])}** leaves the "
-            f"smoothed classifier's answer at **{certificate['class']}**, with probability at least "
-            f"{1 - certificate['alpha']:g} over the noise that was drawn."
-        )
-    st.plotly_chart(votes(counts, classes, top, certificate["p_lower"]), alt="votes per class")
-    st.caption(
-        f"{counts[top]:,} of {certificate['samples']:,} votes for the class that n0 = {certificate['n0']:,} other samples "
-        f"selected; σ = {certificate['sigma']:g}, α = {certificate['alpha']:g}, {BOUNDS[certificate['mode']]} (orange line). "
-        "The radius speaks of the image as the network sees it, and of this network; it does not say that the answer is right."
+def show_progress(latest, labels, seconds: float, settings: Certification, models: int, dataset: str) -> None:
+    """How far the sampling is, {run_id: Look}, and what it says so far."""
+    classes = find_dataset(dataset).classes
+    done, stopped = (sum(look.done for look in latest.values()), sum(bool(look.stop) for look in latest.values()))
+    wanted = sum(look.done if look.stop else settings.n for look in latest.values()) + settings.n * (
+        models - len(latest)
     )
-    st.download_button(
-        "Download the certificate (JSON)", json.dumps(certificate, indent=1), "certificate.json", "application/json",
-        icon=":material/download:", on_click="ignore",
+    st.progress(
+        done / wanted, f"{done:,} of {wanted:,} samples, {seconds / done * (wanted - done):.0f} s left at most"
+        + (f", {stopped} of {models} networks through" if models > 1 else ""),
     )  # fmt: skip
+    for run_id, look in latest.items():
+        standing = PROVISIONAL
+        if look.certified:
+            standing = "certified: stop when it is enough" if look.predict >= 0 else "no certificate yet"
+        named = f" ({labels[run_id]})" if models > 1 else ""
+        st.markdown(f"So far **{classes[look.top]}**, radius {round_down(look.radius)} — {standing}.{named}")
+    if models == 1:
+        st.plotly_chart(votes(look.counts, classes, look.top, look.p_lower), alt="votes so far")
 
 
-def round_down(value: float) -> str:
-    """Three decimals, never rounded up."""
-    return f"{floor(value * 1000) / 1000:.3f}"
+def show_tracks(settings: Certification) -> None:
+    """Lower and upper bounds against samples, where a mode looks more than once."""
+    tracks = [track for track in st.session_state.tracks.values() if track.samples]
+    if settings.mode == "fixed" or not tracks:
+        return
+    st.plotly_chart(bounds(tracks, settings.n, settings.radius), alt="bounds of the radius against samples")
+    st.caption(
+        "Solid: certified, at least. Dotted: what more samples could still certify, at most (none as long as every vote is for one class). "
+        f"All solid bounds of a network hold at once with probability 1 − α, so do the dotted ones; α = {settings.alpha:g}."
+    )
+
+
+def show_results(runs: dict[str, Run], labels: dict[str, str], seen: Seen, settings: Certification) -> str:
+    """The certificates, and the network that the closer look is of."""
+    certificates = {run_id: c for run_id, c in st.session_state.certificates.items() if run_id in runs}
+    if len(runs) == 1:
+        (run_id,) = certificates
+        show_certificate(certificates[run_id])
+        show_tracks(settings)
+        return run_id
+    show_side_by_side(certificates, labels)
+    show_tracks(settings)
+    run_id = st.pills(
+        "A closer look at", list(certificates), default=next(iter(certificates)), required=True, format_func=labels.get, key="closer"
+    )  # fmt: skip
+    show_votes(certificates[run_id])
+    return run_id
 
 
 left, right = st.columns([1, 1.1], gap="large")
 with left:
     try:
-        run = choose_run()
+        choice = choose_models()
     except RunError as error:
         st.error(f"{error}. `python -m backend publish` brings the list of models up to date.")
         st.stop()
-    if run is None:
+    if choice is None:
         st.info("There is no trained network yet. Start a run on the **Runs** page.", icon=":material/model_training:")
         st.stop()
-    dataset = run.spec.dataset
+    runs, labels = choice
+    if not runs:
+        st.info("Choose a model, or several to compare.", icon=":material/model_training:")
+        st.stop()
     try:
-        find_dataset(dataset)
-    except DatasetError as error:
+        data = find_dataset(next(iter(runs.values())).spec.dataset)
+    except (DatasetError, RunError) as error:
         st.info(f"The images of this model's data set are not on this machine: {error}", icon=":material/folder_off:")
         st.stop()
-    seen = choose_image(dataset)
+    seen = bring_image(data.name)
     if seen:
-        show_seen(seen, find_dataset(dataset).scale)
+        show_seen(seen, data.scale)
     settings = choose_settings()
+closer = None
 with right:
-    chosen = (run.run_id, (seen.pixels.tobytes(), seen.steps) if seen else None, settings)
+    chosen = (tuple(runs), (seen.pixels.tobytes(), seen.steps) if seen else None, settings)
     if st.session_state.get("certified") != chosen:
-        st.session_state.pop("certificate", None)  # of another image, model or n
+        st.session_state.certificates = {}  # of another image, model or n
     pressed = st.button("Certify", type="primary", disabled=seen is None, icon=":material/verified:")
     if seen is None:
-        st.caption("Upload an image or take a sample first.")
+        st.caption("Bring an image first: take a sample, upload, draw or paste one.")
     if pressed:
         st.session_state.certified = chosen
-        st.session_state.pop("certificate", None)  # of an earlier press
+        st.session_state.certificates, st.session_state.attacks = {}, {}  # of an earlier press
         kept = "the radius shown stays certified" if settings.mode != "fixed" else "nothing is certified then"
         st.button("Stop", help=f"Ends the sampling; {kept}.")
         try:
-            certify(run, seen, settings)
+            certify(runs, labels, seen, settings)
         except (RunError, ValueError, RuntimeError) as error:
             st.error(f"This model cannot certify the image: {error}")
         else:
             st.rerun()
-    if "certificate" in st.session_state:
-        show_certificate(st.session_state.certificate)
+    if st.session_state.certificates:
+        closer = show_results(runs, labels, seen, settings)
+if closer:
+    certificate = st.session_state.certificates[closer]
+    show_copies(*st.session_state.copies[closer], certificate)
+    if not certificate["abstained"]:
+        other = st.session_state.attacks.get(closer)
+        first, second = st.columns(2, gap="large")
+        with first:
+            show_ball(seen, certificate, other.pixels.numpy() if other else None)
+        with second:
+            show_attack(runs[closer], seen, certificate, settings)
+with st.expander("Check a certificate", icon=":material/fact_check:"):
+    check_a_certificate()

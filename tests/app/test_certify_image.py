@@ -1,0 +1,152 @@
+"""The page's logic, without a browser."""
+
+import base64
+import io
+import json
+
+import pytest
+from PIL import Image, ImageDraw
+from streamlit.testing.v1 import AppTest
+
+from app.widgets.certificates import plain, round_down, round_up
+from backend.home import CHECKOUT, PRECOMPUTED, runs_root
+from backend.images import DATA_URL
+from backend.run import Run
+from backend.store import queries
+from backend.store.publish import publish
+
+
+@pytest.fixture
+def app(home):
+    publish()
+    app = AppTest.from_file(str(CHECKOUT / "app" / "views" / "certify_image.py"), default_timeout=90).run()
+    app.select_slider(key="n").set_value(1_000)
+    return app
+
+
+def words(app):
+    kinds = ("markdown", "caption", "info", "warning", "error", "success")
+    return " ".join(e.value for kind in kinds for e in getattr(app, kind))
+
+
+def press(app, label):
+    app = next(b for b in app.button if b.label == label).click().run()
+    assert not app.exception
+    return app
+
+
+def models(app, **wanted):
+    """Run ids of the store with these columns, chosen in the page."""
+    runs = queries.runs()
+    for column, values in wanted.items():
+        runs = runs[runs[column].isin(values)]
+    ids = runs.run_id.to_list()
+    app.multiselect(key="model").set_value(ids)
+    return ids
+
+
+def drawing():
+    image = Image.new("L", (280, 280))
+    ImageDraw.Draw(image).line([(70, 60), (210, 60), (130, 230)], fill=255, width=22, joint="curve")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return DATA_URL + base64.b64encode(file.getvalue()).decode()
+
+
+def test_two_networks_side_by_side(app):
+    ids = models(app, method=["gaussian", "consistency"], sigma=[0.5])
+    app = press(app.run(), "Certify")
+    certificates = app.session_state.certificates
+    assert list(certificates) == ids
+    shown = [m.value for m in app.metric if m.label == "Certified ℓ2 radius"]
+    assert shown == [round_down(certificates[run_id]["radius"]) for run_id in ids]
+    assert all(c["samples"] == 1_000 and c["run_id"] == run_id for run_id, c in certificates.items())
+    tracks = app.session_state.tracks
+    assert all(
+        track.samples == sorted(track.samples) and track.lower == sorted(track.lower) for track in tracks.values()
+    )
+    assert len({track.colour for track in tracks.values()}) == 2
+    app.button_group(key="closer").set_value(ids[1]).run()
+    assert not app.exception
+    assert certificates[ids[1]]["samples"] == 1_000
+
+
+def test_a_drawing_is_certified_and_attacked(app):
+    app.session_state["drawn"] = drawing()
+    app.button_group(key="way 4").set_value("Draw").run()
+    app = press(app, "Certify")
+    (certificate,) = app.session_state.certificates.values()
+    assert certificate["class"] == "7"
+    text = words(app)
+    assert "8 noisy copies at σ = 0.25" in text
+    assert "of 255 grey levels" in text
+    app = press(app, "Attack it")
+    (other,) = app.session_state.attacks.values()
+    assert other.distance > certificate["radius"]
+    bracket = (
+        f"{round_down(certificate['radius'])} ≤ robust radius of the smoothed classifier ≤ {round_up(other.distance)}"
+    )
+    assert bracket in words(app)
+    assert "both hold with probability at least 0.998" in words(app)
+
+
+def test_a_contradiction_is_called_one(app):
+    """An attack that comes nearer than the certificate allows: one of the two is wrong, and no bracket is claimed."""
+    app = press(press(app, "Certify"), "Attack it")
+    (run_id,) = app.session_state.attacks
+    app.session_state.certificates[run_id]["radius"] = 9.0
+    app.run()
+    assert "One of the two is wrong, as happens with probability at most 0.002" in words(app)
+    assert "≤ robust radius" not in words(app)
+
+
+@pytest.mark.parametrize("url", ["data:text/html;base64,PGI+", DATA_URL + "AAAA", DATA_URL + "<script>", {"x": 1}])
+def test_what_a_browser_makes_up_gets_a_sentence(app, url):
+    app.session_state["drawn"] = url
+    app.button_group(key="way 4").set_value("Draw").run()
+    assert not app.exception
+    assert app.error[0].value.endswith(".")
+    assert next(b for b in app.button if b.label == "Certify").disabled
+
+
+def test_only_networks_with_weights_are_offered(home):
+    """A run whose weights were not brought along is in the store, and not in the list."""
+    bare = Run(next(PRECOMPUTED.glob("mnist-lenet-gaussian-s0.5-*")))
+    copied = Run.create(runs_root(), bare.spec)
+    for file in ("certificates_file", "environment_file", "training_file", "state_file"):
+        getattr(copied, file).write_bytes(getattr(bare, file).read_bytes())
+    publish((runs_root(),))
+    app = AppTest.from_file(str(CHECKOUT / "app" / "views" / "certify_image.py"), default_timeout=60).run()
+    assert len(queries.runs()) == 1
+    assert not app.exception
+    assert "There is no trained network yet" in app.info[0].value
+
+
+def test_a_certificate_is_verified_by_upload(app):
+    app = press(app, "Certify")
+    (certificate,) = app.session_state.certificates.values()
+    content = json.dumps(certificate).encode()
+
+    def verdict(content):
+        app.file_uploader(key="check").set_value(("certificate.json", content, "application/json")).run()
+        return words(press(app, "Verify"))
+
+    assert "It holds up** (match)" in verdict(content)
+    assert "**Refuted** (refuted): 1000 of 1000 votes" in verdict(json.dumps(certificate | {"radius": 3.0}).encode())
+    assert "not a certificate, which is JSON" in verdict(b"hello").replace("\\", "")
+    assert "not a certificate, which is JSON" in verdict(b"[" * 100_000).replace("\\", "")
+    assert "NaN is no number" in verdict(b'{"radius": NaN}').replace("\\", "")
+    other = json.dumps(certificate | {"run_id": "someone-elses-run"}).encode()
+    assert "(unchecked)" in verdict(other)
+    hostile = json.dumps(certificate | {"run_id": "../../etc", "class": "<b>x</b>"}).encode()
+    assert "<b>" not in verdict(hostile)
+
+
+def test_words_of_a_visitor_stay_words():
+    assert plain("<img src=x> [a](http://b) `c` $d$") == r"\<img src=x\> \[a\]\(http\://b\) \`c\` \$d\$"
+    assert len(plain("a" * 1_000)) == 400
+
+
+def test_nothing_chosen_says_what_to_do(app):
+    app.multiselect(key="model").set_value([]).run()
+    assert "Choose a model" in app.info[0].value
