@@ -17,7 +17,8 @@ def bring_image(dataset: str) -> Seen | None:
     drawings = find_dataset(dataset).ink is not None
     ways = ["Sample"] * bool(samples) + ["Upload"] + ["Draw"] * drawings + ["Paste"]
     key = f"way {len(ways)}"
-    way = st.segmented_control("Image", ways, default=ways[0], required=True, key=key)
+    st.session_state.setdefault(key, ways[0])  # and no default: a paste sets it
+    way = st.segmented_control("Image", ways, required=True, key=key)
     pasted = listen_for_paste(way == "Paste", partial(st.session_state.__setitem__, key, "Paste"))
     try:
         if way == "Sample":

@@ -55,6 +55,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
   box.onbeforeinput = (event) => event.preventDefault() // nothing is written here, it only takes the focus
   root.stopListening?.()
   document.addEventListener("paste", pasted)
+  panel.ariaBusy = "false"
   root.stopListening = () => document.removeEventListener("paste", pasted)
   return root.stopListening
 }
