@@ -5,7 +5,7 @@ const MOST_BYTES = 10 * 2 ** 20
 
 export default function ({ parentElement, data, setTriggerValue }) {
   const root = parentElement
-  const [panel, box, button, said] = ["div", ".box", "button", ".said"].map((name) => root.querySelector(name))
+  const [panel, box, button, said] = [".panel", ".box", "button", ".said"].map((name) => root.querySelector(name))
   panel.hidden = !data.shown
   button.hidden = !navigator.clipboard?.read // browsers have it on https and on this machine alone
 

@@ -15,7 +15,7 @@ CANVAS = """
 <button type="button">Clear</button>
 </div>"""
 PASTE = """
-<div hidden aria-busy="true">
+<div class="panel" hidden aria-busy="true">
 <div class="box" contenteditable="true" role="textbox" inputmode="none" aria-label="Paste an image here with Ctrl-V"
 >Copy an image, then press Ctrl-V (⌘V) anywhere on this page.</div>
 <div class="row"><button type="button">Paste</button></div>

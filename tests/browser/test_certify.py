@@ -78,7 +78,7 @@ def test_draws_a_seven_certifies_and_attacks_it(page, address):
 
 def test_pastes_an_image_anywhere_on_the_page(page, address):
     opened(page, address)
-    page.locator("div[aria-busy=false] > .box").wait_for(state="attached")
+    page.locator(".panel[aria-busy=false] > .box").wait_for(state="attached")
     sample = base64.b64encode((PRECOMPUTED / "samples" / "mnist" / "3-test0018.png").read_bytes()).decode()
     page.evaluate(
         """(png) => {
@@ -181,7 +181,7 @@ def test_hostile_uploads_each_get_a_sentence(page, address, tmp_path):
     bring(page, "Upload")
     for name, says in hostile_files(tmp_path):
         page.locator("input[type=file]").first.set_input_files(tmp_path / name)
-        expect(page.get_by_text(name, exact=True)).to_be_visible()
+        expect(page.get_by_role("button", name=f"Remove {name}", exact=True)).to_be_visible()
         expect(page.get_by_text(says)).to_be_visible()
         usable = name in ("moving.gif", "deep.png", "print.jpg")
         expect(page.get_by_role("button", name="Certify", exact=True)).to_be_enabled(enabled=usable)
