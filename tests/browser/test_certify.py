@@ -24,6 +24,10 @@ def bring(page, way):
     page.get_by_test_id("stButtonGroup").first.get_by_text(way, exact=True).click()
 
 
+def image_input(page):
+    return page.get_by_test_id("stFileUploader").filter(has_text="PNG, JPEG").locator("input[type=file]")
+
+
 def stroke(page, *points):
     """Draw a line on the canvas with the mouse."""
     box = page.locator("canvas").bounding_box()
@@ -138,7 +142,9 @@ def test_two_networks_side_by_side_and_one_verified_by_upload(page, address, tmp
         ("forged", certificate | {"radius": 2.5}, "Refuted (refuted): "),
     ):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-        page.locator("input[type=file]").last.set_input_files(tmp_path / f"{name}.json")
+        page.get_by_test_id("stFileUploader").locator("input[type=file]").last.set_input_files(
+            tmp_path / f"{name}.json"
+        )
         expect(page.get_by_text(f"{name}.json")).to_be_visible()
         page.get_by_role("button", name="Verify", exact=True).click()
         expect(page.get_by_text(says)).to_be_visible(timeout=60_000)
@@ -180,7 +186,7 @@ def test_hostile_uploads_each_get_a_sentence(page, address, tmp_path):
     opened(page, address)
     bring(page, "Upload")
     for name, says in hostile_files(tmp_path):
-        page.locator("input[type=file]").first.set_input_files(tmp_path / name)
+        image_input(page).set_input_files(tmp_path / name)
         expect(page.get_by_role("button", name=f"Remove {name}", exact=True)).to_be_visible()
         expect(page.get_by_text(says)).to_be_visible()
         usable = name in ("moving.gif", "deep.png", "print.jpg")

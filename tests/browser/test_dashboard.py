@@ -94,6 +94,11 @@ def certificate_of(page):
         return json.load(file)
 
 
+def image_input(page):
+    """Not that of the certificates."""
+    return page.get_by_test_id("stFileUploader").filter(has_text="PNG, JPEG").locator("input[type=file]")
+
+
 def test_certifies_an_upload(page, address, tmp_path):
     """A dark digit on white paper, enlarged: what the network sees is a light one, and it is certified."""
     sample = Image.open(PRECOMPUTED / "samples" / "mnist" / "7-test0000.png")
@@ -101,8 +106,8 @@ def test_certifies_an_upload(page, address, tmp_path):
     photo.paste(sample.resize((280, 280)).point(lambda v: 255 - v), (60, 120))
     photo.save(tmp_path / "seven.jpg")
     opened(page, address, "certify_image", "Certify an image")
-    page.get_by_text("Upload", exact=True).click()
-    page.locator("input[type=file]").set_input_files(tmp_path / "seven.jpg")
+    page.get_by_text("Upload", exact=True).first.click()
+    image_input(page).set_input_files(tmp_path / "seven.jpg")
     expect(page.get_by_text("inverted: what is drawn must be light on dark")).to_be_visible()
     page.get_by_role("button", name="Certify", exact=True).click()
     expect(page.get_by_text("Certified ℓ2 radius")).to_be_visible(timeout=60_000)
@@ -153,11 +158,11 @@ def test_a_wrong_file_gets_a_sentence(page, address, tmp_path):
     (tmp_path / "text.png").write_text("<script>alert(1)</script>")
     (tmp_path / "cut.png").write_bytes((PRECOMPUTED / "samples" / "mnist" / "7-test0000.png").read_bytes()[:60])
     opened(page, address, "certify_image", "Certify an image")
-    page.get_by_text("Upload", exact=True).click()
-    page.locator("input[type=file]").set_input_files(tmp_path / "text.png")
+    page.get_by_text("Upload", exact=True).first.click()
+    image_input(page).set_input_files(tmp_path / "text.png")
     expect(page.get_by_text("This file is not an image that can be read here")).to_be_visible()
     expect(page.get_by_role("button", name="Certify", exact=True)).to_be_disabled()
-    page.locator("input[type=file]").set_input_files(tmp_path / "cut.png")
+    image_input(page).set_input_files(tmp_path / "cut.png")
     expect(page.get_by_text("The image is damaged or cut off")).to_be_visible()
 
 
