@@ -40,7 +40,7 @@ def listing(root: Path) -> list[Listed]:
         for entry in entries:
             if not entry.name.startswith("."):
                 with contextlib.suppress(SpecError, OSError):  # no run's name; gone, or not ours to read
-                    if one := _listed(Path(entry.path)):
+                    if one := listed(Path(entry.path)):
                         found.append(one)
     places = {name: place for place, name in enumerate(ORDER)}
     return sorted(found, key=lambda one: (places.get(one.name, 2), one.changed * (1 if one.name == "queued" else -1)))
@@ -52,7 +52,8 @@ def counts(runs: list[Listed]) -> dict[str, int]:
     return {name: names.count(name) for name in (*STATES, DAMAGED) if name in names}
 
 
-def _listed(path: Path) -> Listed | None:
+def listed(path: Path) -> Listed | None:
+    """The run whose folder this is; None where it is none. Raises SpecError for a name that is no run's, and OSError."""
     run = Run(path)
     try:
         stat = run.state_file.stat()

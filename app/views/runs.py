@@ -3,50 +3,17 @@
 import streamlit as st
 
 from app.widgets.attempt import READ_ONLY, attempt, say, tell
+from app.widgets.deletion import ask_and_delete
 from app.widgets.job import ICONS, STOPPED, buttons, log, loss_curves, run_link, status
 from app.widgets.launch import fill, launch_form
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.jobs import local
-from backend.jobs.forget import forget, look
 from backend.overview import Listed, counts, listing
 from backend.run import Run, RunError, find_run
 from backend.spec import SpecError
 from backend.store import queries
 
 AT_ONCE = 10  # runs of a page of the list
-
-
-@st.dialog("Delete this run?")
-def confirm(run: Run) -> None:
-    """Say what goes, and delete it where that is wanted."""
-    st.markdown(f"`{run.run_id}`")
-    try:
-        folder = look(run)
-    except OSError as error:
-        st.error(f"It cannot be read: {error.strerror}.")
-        return
-    st.markdown(
-        f"Its folder goes with all {folder.files} files ({size(folder.size)}): settings, weights, certificates and log. "
-        "It leaves every page of this dashboard. **This cannot be undone.**"
-    )
-    if folder.needed_by:
-        st.warning(
-            f"{len(folder.needed_by)} runs in the queue want its weights, and will fail: {folder.needed_by[0]}, …"
-        )
-    yes, no = st.columns(2)
-    if yes.button("Delete for good", type="primary", icon=":material/delete:", width="stretch"):
-        with st.spinner("Deleting …"):
-            attempt(lambda: forget([run]) or f"{run.run_id} is deleted.", f"{run.run_id} was not deleted")
-        st.rerun()
-    if no.button("Keep it", width="stretch"):
-        st.rerun()
-
-
-def size(count: int) -> str:
-    """Bytes in a unit that suits."""
-    return (
-        f"{count:,} bytes" if count < 10_000 else f"{count / 1e3:,.0f} kB" if count < 1e7 else f"{count / 1e6:,.0f} MB"
-    )
 
 
 @st.fragment(run_every=2 if counts(listing(runs_root())).keys() & {"running", "queued"} else 10)
@@ -153,8 +120,7 @@ def elsewhere() -> None:
 
 st.title("Runs")
 st.markdown("Train a network and certify it. A run goes on when this page is closed, and one that was stopped resumes.")
-if asked := st.session_state.pop("delete", None):
-    confirm(find_run(asked, runs_root()))
+ask_and_delete()
 if asked := st.session_state.pop("clone", None):
     try:
         left = fill(find_run(asked, runs_root(), imported_root(), PRECOMPUTED).spec)

@@ -8,7 +8,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 from app.figures.training import losses
 from app.widgets.attempt import attempt
 from backend.datasets import DatasetError, find_dataset
-from backend.home import read_only
+from backend.home import read_only, runs_root
 from backend.jobs import local
 from backend.overview import DAMAGED, Listed, progress, tail
 from backend.progress import duration
@@ -31,17 +31,17 @@ def run_link(run_id: str, label: str, icon: str | None = None) -> None:
 
 
 def buttons(one: Listed) -> None:
-    """Cancel, retry or resume, clone, delete: those that this state allows. Nothing on a read-only server.
+    """Cancel, retry or resume, clone, delete: those that this state allows, for runs of elsewhere the third alone.
 
-    Clone and delete are left in the session for the page that fills the form, or asks again.
+    Nothing on a read-only server. Delete is left in the session for the page, which asks: `ask_and_delete`.
     """
     if read_only():
         return
-    run, name = one.run, one.name
+    run, name, ours = one.run, one.name, one.run.path.parent == runs_root()
     key = functools.partial("{1} {0}".format, run.run_id)
-    if name == "queued" or (name == "running" and one.state.get("queue")):
+    if ours and (name == "queued" or (name == "running" and one.state.get("queue"))):
         st.button("Cancel", key=key("cancel"), icon=":material/cancel:", type="tertiary", on_click=cancel, args=(run,))
-    if name in STOPPED:
+    if ours and name in STOPPED:
         st.button(
             "Retry" if name == "failed" else "Resume", key=key("resume"), icon=":material/replay:", type="tertiary",
             on_click=resume, args=(run,), help="goes on from the last row that was written",
@@ -54,8 +54,12 @@ def buttons(one: Listed) -> None:
         help="fills the form with its settings",
     ):
         clone(run)
-    if name not in ("queued", "running") and st.button(
-        "Delete", key=key("delete"), icon=":material/delete:", type="tertiary", help="asks before it deletes"
+    if (
+        ours
+        and name not in ("queued", "running")
+        and st.button(
+            "Delete", key=key("delete"), icon=":material/delete:", type="tertiary", help="asks before it deletes"
+        )
     ):
         st.session_state["delete"] = run.run_id
         st.rerun()
@@ -80,6 +84,11 @@ def resume(run: Run) -> None:
 def clone(run: Run) -> None:
     """Go to the launch form, and fill it with this run's settings."""
     st.session_state["clone"] = run.run_id
+    to_the_list()
+
+
+def to_the_list() -> None:
+    """Go to the page Runs."""
     try:
         st.switch_page("views/runs.py")
     except StreamlitPageNotFoundError:  # drawn alone, without the navigation of main.py

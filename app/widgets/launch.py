@@ -6,15 +6,11 @@ from dataclasses import Field, fields
 import streamlit as st
 
 from app.figures.palette import title
-from app.widgets.attempt import attempt
 from app.widgets.certification import certification_inputs
 from app.widgets.glossary import TERMS
+from app.widgets.start import start_button
 from backend.datasets import Dataset, DatasetError, dataset_names, find_dataset
-from backend.estimate import estimate, finished
-from backend.jobs import local
-from backend.overview import images_of
 from backend.plan import MOST_RUNS, command, has_lam, numbers, plan, recipe_for, sweep, usual_values
-from backend.progress import duration
 from backend.spec import PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
 from backend.training.methods import METHODS
 
@@ -59,7 +55,11 @@ def launch_form() -> None:
     except (SpecError, DatasetError) as error:  # a folder of images that is not as it must be is one, too
         st.error(f"No run can be started like this: {error}")
         return
-    _costs(specs, key)
+    label = "Start" if len(specs) == 1 else f"Start {len(specs)} runs"
+    start_button(specs, label, "launch start")
+    if start is not None and st.button("Default settings", type="tertiary", icon=":material/undo:", key=key("reset")):
+        st.session_state["draft"] = (number + 1, None)
+        st.rerun()
 
 
 def _recipe(dataset: Dataset, start: RunSpec | None, columns, key: Key) -> dict:
@@ -194,56 +194,3 @@ def _rest(dataset: Dataset, start: RunSpec | None, key: Key) -> dict:
         dataset, usual, start.precision if start else PRECISIONS[0], key("")
     )
     return given | {"certification": certification, "precision": precision}
-
-
-def _costs(specs: list[RunSpec], key: Key) -> None:
-    """What the runs will cost, and the button that starts them."""
-    done = finished(specs)
-    pending = [spec for spec in specs if spec.run_id not in done]
-    images, settings = images_of(specs[0]) or 0, specs[0].certification
-    samples = len(specs) * images * (settings.n + settings.n0) if settings else 0
-    cost = estimate(pending)
-    time = "none" if not pending else "not known" if cost.seconds is None else duration(cost.seconds)
-    with st.container(horizontal=True, gap="large"):
-        if len(specs) > 1:
-            st.metric("Runs", f"{len(specs):,}", width="content")
-        st.metric("Images", f"{images:,}", help="test images that a run certifies", width="content")
-        most = "at most, " if settings and settings.mode != "fixed" else ""
-        st.metric("Samples", f"{samples:,}", help=f"{most}of all runs: noisy images to classify", width="content")
-        more = "more than " if cost.seconds is not None and cost.missing else ""
-        st.metric("Estimated time", f"{more}{time}", width="content", help="of computing, one run after the other")
-    st.caption(" ".join(_about(specs, done, cost)))
-    label = "Start" if len(specs) == 1 else f"Start {len(specs)} runs"
-    with st.container(horizontal=True):
-        pressed = st.button(label, type="primary", icon=":material/play_arrow:", key="launch start")
-        if "draft" in st.session_state and st.button("Default settings", type="tertiary", key=key("reset")):
-            st.session_state["draft"] = (st.session_state["draft"][0] + 1, None)
-            st.rerun()
-    if pressed:
-        attempt(lambda: _start(specs, pending), "Nothing was started" if len(specs) > 1 else "This run was not started")
-
-
-def _about(specs: list[RunSpec], done: set[str], cost) -> list[str]:
-    words = []
-    if done:
-        which = f"{len(done)} of the {len(specs)} runs" if len(specs) > 1 else specs[0].run_id
-        words.append(f"Finished already, and not computed again: {which}.")
-    if cost.basis:
-        words.append(f"The time rests on {'; '.join(cost.basis)}. The start of each run and waiting are not in it.")
-    if cost.missing:
-        shown = ", ".join(cost.missing[:4]) + (", …" if len(cost.missing) > 4 else "")
-        words.append(f"No finished run tells yet how long this takes: {shown}.")
-    return words
-
-
-def _start(specs: list[RunSpec], pending: list[RunSpec]) -> str:
-    if not pending:
-        return (
-            f"{specs[0].run_id} is finished already." if len(specs) == 1 else "All of these runs are finished already."
-        )
-    with st.spinner("Queueing …"):
-        runs = local.submit_all(pending)
-    if len(specs) == 1:
-        return f"{runs[0].run_id} is {runs[0].state()['state']}."
-    before = len(specs) - len(runs)
-    return f"{len(runs)} runs are in the queue" + (f"; {before} were finished already." if before else ".")
