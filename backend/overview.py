@@ -66,7 +66,7 @@ def listed(path: Path) -> Listed | None:
     if known and known[0] == mark and known[1]["state"] != "running":
         return Listed(run, known[1], mark[1])
     try:
-        state = run.state()
+        state, _ = run.state(), run.spec
     except RunError as error:
         state = {"state": DAMAGED, "error": str(error)}
     _states[path] = (mark, state if state["state"] != "interrupted" else {"state": "running"})  # it may be resumed

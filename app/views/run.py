@@ -1,7 +1,7 @@
 """A run: what it is, what came out, what it rests on, and the command that repeats it."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from app.widgets.deletion import ask_and_delete, size
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.job import ICONS, buttons, log, status, to_the_list
+from app.widgets.launch import symbol
 from app.widgets.start import start_button
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
@@ -25,6 +26,7 @@ from backend.run import EPOCH_COLUMNS, Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.statistics import mean_interval, share_band
 from backend.store import queries
+from backend.training.methods import METHODS
 
 PLACES = {runs_root(): "of this machine", imported_root(): "imported", PRECOMPUTED: "shipped with Certscope"}
 ACTIVE = ("queued", "running")
@@ -180,7 +182,8 @@ def settings(spec: RunSpec) -> None:
         "method": title(spec.method),
         "σ": f"{spec.sigma:g}",
     }
-    facts |= {"λ" if name == "lam" else name: value for name, value in spec.hyper.items()}
+    symbols = {f.name: symbol(f) for f in fields(METHODS[spec.method])} if spec.method in METHODS else {}
+    facts |= {symbols.get(name, name): value for name, value in spec.hyper.items()}
     facts |= {"seed": spec.seed, "weights of": spec.weights_of, "weights rounded to": spec.weights_dtype}
     facts |= {"precision of the network": spec.precision}
     if spec.source == "trained":
@@ -196,11 +199,14 @@ def settings(spec: RunSpec) -> None:
 def circumstances(run: Run) -> None:
     """What else the numbers rest on, and the files."""
     facts = run.environment()
-    earlier = facts.pop("earlier", [])
+    earlier, sha256 = facts.pop("earlier", []), facts.pop("weights_sha256", None)
     if facts:
         table(facts, "environment of this run")
     else:
         st.caption("Nothing is known of where it was computed.")
+    if sha256:
+        st.caption("SHA-256 of the weights")
+        st.code(str(sha256), language=None, wrap_lines=True)
     if earlier:
         st.caption(
             f"Rows before that were computed elsewhere, {len(earlier)} times; environment.json has it under `earlier`."

@@ -30,7 +30,7 @@ def certification_inputs(dataset: Dataset, start: Certification, precision: str,
         key=f"{key} every {dataset.name}",
     )
     usual = Certification(n=start.n, n0=start.n0, alpha=start.alpha, every=start.every)
-    with st.expander("More of certification", expanded=start != usual or precision != PRECISIONS[0]):
+    with st.expander("More certification settings", expanded=start != usual or precision != PRECISIONS[0]):
         one, two, three, four = st.columns(4)
         limit = one.number_input(
             "At most … images", 1, 1_000_000_000, start.limit, placeholder="all of them", key=f"{key} limit"

@@ -171,7 +171,7 @@ def symbol(f: Field) -> str:
 def _rest(dataset: Dataset, start: RunSpec | None, key: Key) -> dict:
     """Precisions, and the certification."""
     train, dtype = (start.recipe.precision, start.weights_dtype) if start else (PRECISIONS[0], WEIGHT_TYPES[0])
-    with st.expander("More of training", expanded=(train, dtype) != (PRECISIONS[0], WEIGHT_TYPES[0])):
+    with st.expander("More training settings", expanded=(train, dtype) != (PRECISIONS[0], WEIGHT_TYPES[0])):
         one, two = st.columns(2)
         train = one.selectbox(
             "Precision of training", PRECISIONS, PRECISIONS.index(train), key=key("train precision"),
