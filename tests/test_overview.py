@@ -43,7 +43,7 @@ def test_a_file_is_read_again_only_where_it_changed(home, digits_spec, monkeypat
     monkeypatch.setattr(Path, "read_text", lambda path, *rest, **more: read.append(path) or whole(path, *rest, **more))
     runs[1].set_state("queued")
     assert counts(listing(runs_root())) == {"queued": 1, "finished": 2}
-    assert set(read) == {runs[1].state_file}
+    assert set(read) == {runs[1].state_file, runs[1].spec_file}
 
 
 def test_a_process_that_is_gone_and_a_damaged_folder_are_told(home, digits_spec):

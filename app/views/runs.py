@@ -19,6 +19,8 @@ AT_ONCE = 10  # runs of a page of the list
 @st.fragment(run_every=2 if counts(listing(runs_root())).keys() & {"running", "queued"} else 10)
 def jobs() -> None:
     """The runs of this machine, a page of them at a time, with progress."""
+    if "delete" in st.session_state:  # a dialog belongs to the whole page
+        st.rerun()
     everything = listing(runs_root())
     if not everything:
         st.info(

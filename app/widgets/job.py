@@ -33,7 +33,7 @@ def run_link(run_id: str, label: str, icon: str | None = None) -> None:
 def buttons(one: Listed) -> None:
     """Cancel, retry or resume, clone, delete: those that this state allows, for runs of elsewhere the third alone.
 
-    Nothing on a read-only server. Delete is left in the session for the page, which asks: `ask_and_delete`.
+    Nothing on a read-only server. Delete is left in the session for the whole page, which asks: `ask_and_delete`.
     """
     if read_only():
         return
@@ -54,15 +54,11 @@ def buttons(one: Listed) -> None:
         help="fills the form with its settings",
     ):
         clone(run)
-    if (
-        ours
-        and name not in ("queued", "running")
-        and st.button(
-            "Delete", key=key("delete"), icon=":material/delete:", type="tertiary", help="asks before it deletes"
-        )
-    ):
-        st.session_state["delete"] = run.run_id
-        st.rerun()
+    if ours and name not in ("queued", "running"):
+        st.button(
+            "Delete", key=key("delete"), icon=":material/delete:", type="tertiary", help="asks before it deletes",
+            on_click=st.session_state.update, args=({"delete": run.run_id},),
+        )  # fmt: skip
 
 
 def cancel(run: Run) -> None:

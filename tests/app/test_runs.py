@@ -259,7 +259,7 @@ def test_weights_are_certified_again(home, submitted):
 
 def test_an_imported_run_has_a_page(home, tmp_path):
     log = tmp_path / "cohen"
-    rows = [f"{i}\t{i % 10}\t{i % 10}\t{0.5 + i / 1000:.3f}\t1\t0:00:01" for i in range(0, 10_000, 20)]
+    rows = [f"{i}\t{i % 10}\t{i % 10}\t{0.5 + i / 5000:.3f}\t1\t0:00:01" for i in range(0, 10_000, 20)]
     log.write_text("\n".join(["idx\tlabel\tpredict\tradius\tcorrect\ttime", *rows]) + "\n")
     facts = {"dataset": "mnist", "architecture": "lenet", "method": "gaussian", "sigma": "1.0"}
     results = list(import_logs(log, imported_root(), facts, None, False))
