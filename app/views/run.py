@@ -1,22 +1,22 @@
 """A run: what it is, what came out, what it rests on, and the command that repeats it."""
 
+import contextlib
 import shlex
 from dataclasses import asdict, fields
 
-import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.errors import StreamlitPageNotFoundError
 
-from app.figures.curves import certified_accuracy
 from app.figures.palette import title
 from app.figures.training import losses
 from app.widgets.attempt import plain, tell
 from app.widgets.certification import certification_inputs
 from app.widgets.deletion import ask_and_delete, size
 from app.widgets.figure import draw
-from app.widgets.glossary import TERMS
-from app.widgets.job import ICONS, buttons, log, status, to_the_list
+from app.widgets.job import ICONS, buttons, log, status
 from app.widgets.launch import symbol
+from app.widgets.outcome import results
 from app.widgets.start import start_button
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
@@ -24,7 +24,6 @@ from backend.overview import listed
 from backend.plan import certify_again, command, departures
 from backend.run import EPOCH_COLUMNS, Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
-from backend.statistics import mean_interval, share_band
 from backend.store import queries
 from backend.training.methods import METHODS
 
@@ -41,6 +40,8 @@ def asked_for() -> tuple[Run, RunSpec] | None:
     except SpecError:
         said = "The address of this page ends with `?run=` and the id of a run" + ("; this is none." if run_id else ".")
     except RunError:
+        if st.session_state.pop("deleted", False):
+            to_the_list()
         said = f"There is no run {plain(run_id)} here, or its folder cannot be read: it may have been deleted."
     st.title("Run")
     st.info(
@@ -50,6 +51,12 @@ def asked_for() -> tuple[Run, RunSpec] | None:
     if st.button("Runs", icon=":material/play_circle:"):
         to_the_list()
     return None
+
+
+def to_the_list() -> None:
+    """Go to the page Runs."""
+    with contextlib.suppress(StreamlitPageNotFoundError):  # drawn alone, without the navigation of main.py
+        st.switch_page("views/runs.py")
 
 
 @st.fragment(run_every=2)
@@ -87,79 +94,6 @@ def training(run: Run) -> None:
         return
     figure = losses(rows, [column for column in rows[0] if column not in EPOCH_COLUMNS])
     draw(figure, "training", "loss terms and accuracy under noise per epoch", pd.DataFrame(rows))
-
-
-def results(run_id: str, spec: RunSpec) -> None:
-    """What its certificates amount to, with how surely."""
-    row = queries.run(run_id)
-    if row.empty:
-        st.info(
-            "This run is not in the results store: it has no claims that could be shown.",
-            icon=":material/database_off:",
-        )
-        return
-    one, rows = row.iloc[0], queries.certificates(run_id)
-    if rows.empty:
-        st.info("It was trained and not certified.", icon=":material/verified:")
-        return
-    right = (rows.predict == rows.label).to_numpy()
-    low, high = mean_interval(np.where(right, rows.radius, 0.0)) if len(rows) > 1 else (np.nan, np.nan)
-    first, last = (float(bound) for bound in share_band(right.sum(), len(rows)))
-    cards = st.columns(4)
-    plainly = {"delta_color": "off", "delta_arrow": "off"}
-    cards[0].metric(
-        "Certified accuracy at 0",
-        f"{right.mean():.2%}",
-        f"{first:.1%} to {last:.1%}",
-        help=TERMS["clean accuracy"],
-        **plainly,
-    )
-    cards[1].metric("ACR", f"{one.acr:.4f}", f"{low:.4f} to {high:.4f}", help=TERMS["ACR"], **plainly)
-    cards[2].metric("Abstention", f"{one.abstention:.2%}", help=TERMS["abstention"])
-    cards[3].metric(
-        "At the ceiling", f"{one.at_ceiling:.1%}", f"ceiling {one.ceiling:.4f}", help=TERMS["ceiling"], **plainly
-    )
-    digits = (
-        ""
-        if pd.isna(one.radius_digits)
-        else f" Radii of the log have {one.radius_digits:.0f} digits, maybe rounded upwards."
-    )
-    st.caption(
-        f"{one['mode']}, n = {one.n:,.0f}, n0 = {one.n0:,.0f}, α = {one.alpha:g}, {len(rows):,} images ({one.image_set}). "
-        f"Intervals are 95 % over the choice of images, not of the training seed.{digits}"
-    )
-    curve(row)
-    st.subheader("By class")
-    per_class(run_id, spec.dataset)
-
-
-def curve(row: pd.DataFrame) -> None:
-    """Certified accuracy against radius, with its band over the choice of images."""
-    points = queries.curves(row.run_id.to_list()).rename(columns={"run_id": "group_id"})
-    points["low"], points["high"] = share_band(
-        (points.certified_accuracy * points.images).round().to_numpy(), points.images.to_numpy()
-    )
-    none = pd.DataFrame(columns=["architecture", "method", "sigma", "lam", "hyper", "r", "certified_accuracy"])
-    figure = certified_accuracy(row, points, none, none).update_layout(showlegend=False, height=360)
-    st.subheader("Certified accuracy")
-    draw(figure, "certified accuracy", "certified accuracy of this run at every radius, with its 95 % band", points)
-
-
-def per_class(run_id: str, dataset: str) -> None:
-    table = queries.per_class(run_id)
-    try:
-        names = find_dataset(dataset).classes
-        table.label = [names[label] for label in table.label]
-    except (DatasetError, IndexError):
-        pass
-    st.dataframe(
-        table, hide_index=True, alt="images, ACR, certified accuracy and abstention of each class",
-        column_config={
-            "label": "class", "acr": st.column_config.NumberColumn("ACR", format="%.3f", help=TERMS["ACR"]),
-            "certified_accuracy_0": st.column_config.NumberColumn("certified accuracy at 0", format="percent"),
-            "abstention": st.column_config.NumberColumn(format="percent", help=TERMS["abstention"]),
-        },
-    )  # fmt: skip
 
 
 def table(facts: dict, alt: str) -> None:
@@ -265,6 +199,8 @@ def downloads(run: Run, spec: RunSpec) -> None:
 if (found := asked_for()) is None:
     tell()
     st.stop()
+if "clone" in st.session_state:
+    to_the_list()
 run, spec = found
 one = listed(run.path)
 lam = f", λ = {spec.hyper['lam']:g}" if "lam" in spec.hyper else ""

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.widgets.attempt import READ_ONLY, attempt, say, tell
 from app.widgets.deletion import ask_and_delete
-from app.widgets.job import ICONS, STOPPED, buttons, log, loss_curves, run_link, status
+from app.widgets.job import ASKED, ICONS, STOPPED, buttons, log, loss_curves, run_link, status
 from app.widgets.launch import fill, launch_form
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.jobs import local
@@ -19,7 +19,7 @@ AT_ONCE = 10  # runs of a page of the list
 @st.fragment(run_every=2 if counts(listing(runs_root())).keys() & {"running", "queued"} else 10)
 def jobs() -> None:
     """The runs of this machine, a page of them at a time, with progress."""
-    if "delete" in st.session_state:  # a dialog belongs to the whole page
+    if ASKED & set(st.session_state):
         st.rerun()
     everything = listing(runs_root())
     if not everything:
@@ -123,6 +123,7 @@ def elsewhere() -> None:
 st.title("Runs")
 st.markdown("Train a network and certify it. A run goes on when this page is closed, and one that was stopped resumes.")
 ask_and_delete()
+st.session_state.pop("deleted", None)
 if asked := st.session_state.pop("clone", None):
     try:
         left = fill(find_run(asked, runs_root(), imported_root(), PRECOMPUTED).spec)

@@ -3,7 +3,6 @@
 import streamlit as st
 
 from app.widgets.attempt import attempt
-from app.widgets.job import to_the_list
 from backend.home import runs_root
 from backend.jobs.forget import forget, look
 from backend.run import Run, RunError, find_run
@@ -39,8 +38,8 @@ def _dialog(run: Run) -> None:
     yes, no = st.columns(2)
     if yes.button("Delete for good", type="primary", icon=":material/delete:", width="stretch"):
         with st.spinner("Deleting …"):
-            attempt(lambda: _delete(run), f"{run.run_id} was not deleted")
-        to_the_list()
+            st.session_state["deleted"] = attempt(lambda: _delete(run), f"{run.run_id} was not deleted")
+        st.rerun()
     if no.button("Keep it", width="stretch"):
         st.rerun()
 

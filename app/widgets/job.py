@@ -19,6 +19,7 @@ ICONS = {
     "failed": ":material/error:", "cancelled": ":material/cancel:", "interrupted": ":material/pause_circle:",
     DAMAGED: ":material/broken_image:",
 }  # fmt: skip
+ASKED = {"clone", "delete"}  # names in the session, with a run id: what a button wants of the whole page
 STOPPED = ("failed", "cancelled", "interrupted")
 
 
@@ -33,7 +34,7 @@ def run_link(run_id: str, label: str, icon: str | None = None) -> None:
 def buttons(one: Listed) -> None:
     """Cancel, retry or resume, clone, delete: those that this state allows, for runs of elsewhere the third alone.
 
-    Nothing on a read-only server. Delete is left in the session for the whole page, which asks: `ask_and_delete`.
+    Nothing on a read-only server. Clone and delete are left in the session for the whole page: see ASKED.
     """
     if read_only():
         return
@@ -46,14 +47,11 @@ def buttons(one: Listed) -> None:
             "Retry" if name == "failed" else "Resume", key=key("resume"), icon=":material/replay:", type="tertiary",
             on_click=resume, args=(run,), help="goes on from the last row that was written",
         )  # fmt: skip
-    if name != DAMAGED and st.button(
-        "Clone",
-        key=key("clone"),
-        icon=":material/content_copy:",
-        type="tertiary",
-        help="fills the form with its settings",
-    ):
-        clone(run)
+    if name != DAMAGED:
+        st.button(
+            "Clone", key=key("clone"), icon=":material/content_copy:", type="tertiary", help="fills the form with its settings",
+            on_click=st.session_state.update, args=({"clone": run.run_id},),
+        )  # fmt: skip
     if ours and name not in ("queued", "running"):
         st.button(
             "Delete", key=key("delete"), icon=":material/delete:", type="tertiary", help="asks before it deletes",
@@ -75,20 +73,6 @@ def resume(run: Run) -> None:
         return f"{run.run_id} is {run.state()['state']}; it goes on from its last row."
 
     attempt(act, f"{run.run_id} was not resumed")
-
-
-def clone(run: Run) -> None:
-    """Go to the launch form, and fill it with this run's settings."""
-    st.session_state["clone"] = run.run_id
-    to_the_list()
-
-
-def to_the_list() -> None:
-    """Go to the page Runs."""
-    try:
-        st.switch_page("views/runs.py")
-    except StreamlitPageNotFoundError:  # drawn alone, without the navigation of main.py
-        st.rerun()
 
 
 def status(one: Listed) -> None:
