@@ -8,8 +8,7 @@ from math import log
 import pandas as pd
 
 from backend.home import runs_root
-from backend.overview import images_of
-from backend.run import Run, RunError
+from backend.overview import images_of, listing
 from backend.spec import RunSpec
 from backend.store import queries
 from backend.training.methods import METHODS
@@ -32,15 +31,8 @@ def finished(specs: Iterable[RunSpec]) -> set[str]:
         known = queries.run_ids()
     except queries.StoreError:
         known = set()
-    return {spec.run_id for spec in specs if spec.run_id in known or _finished_here(spec.run_id)}
-
-
-def _finished_here(run_id: str) -> bool:
-    run = Run(runs_root() / run_id)
-    try:
-        return run.state_file.exists() and run.state()["state"] == "finished"
-    except (RunError, OSError):
-        return False
+    known |= {one.run.run_id for one in listing(runs_root()) if one.name == "finished"}
+    return known & {spec.run_id for spec in specs}
 
 
 def estimate(specs: Sequence[RunSpec]) -> Estimate:

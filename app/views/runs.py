@@ -92,9 +92,9 @@ def resume_all(runs: list[Run]) -> None:
 def card(one: Listed) -> None:
     """One run: state, progress, what can be done."""
     head, actions = st.columns([3, 2], vertical_alignment="center")
-    with head:
-        run_link(one.run.run_id, f"**{one.run.run_id}** — {one.name}", ICONS[one.name])
+    head.markdown(f"{ICONS[one.name]} **{one.run.run_id}** — {one.name}")
     with actions, st.container(horizontal=True, horizontal_alignment="right", gap="small"):
+        run_link(one.run.run_id)
         buttons(one)
     try:
         status(one)

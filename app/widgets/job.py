@@ -23,12 +23,12 @@ ASKED = {"clone", "delete"}  # names in the session, with a run id: what a butto
 STOPPED = ("failed", "cancelled", "interrupted")
 
 
-def run_link(run_id: str, label: str, icon: str | None = None) -> None:
+def run_link(run_id: str) -> None:
     """A link to a run's own page."""
     try:
-        st.page_link("views/run.py", label=label, icon=icon, query_params={"run": run_id})
+        st.page_link("views/run.py", label="Open", icon=":material/open_in_full:", query_params={"run": run_id})
     except StreamlitPageNotFoundError:  # a page that is drawn alone, without the navigation of main.py
-        st.markdown(f"{icon or ''} [{label}](run?run={run_id})")
+        st.markdown(f"[Open](run?run={run_id})")
 
 
 def buttons(one: Listed) -> None:
