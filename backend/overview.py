@@ -17,8 +17,6 @@ DAMAGED = "damaged"  # a folder whose state or spec cannot be read
 ORDER = ("running", "queued")  # first in a list; the others behind them, the latest first
 TAIL = 4096  # bytes
 
-_states: dict[Path, tuple[tuple, dict]] = {}  # folder -> (what state.json looked like, what it told)
-
 
 @dataclass(frozen=True)
 class Listed:
@@ -31,6 +29,9 @@ class Listed:
     @property
     def name(self) -> str:
         return self.state["state"]
+
+
+_known: dict[Path, tuple[tuple, Listed]] = {}  # folder -> what its state.json looked like, and what it told
 
 
 def listing(root: Path) -> list[Listed]:
@@ -54,7 +55,8 @@ def counts(runs: list[Listed]) -> dict[str, int]:
 
 def listed(path: Path) -> Listed | None:
     """The run whose folder this is; None where it is none. Raises SpecError for a name that is no run's, and OSError."""
-    run = Run(path)
+    known = _known.get(path)
+    run = known[1].run if known else Run(path)
     try:
         stat = run.state_file.stat()
         mark = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -62,15 +64,14 @@ def listed(path: Path) -> Listed | None:
         if not run.spec_file.exists():
             return None
         mark = (0, run.spec_file.stat().st_mtime_ns, 0)
-    known = _states.get(path)
-    if known and known[0] == mark and known[1]["state"] != "running":
-        return Listed(run, known[1], mark[1])
+    if known and known[0] == mark and known[1].name not in ("running", "interrupted"):  # these change without the file
+        return known[1]
     try:
         state, _ = run.state(), run.spec
     except RunError as error:
         state = {"state": DAMAGED, "error": str(error)}
-    _states[path] = (mark, state if state["state"] != "interrupted" else {"state": "running"})  # it may be resumed
-    return Listed(run, state, mark[1])
+    _known[path] = (mark, one := Listed(run, state, mark[1]))
+    return one
 
 
 @dataclass(frozen=True)
