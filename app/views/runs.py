@@ -93,7 +93,7 @@ def card(one: Listed) -> None:
     """One run: state, progress, what can be done."""
     head, actions = st.columns([3, 2], vertical_alignment="center")
     head.markdown(f"{ICONS[one.name]} **{one.run.run_id}** — {one.name}")
-    with actions, st.container(horizontal=True, horizontal_alignment="right", gap="small"):
+    with actions, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
         run_link(one.run.run_id)
         buttons(one)
     try:

@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.curves import certified_accuracy
+from app.figures.palette import run_labels
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.datasets import DatasetError, find_dataset
@@ -64,7 +65,7 @@ def _curve(row: pd.DataFrame) -> None:
         (points.certified_accuracy * points.images).round().to_numpy(), points.images.to_numpy()
     )
     none = pd.DataFrame(columns=["architecture", "method", "sigma", "lam", "hyper", "r", "certified_accuracy"])
-    figure = certified_accuracy(row, points, none, none).update_layout(showlegend=False, height=360)
+    figure = certified_accuracy(row, points, none, none, run_labels(row)).update_layout(showlegend=False, height=360)
     st.subheader("Certified accuracy")
     draw(figure, "certified accuracy", "certified accuracy of this run at every radius, with its 95 % band", points)
 
