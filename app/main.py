@@ -14,6 +14,7 @@ page = st.navigation(
         st.Page("views/certify_image.py", title="Certify an image", icon=":material/image_search:"),
         st.Page("views/runs.py", title="Runs", icon=":material/play_circle:"),
         st.Page("views/playground.py", title="Playground", icon=":material/science:"),
+        st.Page("views/run.py", title="Run", icon=":material/play_circle:", visibility="hidden"),
     ],
     position="top",
 )

@@ -1,12 +1,15 @@
 """From what a person asks for to complete, validated specs. Loads no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from itertools import product
+from math import isfinite
 
 from backend.datasets import find_dataset
 from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of
 from backend.training.methods import METHODS, make
+
+MOST_RUNS = 500  # of a grid that the dashboard starts at once
 
 
 def plan(
@@ -69,21 +72,27 @@ def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str
 
 
 def sweep(
-    methods: Iterable[str], sigmas: Iterable[float], lams: Iterable[float], seeds: Iterable[int], **rest
-) -> list[RunSpec]:
+    methods: Iterable[str], sigmas: Iterable[float], lams: Iterable[float], seeds: Iterable[int], *,
+    most: int | None = None, **rest,
+) -> list[RunSpec]:  # fmt: skip
     """The grid methods × σ × λ × seeds; without λ given, each method's own.
 
     A method that has no λ is there once per σ and seed; a hyper-parameter given goes to the methods that have it.
+    Raises SpecError for more than `most` runs, before any is planned.
     """
     specs: dict[str, RunSpec] = {}
-    methods, given = list(methods), rest.get("values") or {}
+    methods, sigmas, lams, seeds = list(methods), list(sigmas), list(lams), list(seeds)
+    given = rest.get("values") or {}
+    count = len(seeds) * len(sigmas) * sum(len(lams) or 1 if has_lam(method) else 1 for method in methods)
+    if most is not None and count > most:
+        raise SpecError(f"a grid has at most {most} runs, not {count:,}: take fewer methods, σ, λ or seeds at a time")
     for name in given:
         if not any(name in METHODS[method].__dataclass_fields__ for method in methods if method in METHODS):
             raise SpecError(f"none of {', '.join(methods)} has a hyper-parameter {name!r}")
     for seed, sigma, method in product(seeds, sigmas, methods):
         one_of("method", method, METHODS)
         known = METHODS[method].__dataclass_fields__
-        for lam in (list(lams) or [None]) if "lam" in known else [None]:
+        for lam in (lams or [None]) if has_lam(method) else [None]:
             values = {name: value for name, value in given.items() if name in known}
             if lam is not None:
                 values["lam"] = lam
@@ -92,6 +101,73 @@ def sweep(
     if not specs:
         raise SpecError("this sweep is empty: give at least one method, one sigma and one seed, not none")
     return list(specs.values())
+
+
+def has_lam(method: str) -> bool:
+    """Whether a method has a λ; False for an unknown one."""
+    return method in METHODS and "lam" in METHODS[method].__dataclass_fields__
+
+
+def numbers(name: str, text: str, kind: type[int] | type[float] = float) -> list:
+    """The numbers of a typed list such as "0.25 0.5 1", each once, in their order. Raises SpecError for anything else.
+
+    A comma separates only where a space follows: 0,25 may be meant as one number or as two.
+    """
+    words = text.replace(";", " ").replace(", ", " ").removesuffix(",").split()
+    found = {}
+    for word in words:
+        try:
+            value = kind(word)
+        except ValueError:
+            value = float("nan")
+        if not isfinite(value):
+            what = "whole numbers" if kind is int else "numbers with a decimal point"
+            raise SpecError(f"{name} must be {what} with spaces between them, such as 1 5 10; {word!r} is none")
+        found[value] = None
+    return list(found)
+
+
+def command(spec: RunSpec) -> list[str]:
+    """The words after `python -m backend` that give this very spec: of `run`, `train`, or `certify` of another run's weights.
+
+    Raises SpecError where there are none: an imported log, or a recipe that has no flag for what it does otherwise.
+    """
+    if spec.source != "trained":
+        raise SpecError("this run was imported, not computed here; no command repeats it")
+    certification = {} if spec.certification is None else asdict(spec.certification)
+    if spec.weights_of is not None:
+        return ["certify", spec.weights_of, *_flags(certification | {"precision": spec.precision})]
+    training = {
+        "architecture": spec.architecture, "seed": spec.seed, "recipe": spec.recipe.name, "epochs": spec.recipe.epochs,
+        "train_precision": spec.recipe.precision, "weights_dtype": spec.weights_dtype,
+    }  # fmt: skip
+    precision = {"precision": spec.precision} if certification else {}
+    again = plan(
+        spec.dataset, spec.method, spec.sigma, values=dict(spec.hyper), certification=spec.certification,
+        **training, **precision,
+    )  # fmt: skip
+    if again != spec:
+        raise SpecError(f"its {_difference(again, spec)} has no flag; no command line repeats it")
+    named = {"dataset": spec.dataset, "method": spec.method, "sigma": spec.sigma}
+    flags = _flags(named | training | dict(spec.hyper) | certification | precision)
+    return ["run" if certification else "train", *flags]
+
+
+def _flags(values: Mapping) -> list[str]:
+    """--name value for each; a switch that is on is --name alone; what is None or off is left out."""
+    words = []
+    for name, value in values.items():
+        if value is not None and value is not False:
+            words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    return words
+
+
+def _difference(a: RunSpec, b: RunSpec) -> str:
+    """The name of the first field in which they differ, of the recipe where it is that."""
+    name = next(f.name for f in fields(RunSpec) if getattr(a, f.name) != getattr(b, f.name))
+    if name != "recipe":
+        return name
+    return "recipe's " + next(f.name for f in fields(Recipe) if getattr(a.recipe, f.name) != getattr(b.recipe, f.name))
 
 
 def certify_again(source: RunSpec, run_id: str, certification: Certification, precision: str | None = None) -> RunSpec:

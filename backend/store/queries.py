@@ -43,6 +43,31 @@ def runs() -> pd.DataFrame:
     )
 
 
+def run_ids() -> set[str]:
+    """The ids of every run of the store."""
+    return set(_ask("SELECT run_id FROM runs").run_id)
+
+
+def run(run_id: str) -> pd.DataFrame:
+    """One run's row as in `runs`, or none."""
+    return _ask("SELECT * EXCLUDE fingerprint FROM runs WHERE run_id = $1", [run_id])
+
+
+def speeds(dataset: str, architecture: str) -> pd.DataFrame:
+    """What runs that were computed, not imported, took: run_id, folder, method, hyper, train_precision, precision, mode, n, device,
+    epoch_seconds (the median epoch's; missing without training) and samples_per_second (missing without certificates).
+    """
+    return _ask(
+        """
+        SELECT run_id, folder, method, hyper, train_precision, precision, mode, n, device, epoch_seconds,
+               images * (samples + n0) / nullif(certify_seconds, 0) AS samples_per_second
+        FROM runs LEFT JOIN (SELECT run_id, median(seconds) AS epoch_seconds FROM epochs GROUP BY run_id) USING (run_id)
+        WHERE source = 'trained' AND dataset = $1 AND architecture = $2 ORDER BY run_id
+        """,
+        [dataset, architecture],
+    )
+
+
 def curves(run_ids: Sequence[str]) -> pd.DataFrame:
     """Certified accuracy at radii 0, 0.01, 0.02, … up to the run's ceiling: run_id, r, images, certified_accuracy.
 

@@ -77,12 +77,12 @@ def test_the_form_is_made_from_the_methods_fields(home):
     app = page("runs").run()
     app.selectbox(key="launch method").set_value("consistency").run()
     labels = {w.label for w in [*app.number_input, *app.selectbox]}
-    assert {"lam", "eta", "m", "form"} <= labels
+    assert {"λ", "η", "m", "form"} <= labels
     app.selectbox(key="launch dataset").set_value("mnist").run()
     app.number_input(key="launch sigma").set_value(0.25).run()
-    assert next(w.value for w in app.number_input if w.label == "lam") == 10  # the paper's at this σ
+    assert next(w.value for w in app.number_input if w.label == "λ") == 10  # the paper's at this σ
     app.selectbox(key="launch method").set_value("gaussian").run()
-    assert not {"lam", "eta"} & {w.label for w in app.number_input}
+    assert not {"λ", "η"} & {w.label for w in app.number_input}
 
 
 def test_states_of_runs_are_told(home, digits_spec):
@@ -99,7 +99,7 @@ def test_states_of_runs_are_told(home, digits_spec):
     assert "the loss of epoch 1 is not finite" in text
     assert "— queued" in text
     assert "this is not a spec" in text
-    assert {b.label for b in app.button} == {"Start", "Resume", "Cancel"}
+    assert {b.label for b in app.button} == {"Start", "Retry", "Cancel", "Clone", "Delete"}
 
 
 def test_compare_says_what_the_paired_tests_say(home):

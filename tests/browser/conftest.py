@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import socket
@@ -10,6 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from backend.home import CHECKOUT
 
+expect.set_options(timeout=20_000)  # the first look at a page waits for its imports
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -34,6 +36,19 @@ def browser():
 @pytest.fixture(scope="session")
 def address(tmp_path_factory):
     """A dashboard started by the README's command on an empty home; ends with the tests."""
+    with dashboard(tmp_path_factory) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def read_only_address(tmp_path_factory):
+    """Another one, on an empty home of its own, that visitors may not change."""
+    with dashboard(tmp_path_factory, "--read-only") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def dashboard(tmp_path_factory, *options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -41,7 +56,7 @@ def address(tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "dashboard"
     with open(log, "w") as output:
         process = subprocess.Popen(
-            ["scripts/run", "--no-browser", "--port", str(port)],
+            ["scripts/run", "--no-browser", "--port", str(port), *options],
             cwd=CHECKOUT,
             env=environment,
             stdout=output,

@@ -175,7 +175,7 @@ def test_starts_a_run_and_sees_it_finish_on_the_plot(page, address):
     expect(page.get_by_text("54,000")).to_be_visible()  # 90 images, 500 + 100 samples
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_text(re.compile("digits-smallcnn-consistency-s0.5-l5-seed0-.* — finished"))).to_be_visible(
-        timeout=60_000
+        timeout=120_000
     )
     page.get_by_role("link", name="Trade-offs").click()
     expect(page.get_by_role("heading", name="What does certified robustness cost?")).to_be_visible()

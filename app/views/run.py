@@ -1,0 +1,238 @@
+"""A run: what it is, what came out, what it rests on, and the command that repeats it."""
+
+import contextlib
+import shlex
+from dataclasses import asdict, fields
+
+import pandas as pd
+import streamlit as st
+from streamlit.errors import StreamlitPageNotFoundError
+
+from app.figures.palette import title
+from app.figures.training import losses
+from app.widgets.attempt import plain, tell
+from app.widgets.certification import certification_inputs
+from app.widgets.deletion import ask_and_delete, size
+from app.widgets.figure import draw
+from app.widgets.job import ICONS, buttons, log, status
+from app.widgets.launch import symbol
+from app.widgets.outcome import results
+from app.widgets.start import start_button
+from backend.datasets import DatasetError, find_dataset
+from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
+from backend.overview import listed
+from backend.plan import certify_again, command, departures
+from backend.run import EPOCH_COLUMNS, Run, RunError, find_run
+from backend.spec import Certification, RunSpec, SpecError
+from backend.store import queries
+from backend.training.methods import METHODS
+
+PLACES = {runs_root(): "of this machine", imported_root(): "imported", PRECOMPUTED: "shipped with Certscope"}
+ACTIVE = ("queued", "running")
+
+
+def asked_for() -> tuple[Run, RunSpec] | None:
+    """The run that the address names; else a sentence, and None."""
+    run_id = st.query_params.get("run", "")
+    try:
+        run = find_run(run_id, *PLACES)
+        return run, run.spec
+    except SpecError:
+        said = "The address of this page ends with `?run=` and the id of a run" + ("; this is none." if run_id else ".")
+    except RunError:
+        if st.session_state.pop("deleted", False):
+            to_the_list()
+        said = f"There is no run {plain(run_id)} here, or its folder cannot be read: it may have been deleted."
+    st.title("Run")
+    st.info(
+        f"{said} The page **Runs** lists those of this machine, and the shipped and imported ones.",
+        icon=":material/search_off:",
+    )
+    if st.button("Runs", icon=":material/play_circle:"):
+        to_the_list()
+    return None
+
+
+def to_the_list() -> None:
+    """Go to the page Runs."""
+    with contextlib.suppress(StreamlitPageNotFoundError):  # drawn alone, without the navigation of main.py
+        st.switch_page("views/runs.py")
+
+
+@st.fragment(run_every=2)
+def watch(run: Run) -> None:
+    """A run that is not at its end: how far it is. Draws the whole page anew when it is."""
+    one = listed(run.path)
+    if one is None or (one.name not in ACTIVE and (one.name != "finished" or run.run_id in in_store())):
+        st.rerun()
+    status(one)
+    if one.name == "finished":
+        st.caption(
+            "Finished; its results are on their way into the store. A run that claims more than its counts support is left out of it."
+        )
+    training(run)
+    tell()
+
+
+def in_store() -> set[str]:
+    """The run ids of the store; none where there is no store yet."""
+    try:
+        return queries.run_ids()
+    except queries.StoreError:
+        return set()
+
+
+def training(run: Run) -> None:
+    """Loss curves."""
+    rows = run.epochs()
+    if not rows:
+        st.caption(
+            "No epoch was trained here."
+            if run.spec.weights_of or run.spec.source != "trained"
+            else "No epoch is done yet."
+        )
+        return
+    figure = losses(rows, [column for column in rows[0] if column not in EPOCH_COLUMNS])
+    draw(figure, "training", "loss terms and accuracy under noise per epoch", pd.DataFrame(rows))
+
+
+def table(facts: dict, alt: str) -> None:
+    """Names and values, those that are missing left out."""
+    rows = {name.replace("_", " "): plain(str(value)) for name, value in facts.items() if value is not None}
+    st.table(
+        pd.DataFrame({"name": rows.keys(), "value": rows.values()}),
+        hide_index=True,
+        hide_header=True,
+        border="horizontal",
+        alt=alt,
+    )
+
+
+def settings(spec: RunSpec) -> None:
+    """The spec, and where it departs from the paper's experiment."""
+    facts = {
+        "data set": spec.dataset,
+        "network": spec.architecture,
+        "method": title(spec.method),
+        "σ": f"{spec.sigma:g}",
+    }
+    symbols = {f.name: symbol(f) for f in fields(METHODS[spec.method])} if spec.method in METHODS else {}
+    facts |= {symbols.get(name, name): value for name, value in spec.hyper.items()}
+    facts |= {"seed": spec.seed, "weights of": spec.weights_of, "weights rounded to": spec.weights_dtype}
+    facts |= {"precision of the network": spec.precision}
+    if spec.source == "trained":
+        facts |= {f"recipe: {name}": value for name, value in asdict(spec.recipe).items()}
+    if spec.certification is not None:
+        facts |= {f"certification: {name}": value for name, value in asdict(spec.certification).items()}
+    table(facts, "settings of this run")
+    if other := departures(spec.method, spec.dataset, spec.sigma, dict(spec.hyper)):
+        words = ", ".join(f"{name} {here} instead of {there}" for name, (here, there) in other.items())
+        st.caption(f"Other than in the paper's experiment: {words}.")
+
+
+def circumstances(run: Run) -> None:
+    """What else the numbers rest on, and the files."""
+    facts = run.environment()
+    earlier, sha256 = facts.pop("earlier", []), facts.pop("weights_sha256", None)
+    if facts:
+        table(facts, "environment of this run")
+    else:
+        st.caption("Nothing is known of where it was computed.")
+    if sha256:
+        st.caption("SHA-256 of the weights")
+        st.code(str(sha256), language=None, wrap_lines=True)
+    if earlier:
+        st.caption(
+            f"Rows before that were computed elsewhere, {len(earlier)} times; environment.json has it under `earlier`."
+        )
+    files = {
+        file.name: size(file.stat().st_size) for file in sorted(run.path.iterdir()) if not file.name.startswith(".")
+    }
+    st.markdown("**Files**")
+    table(files, "files of this run and their sizes")
+
+
+def repeat(spec: RunSpec) -> None:
+    try:
+        words = shlex.join(["python", "-m", "backend", *command(spec)])
+    except (SpecError, DatasetError) as error:
+        st.caption(f"No command repeats it: {error}")
+        return
+    st.code(words, language="bash", wrap_lines=True)
+    st.caption(
+        "Equal settings are one run: where it is finished already, the command says so. Another device or number of threads may move the last digits."
+    )
+
+
+def again(run: Run, spec: RunSpec) -> None:
+    """Certify the same weights in another way."""
+    if not run.weights_file.exists():
+        st.caption("There are no weights of it here." if spec.source != "trained" else "It has no weights yet.")
+        return
+    try:
+        dataset = find_dataset(spec.dataset)
+        start = spec.certification or Certification(every=dataset.every)
+        chosen, precision = certification_inputs(dataset, start, spec.precision, "again")
+        other = certify_again(spec, run.run_id, chosen, precision)
+    except (SpecError, DatasetError) as error:
+        st.error(f"It cannot be certified like this: {error}")
+        return
+    if (chosen, precision) == (spec.certification, spec.precision):
+        st.caption("These are the settings that it was certified with. Change one of them.")
+        return
+    start_button([other], "Certify these weights", "again start")
+
+
+def downloads(run: Run, spec: RunSpec) -> None:
+    st.download_button(
+        "Settings", spec.to_json(), f"{run.run_id}.json", "application/json", type="tertiary",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
+    for label, file in (("Certificates", run.certificates_file), ("Weights", run.weights_file)):
+        if file.exists():
+            st.download_button(
+                label, file.read_bytes, f"{run.run_id}-{file.name}", type="tertiary", icon=":material/download:",
+                on_click="ignore",
+            )  # fmt: skip
+
+
+if (found := asked_for()) is None:
+    tell()
+    st.stop()
+if "clone" in st.session_state:
+    to_the_list()
+run, spec = found
+one = listed(run.path)
+lam = f", λ = {spec.hyper['lam']:g}" if "lam" in spec.hyper else ""
+st.title(f"{title(spec.method)}, σ = {spec.sigma:g}{lam}")
+st.markdown(
+    f"{ICONS[one.name]} **{one.name}**, {PLACES[run.path.parent]}, on {spec.dataset} with {spec.architecture}. `{run.run_id}`"
+)
+with st.container(horizontal=True, gap="small"):
+    buttons(one)
+    downloads(run, spec)
+ask_and_delete()
+if one.name in ACTIVE or (one.name == "finished" and run.path.parent == runs_root() and run.run_id not in in_store()):
+    watch(run)
+else:
+    status(one)
+    if one.name == "finished":
+        results(run.run_id, spec)
+    st.subheader("Training")
+    training(run)
+st.subheader("The command that repeats it")
+repeat(spec)
+if not read_only():
+    with st.expander("Certify these weights again, in another way", icon=":material/verified:"):
+        again(run, spec)
+left, right = st.columns(2)
+with left:
+    st.subheader("Settings")
+    settings(spec)
+with right:
+    st.subheader("Environment")
+    circumstances(run)
+if run.log_file.exists():
+    st.subheader("Log")
+    log(run, 30)
+tell()

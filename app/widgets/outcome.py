@@ -1,0 +1,87 @@
+"""What a run's certificates amount to, and how surely."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.figures.curves import certified_accuracy
+from app.figures.palette import run_labels
+from app.widgets.figure import draw
+from app.widgets.glossary import TERMS
+from backend.datasets import DatasetError, find_dataset
+from backend.spec import RunSpec
+from backend.statistics import mean_interval, share_band
+from backend.store import queries
+
+
+def results(run_id: str, spec: RunSpec) -> None:
+    """What its certificates amount to, with how surely."""
+    row = queries.run(run_id)
+    if row.empty:
+        st.info(
+            "This run is not in the results store: it has no claims that could be shown.",
+            icon=":material/database_off:",
+        )
+        return
+    one, rows = row.iloc[0], queries.certificates(run_id)
+    if rows.empty:
+        st.info("It was trained and not certified.", icon=":material/verified:")
+        return
+    right = (rows.predict == rows.label).to_numpy()
+    low, high = mean_interval(np.where(right, rows.radius, 0.0)) if len(rows) > 1 else (np.nan, np.nan)
+    first, last = (float(bound) for bound in share_band(right.sum(), len(rows)))
+    cards = st.columns(4)
+    plainly = {"delta_color": "off", "delta_arrow": "off"}
+    cards[0].metric(
+        "Certified accuracy at 0",
+        f"{right.mean():.2%}",
+        f"{first:.1%} to {last:.1%}",
+        help=TERMS["clean accuracy"],
+        **plainly,
+    )
+    cards[1].metric("ACR", f"{one.acr:.4f}", f"{low:.4f} to {high:.4f}", help=TERMS["ACR"], **plainly)
+    cards[2].metric("Abstention", f"{one.abstention:.2%}", help=TERMS["abstention"])
+    cards[3].metric(
+        "At the ceiling", f"{one.at_ceiling:.1%}", f"ceiling {one.ceiling:.4f}", help=TERMS["ceiling"], **plainly
+    )
+    digits = (
+        ""
+        if pd.isna(one.radius_digits)
+        else f" Radii of the log have {one.radius_digits:.0f} digits, maybe rounded upwards."
+    )
+    st.caption(
+        f"{one['mode']}, n = {one.n:,.0f}, n0 = {one.n0:,.0f}, α = {one.alpha:g}, {len(rows):,} images ({one.image_set}). "
+        f"Intervals are 95 % over the choice of images, not of the training seed.{digits}"
+    )
+    _curve(row)
+    st.subheader("By class")
+    _per_class(run_id, spec.dataset)
+
+
+def _curve(row: pd.DataFrame) -> None:
+    """Certified accuracy against radius, with its band over the choice of images."""
+    points = queries.curves(row.run_id.to_list()).rename(columns={"run_id": "group_id"})
+    points["low"], points["high"] = share_band(
+        (points.certified_accuracy * points.images).round().to_numpy(), points.images.to_numpy()
+    )
+    none = pd.DataFrame(columns=["architecture", "method", "sigma", "lam", "hyper", "r", "certified_accuracy"])
+    figure = certified_accuracy(row, points, none, none, run_labels(row)).update_layout(showlegend=False, height=360)
+    st.subheader("Certified accuracy")
+    draw(figure, "certified accuracy", "certified accuracy of this run at every radius, with its 95 % band", points)
+
+
+def _per_class(run_id: str, dataset: str) -> None:
+    table = queries.per_class(run_id)
+    try:
+        names = find_dataset(dataset).classes
+        table.label = [names[label] for label in table.label]
+    except (DatasetError, IndexError):
+        pass
+    st.dataframe(
+        table, hide_index=True, alt="images, ACR, certified accuracy and abstention of each class",
+        column_config={
+            "label": "class", "acr": st.column_config.NumberColumn("ACR", format="%.3f", help=TERMS["ACR"]),
+            "certified_accuracy_0": st.column_config.NumberColumn("certified accuracy at 0", format="percent"),
+            "abstention": st.column_config.NumberColumn(format="percent", help=TERMS["abstention"]),
+        },
+    )  # fmt: skip

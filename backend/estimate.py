@@ -1,0 +1,136 @@
+"""How long runs will take, from the finished ones of the store; nothing where none tells."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from math import log
+
+import pandas as pd
+
+from backend.home import runs_root
+from backend.overview import images_of, listing
+from backend.spec import RunSpec
+from backend.store import queries
+from backend.training.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds: of computing, one run after the other, without the start of each and without waiting; None where no
+    finished run tells anything. missing: what is not in it. basis: what it rests on. Both in words.
+    """
+
+    seconds: float | None
+    missing: tuple[str, ...]
+    basis: tuple[str, ...]
+
+
+def finished(specs: Iterable[RunSpec]) -> set[str]:
+    """The ids of those that need no computing: finished on this machine, or in the store (shipped ones are there)."""
+    try:
+        known = queries.run_ids()
+    except queries.StoreError:
+        known = set()
+    known |= {one.run.run_id for one in listing(runs_root()) if one.name == "finished"}
+    return known & {spec.run_id for spec in specs}
+
+
+def estimate(specs: Sequence[RunSpec]) -> Estimate:
+    """Of these runs together. An epoch takes what it took in runs of the same data set, network and method, with equal
+    whole-number and word hyper-parameters (m, steps, …); a sample what it took the same network in the same precision.
+    Runs of this machine count first, then those of others, which is said.
+    """
+    seconds, missing, basis = 0.0, {}, []
+    try:
+        tables = {place: _speeds(*place) for place in {(spec.dataset, spec.architecture) for spec in specs}}
+    except queries.StoreError:  # there is no store yet
+        return Estimate(None, ("training", "certifying"), ())
+    for name, tell, alike in (
+        ("training", _training, _training_kind),
+        ("certification", _certification, _certified_kind),
+    ):
+        groups: dict[tuple, list[RunSpec]] = {}
+        for spec in specs:
+            groups.setdefault(alike(spec), []).append(spec)
+        used = []
+        for group in groups.values():  # σ, λ and seed make no difference
+            took, rows, what = tell(group[0], tables[group[0].dataset, group[0].architecture])
+            seconds += took * len(group)
+            missing |= {what: None} if what else {}
+            used += [rows] if len(rows) and not what else []
+        if used:
+            basis.append(_words(name, pd.concat(used).drop_duplicates("run_id")))
+    return Estimate(seconds if basis else None, tuple(missing), tuple(basis))
+
+
+def _training_kind(spec: RunSpec) -> tuple:
+    cost = _cost(spec.method, dict(spec.hyper))
+    return spec.dataset, spec.architecture, spec.method, spec.weights_of, spec.recipe, tuple(cost.items())
+
+
+def _certified_kind(spec: RunSpec) -> tuple:
+    return spec.dataset, spec.architecture, spec.precision, spec.certification
+
+
+def _speeds(dataset: str, architecture: str) -> pd.DataFrame:
+    table = queries.speeds(dataset, architecture)
+    return table.assign(own=table.folder.str.startswith(f"{runs_root()}/"))
+
+
+def _training(spec: RunSpec, known: pd.DataFrame) -> tuple[float, pd.DataFrame, str]:
+    """Seconds, the rows that tell them, and where there are none, what is missing."""
+    if spec.weights_of is not None:
+        return 0.0, known[:0], ""
+    alike = known[known.epoch_seconds.notna() & (known.method == spec.method)]
+    alike = alike[alike.train_precision == spec.recipe.precision]
+    cost = _cost(spec.method, dict(spec.hyper))
+    rows = _nearest([_cost(spec.method, json.loads(hyper)) == cost for hyper in alike.hyper], alike)
+    if rows.empty:
+        return 0.0, rows, f"training by {spec.method} with {spec.architecture} on {spec.dataset}"
+    return float(rows.epoch_seconds.median()) * spec.recipe.epochs, rows, ""
+
+
+def _certification(spec: RunSpec, known: pd.DataFrame) -> tuple[float, pd.DataFrame, str]:
+    settings, images = spec.certification, images_of(spec)
+    if settings is None:
+        return 0.0, known[:0], ""
+    sound = known["mode"].fillna("").str.endswith("float-sound")
+    alike = known[
+        known.samples_per_second.notna() & (known.precision == spec.precision) & (sound == settings.float_sound)
+    ]
+    rows = _nearest([True] * len(alike), alike)
+    if rows.empty or images is None:
+        return 0.0, rows, f"certifying with {spec.architecture} on {spec.dataset}"
+    distance = rows.n.map(lambda n: abs(log(n / settings.n)))  # few samples an image are slower each
+    rows = rows[distance == distance.min()]
+    return images * (settings.n + settings.n0) / float(rows.samples_per_second.median()), rows, ""
+
+
+def _nearest(wanted: list[bool], rows: pd.DataFrame) -> pd.DataFrame:
+    """The wanted ones of this machine, else those of others."""
+    rows = rows[pd.Series(wanted, index=rows.index, dtype=bool)]
+    own = rows[rows.own]
+    return own if len(own) else rows
+
+
+def _cost(method: str, hyper: dict) -> dict:
+    """The hyper-parameters that decide how much one epoch computes."""
+    if method not in METHODS:
+        return hyper
+    counted = [f.name for f in fields(METHODS[method]) if type(f.default) is not float and not f.metadata["of_epochs"]]
+    return {name: hyper.get(name) for name in counted}
+
+
+def _words(part: str, rows: pd.DataFrame) -> str:
+    rates = rows.epoch_seconds if part == "training" else rows.samples_per_second
+    unit, digits = ("s an epoch", ".2g") if part == "training" else ("samples/s", ",.0f")
+    low, high = f"{rates.min():{digits}}", f"{rates.max():{digits}}"
+    where = (
+        "of this machine"
+        if rows.own.all()
+        else "of other machines"
+        if not rows.own.any()
+        else "of this and other machines"
+    )
+    runs = f"{len(rows)} finished run{'s' if len(rows) > 1 else ''} {where} ({', '.join(sorted(set(rows.device.dropna())))})"
+    return f"{part}: {runs}, {low if low == high else f'{low} to {high}'} {unit}"

@@ -1,0 +1,297 @@
+"""The logic of the pages Runs and Run, without a browser."""
+
+import errno
+import shutil
+import time
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from backend.home import CHECKOUT, PRECOMPUTED, imported_root, runs_root
+from backend.jobs import local
+from backend.logs import import_logs
+from backend.plan import plan
+from backend.run import Run, all_runs
+from backend.spec import Certification
+from backend.store import queries
+from backend.store.publish import publish
+
+SHIPPED = "mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4"
+
+
+def page(name="runs", **query):
+    app = AppTest.from_file(str(CHECKOUT / "app" / "views" / f"{name}.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app
+
+
+def words(app):
+    kinds = ("markdown", "caption", "info", "warning", "error", "toast")
+    return " ".join(e.value for kind in kinds for e in getattr(app, kind)).replace("\\", "")
+
+
+def value(app, label):
+    return next(m.value for m in app.metric if m.label == label)
+
+
+def press(app, label):
+    return next(b for b in app.button if b.label == label).click().run()
+
+
+def grid(app):
+    app.button_group(key="launch kind").set_value("Grid").run()
+    assert not app.exception
+    return app
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """What the page queues; nothing is started."""
+    specs = []
+
+    def submit_all(given):
+        runs = [Run.create(runs_root(), spec) for spec in given]
+        for run in runs:
+            run.set_state("queued")
+        specs.extend(run.spec for run in runs)
+        return runs
+
+    monkeypatch.setattr(local, "submit_all", submit_all)
+    return specs
+
+
+@pytest.fixture
+def many(home, digits_spec):
+    """A function: so many folders of runs in a state."""
+
+    def make(count, state, first=0):
+        runs = [Run.create(runs_root(), digits_spec(seed=first + i)) for i in range(count)]
+        for run in runs:
+            run.set_state(state)
+        return runs
+
+    return make
+
+
+def test_a_grid_says_what_it_costs_and_is_queued(home, submitted):
+    publish()
+    app = grid(page().run())
+    app.text_input(key="launch lams").set_value("1 5").run()
+    assert (value(app, "Runs"), value(app, "Images"), value(app, "Samples")) == ("9", "90", "8,181,000")
+    assert value(app, "Estimated time") == "not known"
+    assert "No finished run tells yet how long this takes: training by gaussian" in words(app)
+    press(app, "Start 9 runs")
+    assert "9 runs are in the queue." in words(app)
+    assert {(s.method, s.sigma, s.hyper.get("lam")) for s in submitted} == {
+        *(("gaussian", sigma, None) for sigma in (0.25, 0.5, 1.0)),
+        *(("consistency", sigma, lam) for sigma in (0.25, 0.5, 1.0) for lam in (1.0, 5.0)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [("sigmas", "0,25", "σ must be numbers with a decimal point"), ("lams", "five", "'five' is none"),
+     ("seeds", "0.5", "seeds must be whole numbers"), ("seeds", " ".join(map(str, range(90))), "at most 500 runs, not 540"),
+     ("sigmas", "", "this sweep is empty"), ("lams", "9000", "lam must be from 0 to 1000")],
+)  # fmt: skip
+def test_a_grid_that_cannot_be_gets_a_sentence(home, submitted, field, text, said):
+    publish()
+    app = grid(page().run())
+    app.text_input(key=f"launch {field}").set_value(text).run()
+    assert not app.exception
+    assert said in app.error[0].value
+    assert "Start" not in " ".join(b.label for b in app.button)
+
+
+def test_finished_ones_of_a_grid_are_not_computed_again(home, submitted):
+    publish()
+    app = grid(page().run())
+    app.selectbox(key="launch dataset").set_value("mnist").run()
+    assert "Finished already, and not computed again" not in words(app)  # the shipped weights are of 16 bits
+    app.selectbox(key="launch weights dtype").set_value("float16").run()
+    assert "Finished already, and not computed again: 6 of the 6 runs." in words(app)
+    assert value(app, "Estimated time") == "none"
+    app.text_input(key="launch seeds").set_value("0 1").run()
+    assert "6 of the 12 runs" in words(app)
+    assert "of other machines (cpu (x86_64))" in words(app)
+    press(app, "Start 12 runs")
+    assert "6 runs are in the queue; 6 were finished already." in words(app)
+    assert {spec.seed for spec in submitted} == {1}
+
+
+def test_a_full_disk_is_a_sentence(home, monkeypatch):
+    publish()
+    monkeypatch.setattr(
+        local,
+        "submit_all",
+        lambda specs: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device", "spec.json")),
+    )
+    app = press(page().run(), "Start")
+    assert not app.exception
+    assert "This run was not started: No space left on device (spec.json)" in words(app)
+
+
+def test_a_clone_fills_the_form_with_every_setting(home, submitted):
+    publish()
+    spec = plan(
+        "digits", "smoothadv", 0.125, values={"steps": 7, "attack": "ddn", "epsilon": 0.3}, seed=11, recipe="paper", epochs=3,
+        weights_dtype="float16", train_precision="bfloat16", precision="bfloat16",
+        certification=Certification(n=300, n0=30, alpha=0.01, every=7, limit=9, mode="anytime", radius=0.2, width=0.1, float_sound=True),
+    )  # fmt: skip
+    run = Run.create(runs_root(), spec)
+    run.set_state("failed", error="the loss is not finite")
+    app = press(page().run(), "Clone")
+    assert not app.exception
+    assert f"The form holds the settings of {run.run_id}." in words(app)
+    press(app, "Start")
+    assert submitted == [spec]
+    app.number_input(key="launch sigma 1").set_value(0.25).run()
+    press(app, "Start")
+    assert submitted[1].run_id != spec.run_id
+    assert (submitted[1].sigma, submitted[1].hyper, submitted[1].certification) == (
+        0.25,
+        spec.hyper,
+        spec.certification,
+    )
+    press(app, "Default settings")
+    assert app.selectbox(key="launch method 2").value == "consistency"
+
+
+def test_the_list_is_paged_and_filtered(many):
+    publish()
+    many(23, "queued")
+    many(12, "cancelled", first=100)
+    app = page().run()
+    assert ":material/schedule: 23 queued" in words(app)
+    assert len([b for b in app.button if b.label == "Cancel"]) == 10
+    app.button_group(key="state").set_value(["cancelled"]).run()
+    assert len([b for b in app.button if b.label == "Resume"]) == 10
+    app.text_input(key="find").set_value("gaussian seed103").run()
+    assert len([b for b in app.button if b.label == "Resume"]) == 1
+    app.text_input(key="find").set_value("<b>nothing</b>").run()
+    assert "No run fits these filters." in words(app)
+
+
+def test_many_are_cancelled_and_resumed_at_once(many, submitted):
+    publish()
+    runs = many(12, "queued")
+    app = press(page().run(), "Cancel all 12 queued")
+    assert "12 queued runs are cancelled." in words(app)
+    assert {run.state()["state"] for run in runs} == {"cancelled"}
+    press(app, "Resume all 12 stopped")
+    assert "12 runs are in the queue again." in words(app)
+    assert len(submitted) == 12
+
+
+def test_a_run_of_another_machine_is_not_cancelled_here(home, digits_spec):
+    publish()
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("running", host="gpu-node-7", pid=1, queue=True)
+    app = press(page().run(), "Cancel")
+    assert "was not cancelled" in words(app)
+    assert "runs on gpu-node-7; cancel it there" in words(app)
+
+
+def test_what_was_deleted_meanwhile_is_said(many):
+    publish()
+    (run,) = many(1, "cancelled")
+    app = page().run()
+    shutil.rmtree(run.path)
+    press(app, "Delete")
+    assert not app.exception
+    assert "gone already" in words(app)
+
+
+def test_read_only_shows_and_changes_nothing(many, monkeypatch):
+    publish()
+    runs = many(3, "queued")
+    app = page().run()
+    monkeypatch.setenv("CERTSCOPE_READ_ONLY", "1")  # as if the page had been drawn before
+    press(app, "Cancel")
+    assert {run.state()["state"] for run in runs} == {"queued"}
+    assert "it starts, stops and deletes nothing" in words(app)
+    for fresh in (page().run(), page("run", run=runs[0].run_id).run(), page("run", run=SHIPPED).run()):
+        assert not fresh.exception
+        assert not fresh.button
+        assert not fresh.number_input
+    assert "— queued" in words(page().run())
+
+
+def test_200_runs_are_drawn_in_time(many):
+    """Pages of ten; a second look reads nothing anew."""
+    publish()
+    many(150, "finished")
+    many(50, "queued", first=150)
+    app = page().run()
+    start = time.perf_counter()
+    app.run()
+    assert time.perf_counter() - start < 3  # on a busy machine; alone a tenth of it
+    assert not app.exception
+
+
+@pytest.mark.parametrize("run_id", [run.run_id for run in all_runs(PRECOMPUTED)])
+def test_a_shipped_run_has_a_page(home, run_id):
+    publish()
+    app = page("run", run=run_id).run()
+    assert not app.exception
+    row = queries.run(run_id).iloc[0]
+    assert value(app, "ACR") == f"{row.acr:.4f}"
+    assert value(app, "Certified accuracy at 0") == f"{row.certified_accuracy_0:.2%}"
+    assert "n = 10,000, n0 = 100, α = 0.001, 500 images" in words(app)
+    assert app.code[0].value.startswith("python -m backend run --dataset mnist --method ")
+    assert {b.label for b in app.button} == {"Clone"}
+    assert "These are the settings that it was certified with." in words(app)
+    app.number_input(key="again n").set_value(500).run()
+    assert {b.label for b in app.button} == {"Clone", "Certify these weights"}
+
+
+def test_weights_are_certified_again(home, submitted):
+    publish()
+    app = page("run", run=SHIPPED).run()
+    app.number_input(key="again n").set_value(500).run()
+    press(app, "Certify these weights")
+    assert [(s.weights_of, s.certification.n, s.hyper["lam"]) for s in submitted] == [(SHIPPED, 500, 5.0)]
+    app = page("run", run=submitted[0].run_id).run()
+    assert not app.exception
+    assert app.code[0].value.startswith(f"python -m backend certify {SHIPPED} --n 500 ")
+
+
+def test_an_imported_run_has_a_page(home, tmp_path):
+    log = tmp_path / "cohen"
+    rows = [f"{i}\t{i % 10}\t{i % 10}\t{0.5 + i / 5000:.3f}\t1\t0:00:01" for i in range(0, 10_000, 20)]
+    log.write_text("\n".join(["idx\tlabel\tpredict\tradius\tcorrect\ttime", *rows]) + "\n")
+    facts = {"dataset": "mnist", "architecture": "lenet", "method": "gaussian", "sigma": "1.0"}
+    results = list(import_logs(log, imported_root(), facts, None, False))
+    assert results[0].run is not None, results
+    publish()
+    app = page("run", run=results[0].run.run_id).run()
+    assert not app.exception
+    assert value(app, "Certified accuracy at 0") == "100.00%"
+    assert "imported, on mnist" in words(app)
+    assert "this run was imported, not computed here; no command repeats it" in words(app)
+    assert "There are no weights of it here." in words(app)
+    assert {b.label for b in app.button} == {"Clone"}
+
+
+def test_a_run_on_its_way_has_a_page(home, digits_spec):
+    publish()
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("queued")
+    app = page("run", run=run.run_id).run()
+    assert not app.exception
+    assert {b.label for b in app.button} == {"Cancel", "Clone"}
+    assert "No epoch is done yet." in words(app)
+    run.set_state("failed", error="the loss of epoch 1 is not finite")
+    app = page("run", run=run.run_id).run()
+    assert "the loss of epoch 1 is not finite" in words(app)
+    assert {b.label for b in app.button} == {"Retry", "Clone", "Delete"}
+
+
+@pytest.mark.parametrize("run_id", ["", "../../etc", "<img src=x>", "a" * 999, "nobody", "."])
+def test_a_run_that_is_not_there_is_a_sentence(home, run_id):
+    publish()
+    app = page("run", run=run_id).run()
+    assert not app.exception
+    assert "The page **Runs** lists" in app.info[0].value
+    assert "<img" not in words(app)

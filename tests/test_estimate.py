@@ -1,0 +1,87 @@
+"""How long runs take, from runs that are finished; nothing is made up."""
+
+import pytest
+
+from backend.estimate import estimate, finished
+from backend.home import PRECOMPUTED, runs_root
+from backend.plan import plan, sweep
+from backend.run import Certificate, Epoch, Run
+from backend.spec import Certification
+from backend.store.publish import publish
+
+SETTINGS = Certification(n=200, n0=20, every=150)  # three images
+
+
+@pytest.fixture
+def finished_run(home):
+    """A function: a finished run on digits whose epochs and images took so many seconds, published."""
+
+    def make(seconds, method="consistency", device="cpu (here)", **changes):
+        run = Run.create(runs_root(), plan("digits", method, 0.5, epochs=2, certification=SETTINGS, **changes))
+        for epoch in (1, 2):
+            run.append(Epoch(epoch, seconds, 1347 / seconds, 0.1, 0.5, 0.5))
+        for idx in (0, 150, 300):
+            run.append(Certificate(idx, 0, -1, 0.0, 0, 0.11, 100, 200, 20, 0.3))
+        run.set_environment({"device": device})
+        run.set_state("finished")
+        report = publish()
+        assert not report.skipped
+        return run
+
+    return make
+
+
+def grid(methods=("consistency",), **rest):
+    settings = Certification(n=400, n0=40, every=150)
+    return sweep(
+        methods, [0.25, 1.0], [2, 4], [0, 1], dataset="digits", **{"epochs": 10, "certification": settings} | rest
+    )
+
+
+def test_without_a_store_or_a_run_like_it_nothing_is_known(home):
+    assert estimate(grid()).seconds is None
+    publish()
+    cost = estimate(grid())
+    assert (cost.seconds, cost.basis) == (None, ())
+    assert cost.missing == ("training by consistency with smallcnn on digits", "certifying with smallcnn on digits")
+
+
+def test_sigma_lambda_and_seed_make_no_difference(finished_run):
+    finished_run(0.5)
+    cost = estimate(grid())
+    assert cost.seconds == pytest.approx(8 * (10 * 0.5 + 3 * 440 / 2000))  # 220 samples in 0.11 s
+    assert cost.missing == ()
+    assert cost.basis == (
+        "training: 1 finished run of this machine (cpu (here)), 0.5 s an epoch",
+        "certification: 1 finished run of this machine (cpu (here)), 2,000 samples/s",
+    )
+
+
+def test_what_is_not_known_is_named_and_the_rest_is_told(finished_run):
+    finished_run(0.5)
+    cost = estimate(grid(("consistency", "gaussian")))
+    assert cost.missing == ("training by gaussian with smallcnn on digits",)
+    assert cost.seconds == pytest.approx(8 * 10 * 0.5 + 12 * 3 * 440 / 2000)
+    assert estimate(grid(values={"m": 4})).missing == ("training by consistency with smallcnn on digits",)
+    assert "training" in estimate(grid(train_precision="bfloat16")).missing[0]
+    assert "certifying" in estimate(grid(precision="bfloat16")).missing[0]
+
+
+def test_runs_of_other_machines_count_where_there_are_none_here_and_are_named(home):
+    publish()
+    spec = plan("mnist", "gaussian", 0.7, epochs=8, certification=Certification())
+    cost = estimate([spec])
+    assert cost.missing == ()
+    assert cost.seconds > 0
+    assert all("of other machines (cpu (x86_64))" in words for words in cost.basis)
+
+
+def test_finished_ones_are_known_here_and_shipped(finished_run):
+    publish()
+    here = finished_run(0.5)
+    shipped = next(Run(path.parent) for path in sorted(PRECOMPUTED.glob("*/spec.json")))
+    other = Run.create(runs_root(), plan("digits", "gaussian", 0.5, epochs=2))
+    other.set_state("queued")
+    assert finished([here.spec, shipped.spec, other.spec]) == {here.run_id, shipped.spec.run_id}
+    other.set_state("finished")  # and not published yet
+    assert other.run_id in finished([other.spec])

@@ -1,0 +1,90 @@
+"""Grids, typed lists, and the command that repeats a run."""
+
+from dataclasses import replace
+
+import pytest
+
+from backend import cli
+from backend.home import PRECOMPUTED
+from backend.plan import certify_again, command, numbers, plan, sweep
+from backend.run import Run, all_runs
+from backend.spec import Certification, SpecError
+from backend.training.methods import METHODS
+
+SHIPPED = [run.run_id for run in all_runs(PRECOMPUTED)]
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """A function: the spec that the command line makes of these words."""
+
+    def spec(words):
+        got = []
+        monkeypatch.setattr(cli, "_follow", lambda spec, device: got.append(spec))
+        assert cli.main(words) == 0
+        return got[0]
+
+    return spec
+
+
+@pytest.mark.parametrize("run_id", SHIPPED)
+def test_the_command_of_a_shipped_run_is_that_run(parsed, run_id):
+    assert parsed(command(Run(PRECOMPUTED / run_id).spec)).run_id == run_id
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"certification": Certification()},
+        {"recipe": "paper", "epochs": 3, "seed": 7, "weights_dtype": "float16", "train_precision": "bfloat16"},
+        {"certification": Certification(n=500, limit=9, mode="anytime", radius=0.3, width=0.1, alpha=1e-05), "sigma": 1 / 3},
+        {"certification": Certification(mode="at-radius", radius=0.25, float_sound=True), "precision": "bfloat16"},
+    ],
+    ids=["trained", "certified", "paper", "anytime", "sound"],
+)  # fmt: skip
+def test_the_command_of_any_run_is_that_run(parsed, method, changes):
+    spec = plan("digits", method, **{"sigma": 0.5} | changes)
+    words = command(spec)
+    assert words[0] == ("run" if spec.certification else "train")
+    assert parsed(words) == spec
+
+
+def test_the_command_of_a_run_that_takes_weights_names_their_run(parsed):
+    source = Run(PRECOMPUTED / SHIPPED[0])
+    again = certify_again(source.spec, source.run_id, Certification(n=77, every=100), "bfloat16")
+    words = command(again)
+    assert words[:2] == ["certify", SHIPPED[0]]
+    assert parsed(words) == again
+
+
+def test_where_no_command_repeats_a_run_it_is_said(digits_spec):
+    spec = digits_spec()
+    with pytest.raises(SpecError, match="its recipe's lr has no flag"):
+        command(replace(spec, recipe=replace(spec.recipe, lr=0.2)))
+    with pytest.raises(SpecError, match="imported"):
+        command(replace(spec, source="published", radius_digits=3))
+
+
+def test_typed_lists_are_numbers():
+    assert numbers("λ", "1 5, 10;20 5") == [1, 5, 10, 20]
+    assert numbers("seeds", " 0 1 ", int) == [0, 1]
+    assert numbers("λ", "") == []
+
+
+@pytest.mark.parametrize("text", ["0,25", "1,2", "one", "nan", "inf", "1 2 <b>"])
+def test_what_is_no_list_of_numbers_gets_a_sentence(text):
+    with pytest.raises(SpecError, match="λ must be numbers with a decimal point with spaces between them"):
+        numbers("λ", text)
+    with pytest.raises(SpecError, match="seeds must be whole numbers"):
+        numbers("seeds", "0.5", int)
+
+
+def test_a_grid_is_bounded_before_it_is_planned():
+    grid = ["gaussian", "consistency"], [0.25, 0.5], [1, 5, 10], range(3)
+    assert len(sweep(*grid, most=24, dataset="digits")) == 2 * 3 * (1 + 3)
+    with pytest.raises(SpecError, match="at most 23 runs, not 24: take fewer"):
+        sweep(*grid, most=23, dataset="digits")
+    with pytest.raises(SpecError, match="not 4,000,000,000"):
+        sweep(["gaussian"], range(1, 4_000_001), [], range(1000), most=500, dataset="digits")
