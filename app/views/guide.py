@@ -5,7 +5,7 @@ from dataclasses import fields
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import against_clean_accuracy, beside_published, gains
+from app.figures.acr import ORDER, against_clean_accuracy, beside_published, gains
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.pairs import acr_by_samples, p_distribution, radius_against_radius
 from app.figures.palette import run_labels, title
@@ -33,6 +33,7 @@ P = [0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 
 NS = [100, 1_000, 10_000, 100_000, 1_000_000]
 SIGMAS = [0.12, 0.25, 0.5, 1.0]
 ALPHA = 0.001
+COLUMN = 860  # pixels: lines that the eye can follow
 GRID = [1 - 10 ** (-i / 12) for i in range(4, 61)]  # p from 0.54 to 0.99999
 PAIR = ("gaussian", "consistency")
 
@@ -43,7 +44,12 @@ def chapter(name: str) -> None:
 
 
 def written(name: str) -> None:
-    st.markdown((WORDS / f"{name}.md").read_text())
+    st.markdown((WORDS / f"{name}.md").read_text(), width=COLUMN)
+
+
+def percent(share: float) -> str:
+    """A chance in words that make no certainty of it."""
+    return "above 99.9%" if share > 0.999 else "below 0.1%" if share < 0.001 else f"{share:.1%}"
 
 
 @st.fragment
@@ -98,7 +104,7 @@ def how_many() -> None:
     else:
         st.markdown(
             f"About **{need:,} samples** certify r = {r:g} in nine tries of ten; the exact radius is {exact:.3f}. With 10,000 the chance is "
-            f"{chance(r, p, sigma, 10_000, ALPHA):.1%}, with 100,000 it is {chance(r, p, sigma, 100_000, ALPHA):.1%}."
+            f"{percent(chance(r, p, sigma, 10_000, ALPHA))}, with 100,000 it is {percent(chance(r, p, sigma, 100_000, ALPHA))}."
         )  # fmt: skip
     wanted = [exact * part / 100 for part in (5, *range(10, 100, 5), 96, 97, 98, 99)]
     points = [(v, n) for v in wanted if (n := samples_for(v, p, sigma, ALPHA))]
@@ -115,7 +121,8 @@ def how_many() -> None:
 def methods() -> None:
     """Every method: what it is from, its loss, what it takes."""
     written("methods")
-    for name, method in METHODS.items():
+    for name in [*ORDER, *(other for other in METHODS if other not in ORDER)]:  # from the simplest to compositions
+        method = METHODS[name]
         st.subheader(method.title, anchor=f"method-{name}")
         st.markdown(f"*{method.paper}*")
         if method.formula:
@@ -142,11 +149,7 @@ def beside(heading: str, figure, alt: str, table) -> None:
 def shipped() -> pd.DataFrame:
     """The shipped runs on MNIST of one setting and seed, one a method and σ and those along λ."""
     runs = queries.runs()
-    runs = runs[
-        runs.folder.map(lambda folder: folder.startswith(str(PRECOMPUTED)))
-        & (runs.dataset == "mnist")
-        & (runs.images > 0)
-    ]
+    runs = runs[runs.folder.str.startswith(str(PRECOMPUTED)) & (runs.dataset == "mnist") & (runs.images > 0)]
     if runs.empty:
         return runs
     common = runs.groupby(SETTINGS).size().idxmax()
@@ -167,9 +170,7 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
         "certified accuracy against radius of two methods at three noise levels", curves,
     )  # fmt: skip
     middle = common[common.sigma == 0.5]
-    rows = queries.acr_gains(
-        middle.run_id, [(baseline, "consistency") for baseline in middle.method if baseline != "consistency"]
-    )
+    rows = queries.acr_gains(middle.run_id, [(baseline, PAIR[1]) for baseline in middle.method if baseline != PAIR[1]])
     if len(rows):
         rows["label"] = rows.baseline.map(title)
         beside(
@@ -286,11 +287,8 @@ if shares:
     )
 
 chapter("words")
-st.table(
-    pd.DataFrame({"word": TERMS.keys(), "meaning": TERMS.values()}),
-    hide_index=True,
-    alt="the field's words and what they mean",
-)
+words = pd.DataFrame({"word": TERMS.keys(), "meaning": TERMS.values()})
+st.table(words, hide_index=True, alt="the field's words and what they mean")
 
 chapter("sources")
 written("sources")

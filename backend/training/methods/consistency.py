@@ -19,7 +19,7 @@ class Regularised(Method):
 
     formula = (  # of L_con, form `default`
         r"\frac{\lambda}{m} \sum_{i=1}^{m} \mathrm{KL}\big(\hat{F}(x) \,\big\|\, F(x+\delta_i)\big)"
-        r" + \eta\, H\big(\hat{F}(x)\big)"
+        r" \\ + \eta\, H\big(\hat{F}(x)\big)"
     )
 
     lam: float = hyper(

@@ -17,7 +17,7 @@ class Macer(Method):
     title = "MACER"
     paper = "Zhai et al., ICLR 2020"
     formula = (
-        r"-\log \hat{F}(x)_y + \lambda\, \frac{\sigma}{2}\, (\gamma - \xi)\, \mathbf{1}\big[\operatorname{arg\,max} G = y,\; \xi \le \gamma\big], \\ "
+        r"-\log \hat{F}(x)_y + \lambda\, \frac{\sigma}{2}\, (\gamma - \xi) \\ \times \mathbf{1}\big[\operatorname{arg\,max} G = y,\; \xi \le \gamma\big], \\ "
         r"\xi = \Phi^{-1}(G_{(1)}) - \Phi^{-1}(G_{(2)}), \\ G = \frac{1}{m} \sum_{i=1}^{m} \mathrm{softmax}\big(\beta f(x+\delta_i)\big)"
     )
     paper_values: ClassVar = {
