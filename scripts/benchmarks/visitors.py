@@ -82,7 +82,7 @@ async def change(page, path: str, value: float) -> float:
         await handle.fill(f"{value:g}")
     else:
         handle, key = page.get_by_test_id("stSlider").get_by_role("slider").first, "ArrowRight"
-        shown = f"at least {float(await handle.get_attribute('aria-valuenow')) + 0.01:.2f}"
+        shown = f"at least {float(await handle.get_attribute('aria-valuetext')) + 0.01:.2f}"
     start = time.perf_counter()
     await handle.press(key)
     await page.get_by_text(shown).first.wait_for()
