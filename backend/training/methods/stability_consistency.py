@@ -14,7 +14,7 @@ class StabilityConsistency(Regularised):
     title = "Stability + Consistency"
     paper = "composition; Li et al., NeurIPS 2019, and Jeong & Shin, NeurIPS 2020"
     formula = (
-        r"\mathrm{CE}\big(F(x),\, y\big) + \frac{\lambda_s}{m} \sum_{i=1}^{m} H\big(F(x),\, F(x+\delta_i)\big) \\ + "
+        r"\mathrm{CE}\big(F(x),\, y\big) \\ + \frac{\lambda_s}{m} \sum_{i=1}^{m} H\big(F(x),\, F(x+\delta_i)\big) \\ + "
         + Regularised.formula
     )
 
