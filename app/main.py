@@ -6,6 +6,8 @@ from backend.home import CHECKOUT
 from backend.store.queries import StoreError
 
 st.set_page_config(page_title="Certscope", page_icon=str(CHECKOUT / "app" / "favicon.png"), layout="wide")
+# Streamlit writes white on primary buttons; no blue is dark enough under white and light enough on a dark page.
+st.html("<style>[data-testid^=stBaseButton-primary] { color: light-dark(#fff, #06222e); }</style>")
 
 page = st.navigation(
     [
@@ -14,6 +16,7 @@ page = st.navigation(
         st.Page("views/certify_image.py", title="Certify an image", icon=":material/image_search:"),
         st.Page("views/runs.py", title="Runs", icon=":material/play_circle:"),
         st.Page("views/playground.py", title="Playground", icon=":material/science:"),
+        st.Page("views/guide.py", title="Guide", icon=":material/menu_book:"),
         st.Page("views/run.py", title="Run", icon=":material/play_circle:", visibility="hidden"),
     ],
     position="top",

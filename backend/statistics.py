@@ -159,3 +159,12 @@ def acr_by_n(
 def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which points (N,) no other one beats: none is at least as good in both and better in one."""
     return np.array([not (((x >= a) & (y >= b)) & ((x > a) | (y > b))).any() for a, b in zip(x, y, strict=True)], bool)
+
+
+def acr_shares(gains: np.ndarray) -> np.ndarray:
+    """What part of ACR the images with the largest gains make up: cumulative shares (N,), the largest first, of gains (N,).
+
+    All 0 where no image has a gain.
+    """
+    total = gains.sum()
+    return np.cumsum(np.sort(gains)[::-1]) / (total if total > 0 else 1)

@@ -11,6 +11,7 @@ from scipy.stats import binomtest, kstest, norm, t
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.statistics import (
     acr_by_n,
+    acr_shares,
     certified_radii,
     counts_of_radii,
     high_probability_accuracy,
@@ -173,3 +174,8 @@ def test_acr_grows_with_n_towards_the_ceiling():
 def test_pareto_front_by_hand():
     x, y = np.array([0.9, 0.8, 0.7, 0.8, 0.9]), np.array([1.0, 1.2, 1.1, 1.2, 0.9])
     assert pareto(x, y).tolist() == [True, True, False, True, False]  # equal points do not beat each other
+
+
+def test_acr_shares_start_with_the_largest():
+    assert acr_shares(np.array([0.0, 3.0, 1.0])).tolist() == [0.75, 1.0, 1.0]
+    assert acr_shares(np.zeros(3)).tolist() == [0.0, 0.0, 0.0]

@@ -22,7 +22,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
 
     published: rows with `source`, one of SOURCES.
     """
-    here = runs[runs.sigma == sigma]
+    here, labels = runs[runs.sigma == sigma], run_labels(runs)
     there = published[published.sigma == sigma]
     known = [m for m in ORDER if m in {*here.method, *there.method}]
     known += sorted({*here.method, *there.method} - {*known})
@@ -52,7 +52,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
             "y": [title(m) for m in here.method],
             "error_x": {"array": (1.96 * here.acr_se).to_list(), "thickness": 1.5},
             "marker": {"size": 13, "color": [colour(m) for m in here.method]},
-            "text": [run_labels(runs)[run_id] for run_id in here.run_id],
+            "text": [labels[run_id] for run_id in here.run_id],
             "name": "runs of this store",
             "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
         }
@@ -103,10 +103,11 @@ def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
     styles = dashes(runs.sigma)
     figure = go.Figure()
     labels = run_labels(runs)
+    paths: dict[tuple, list] = {}
+    for run in runs[runs.method == "consistency"].itertuples():
+        paths.setdefault(lambda_path(run), []).append(run)
     for start in runs[runs.method == "gaussian"].itertuples():
-        along = [
-            run for run in runs[runs.method == "consistency"].itertuples() if lambda_path(run) == lambda_path(start)
-        ]
+        along = paths.get(lambda_path(start), [])
         for form in sorted({_form(run) for run in along}):
             path = [start, *sorted((run for run in along if _form(run) == form), key=lambda run: run.lam)]
             figure.add_trace(

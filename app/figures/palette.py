@@ -42,16 +42,15 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
     groups: dict[tuple, list[dict]] = {}
     for f in facts.values():
         groups.setdefault(tuple(f.get(name) for name in usual), []).append(f)
+    apart = {
+        key: {name for name in set().union(*group) if len({other.get(name) for other in group}) > 1} - usual.keys()
+        for key, group in groups.items()
+    }
     labels = {}
     for run_id, f in facts.items():
-        group = groups[tuple(f.get(name) for name in usual)]
+        telling = apart[tuple(f.get(name) for name in usual)]
         words = [say(f[name]) for name, say in usual.items() if f.get(name) is not None]
-        words += [
-            f"{name} {value}"
-            for name, value in f.items()
-            if name not in usual and any(g.get(name) != value for g in group)
-        ]
-        labels[run_id] = ", ".join(words)
+        labels[run_id] = ", ".join(words + [f"{name} {value}" for name, value in f.items() if name in telling])
     return labels
 
 

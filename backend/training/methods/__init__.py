@@ -33,6 +33,7 @@ class Method:
 
     title: ClassVar[str]
     paper: ClassVar[str]
+    formula: ClassVar[str] = ""  # the loss of one image in LaTeX, line by line, for the Guide
     paper_values: ClassVar[dict[tuple[str, float], dict]] = {}  # (data set, σ) -> the paper's hyper-parameters
     quick_values: ClassVar[dict] = {}  # hyper-parameters that the recipe `quick` sets otherwise
 

@@ -17,6 +17,11 @@ FORMS = ("default", "xent", "kl", "mse")
 class Regularised(Method):
     """A method with L_con added to its loss: the fields, and the terms."""
 
+    formula = (  # of L_con, form `default`
+        r"\frac{\lambda}{m} \sum_{i=1}^{m} \mathrm{KL}\big(\hat{F}(x) \,\big\|\, F(x+\delta_i)\big)"
+        r" \\ + \eta\, H\big(\hat{F}(x)\big)"
+    )
+
     lam: float = hyper(
         5.0, "λ: weight of the consistency term; larger trades accuracy for robustness", low=0, high=1000
     )
@@ -34,6 +39,7 @@ class Consistency(Regularised):
 
     title = "Gaussian + Consistency"
     paper = "Jeong & Shin, NeurIPS 2020"
+    formula = r"\frac{1}{m} \sum_{i=1}^{m} \mathrm{CE}\big(F(x+\delta_i),\, y\big) \\ + " + Regularised.formula
     paper_values: ClassVar = {
         ("mnist", 0.25): {"lam": 10.0},
         ("mnist", 0.5): {"lam": 5.0},

@@ -11,6 +11,7 @@ class Gaussian(Method):
 
     title = "Gaussian"
     paper = "Cohen et al., ICML 2019"
+    formula = r"\mathrm{CE}\big(F(x+\delta),\, y\big)"
 
     def loss_terms(self, classifier, batch):
         from torch.nn.functional import cross_entropy

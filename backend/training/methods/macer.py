@@ -16,6 +16,10 @@ class Macer(Method):
 
     title = "MACER"
     paper = "Zhai et al., ICLR 2020"
+    formula = (
+        r"-\log \hat{F}(x)_y + \lambda\, \frac{\sigma}{2}\, (\gamma - \xi) \\ \times \mathbf{1}\big[\operatorname{arg\,max} G = y,\; \xi \le \gamma\big], \\ "
+        r"\xi = \Phi^{-1}(G_{(1)}) - \Phi^{-1}(G_{(2)}), \\ G = \frac{1}{m} \sum_{i=1}^{m} \mathrm{softmax}\big(\beta f(x+\delta_i)\big)"
+    )
     paper_values: ClassVar = {
         ("mnist", 0.25): {"lam": 16.0, "deferred": 31},  # λ = 0 through epoch index 30
         ("mnist", 0.5): {"lam": 16.0, "deferred": 31},

@@ -14,6 +14,10 @@ class MacerConsistency(Regularised, Macer):
 
     title = "MACER + Consistency"
     paper = "composition; Zhai et al., ICLR 2020, and Jeong & Shin, NeurIPS 2020"
+    formula = (
+        r"-\log \hat{F}(x)_y + \lambda_M\, \frac{\sigma}{2}\, (\gamma - \xi) \\ \times \mathbf{1}\big[\operatorname{arg\,max} G = y,\; \xi \le \gamma\big] \\ + "
+        + Regularised.formula
+    )
     paper_values: ClassVar = {}  # not MACER's: its λ is another
     quick_values: ClassVar = {"lam_macer": 1.0, "m": 4}
 

@@ -18,6 +18,10 @@ class SmoothAdv(Method):
 
     title = "SmoothAdv"
     paper = "Salman et al., NeurIPS 2019"
+    formula = (
+        r"\frac{1}{m} \sum_{i=1}^{m} \mathrm{CE}\big(F(x'+\delta_i),\, y\big), \\ "
+        r"x' \approx \operatorname*{arg\,max}_{\|x'-x\|_2 \le \varepsilon,\; x' \in [0,1]^d} -\log \hat{F}(x')_y"
+    )
     paper_values: ClassVar = {
         **{("mnist", sigma): {"epsilon": 255 / 256, "m": 4} for sigma in (0.25, 0.5, 1.0)},
     }

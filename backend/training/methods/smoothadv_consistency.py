@@ -14,6 +14,10 @@ class SmoothAdvConsistency(Regularised, SmoothAdv):
 
     title = "SmoothAdv + Consistency"
     paper = "Jeong & Shin, NeurIPS 2020"
+    formula = (
+        r"\frac{1}{m} \sum_{i=1}^{m} \mathrm{CE}\big(F(x'+\delta_i),\, y\big) \\ + "
+        + Regularised.formula.replace("(x", "(x'")
+    )
     paper_values: ClassVar = {
         **{key: value | {"lam": 1.0} for key, value in SmoothAdv.paper_values.items()},
         ("cifar10", 0.25): {"epsilon": 255 / 256, "m": 4, "lam": 2.0},

@@ -20,6 +20,11 @@ class SmoothMix(Method):
 
     title = "SmoothMix"
     paper = "Jeong et al., NeurIPS 2021"
+    formula = (
+        r"\frac{1}{m} \sum_{i=1}^{m} \mathrm{CE}\big(F(x^0+\delta_i),\, y\big) \\ + \eta\, w\, \mathbf{1}\big[\operatorname{arg\,max} \hat{F}(x^0) = y\big] \\ "
+        r"\times \frac{1}{m} \sum_{i=1}^{m} \mathrm{KL}\big(q \,\big\|\, F(x^{\mathrm{mix}}+\delta_i)\big), \\ q = (1-t)\,\hat{F}(x^0) + \tfrac{t}{K}, \\ "
+        r"x^{\mathrm{mix}} = (1-t)\, x^0 + t\, x', \quad t \sim U[0, \tfrac{1}{2}]"
+    )
     paper_values: ClassVar = {
         ("cifar10", 0.25): {"step": 0.5, "mix_step": 0},
         ("cifar10", 0.5): {"step": 1.0, "mix_step": 1},

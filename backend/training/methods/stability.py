@@ -16,6 +16,7 @@ class Stability(Method):
 
     title = "Stability"
     paper = "Li et al., NeurIPS 2019"
+    formula = r"\mathrm{CE}\big(F(x),\, y\big) + \lambda\, H\big(F(x),\, F(x+\delta)\big)"
     paper_values: ClassVar = {
         (data, sigma): {"lam": 2.0} for data in ("mnist", "cifar10") for sigma in (0.25, 0.5, 1.0)
     }

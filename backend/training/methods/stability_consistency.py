@@ -13,6 +13,10 @@ class StabilityConsistency(Regularised):
 
     title = "Stability + Consistency"
     paper = "composition; Li et al., NeurIPS 2019, and Jeong & Shin, NeurIPS 2020"
+    formula = (
+        r"\mathrm{CE}\big(F(x),\, y\big) \\ + \frac{\lambda_s}{m} \sum_{i=1}^{m} H\big(F(x),\, F(x+\delta_i)\big) \\ + "
+        + Regularised.formula
+    )
 
     lam_stability: float = hyper(2.0, "λ_s: weight of the stability term", low=0, high=1000)
     m: int = hyper(2, "m: noise vectors per image", low=2, high=64)

@@ -1,0 +1,296 @@
+"""Guide: what a certificate is, the methods, how to read the plots, how to bring one's own, and what Certscope does not tell."""
+
+from dataclasses import fields
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.acr import ORDER, against_clean_accuracy, beside_published, gains
+from app.figures.curves import certified_accuracy, ranking
+from app.figures.pairs import acr_by_samples, p_distribution, radius_against_radius
+from app.figures.palette import run_labels, title
+from app.figures.samples import contributions, radius_by_p, samples_by_radius
+from app.figures.votes import votes
+from app.widgets.comparable import SETTINGS, settings_label
+from app.widgets.figure import draw
+from app.widgets.glossary import TERMS
+from backend.certification.confidence import ceiling, lower_bound, radius
+from backend.certification.planning import chance, expected_radius, samples_for
+from backend.home import CHECKOUT, PRECOMPUTED
+from backend.reproduction import usual
+from backend.statistics import acr_by_n, acr_shares, share_band
+from backend.store import queries
+from backend.training.methods import METHODS
+
+WORDS = CHECKOUT / "docs" / "guide"  # the chapters without figures
+READING = dict(part.split("\n\n", 1) for part in (WORDS / "plots.md").read_text().removeprefix("## ").split("\n## "))
+EXAMPLE = (WORDS / "logit_pairing.py").read_text()
+CHAPTERS = {
+    "certificate": "What a certificate is", "samples": "How many samples?", "methods": "The methods", "plots": "How to read the plots",
+    "yours": "Your own method, images and network", "limits": "What Certscope does not tell", "words": "The words", "sources": "Sources",
+}  # fmt: skip
+P = [0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999]
+NS = [100, 1_000, 10_000, 100_000, 1_000_000]
+SIGMAS = [0.12, 0.25, 0.5, 1.0]
+ALPHA = 0.001
+COLUMN = 860  # pixels: lines that the eye can follow
+GRID = [1 - 10 ** (-i / 12) for i in range(4, 61)]  # p from 0.54 to 0.99999
+PAIR = ("gaussian", "consistency")
+
+
+def chapter(name: str) -> None:
+    """A chapter's heading, at #name."""
+    st.header(CHAPTERS[name], anchor=name)
+
+
+def written(name: str) -> None:
+    st.markdown((WORDS / f"{name}.md").read_text(), width=COLUMN)
+
+
+def percent(share: float) -> str:
+    """A chance in words that make no certainty of it."""
+    return "above 99.9%" if share > 0.999 else "below 0.1%" if share < 0.001 else f"{share:.1%}"
+
+
+@st.fragment
+def how_far() -> None:
+    """Votes, bound and radius for a chosen p_A and n."""
+    one, two, three = st.columns(3)
+    p = one.select_slider(
+        "p_A", P, value=0.99, format_func="{:g}".format, key="p", bind="query-params", help=TERMS["p_A"]
+    )
+    n = two.select_slider(
+        "Samples n", NS, value=10_000, format_func="{:,}".format, key="n", bind="query-params", help=TERMS["n"]
+    )
+    sigma = three.select_slider("Noise σ", SIGMAS, value=0.5, key="sigma", bind="query-params", help=TERMS["σ"])
+    most, exact, reached = ceiling(sigma, n, ALPHA), radius(p, sigma), expected_radius(p, sigma, n, ALPHA)
+    k = int(p * n + 1e-9)
+    shown = st.columns(4)
+    shown[0].metric("Votes, if as expected", f"{k:,}", help="⌊p_A n⌋: real votes scatter around it")
+    shown[1].metric("p_A at least", f"{lower_bound(k, n, ALPHA):.5f}", help="the Clopper–Pearson bound of these votes")
+    shown[2].metric("Certified radius", f"{reached:.3f}", help=TERMS["radius"])
+    shown[3].metric("Exact radius", f"{exact:.3f}", help="σ Φ⁻¹(p_A), which nobody knows")
+    certified = [expected_radius(v, sigma, n, ALPHA) for v in GRID]
+    draw(
+        radius_by_p(GRID, [radius(v, sigma) for v in GRID], certified, most, (p, reached), n), "radius by p",
+        f"Radius against p_A: {n:,} samples certify {reached:.3f} of {exact:.3f} at p_A = {p:g}, and {most:.3f} at most",
+        pd.DataFrame({"p_A": GRID, "certified_radius": certified}),
+    )  # fmt: skip
+    st.caption(
+        f"σ = {sigma:g}, α = {ALPHA:g}, votes at their expectation. Even {n:,} votes of {n:,} prove no more than p_A ≥ "
+        f"{lower_bound(n, n, ALPHA):.5f}: the **ceiling** σ Φ⁻¹(α^(1/n)) = {most:.3f}. Ten times fewer wrong votes add about as much radius every time; "
+        "a larger σ stretches everything, and makes p_A smaller."
+    )
+
+
+@st.fragment
+def how_many() -> None:
+    """The number of samples that certifies a wanted radius, in nine tries of ten."""
+    one, two, three = st.columns(3)
+    p = one.select_slider(
+        "p_A of the image", P, value=0.99, format_func="{:g}".format, key="p2", bind="query-params", help=TERMS["p_A"]
+    )
+    sigma = two.select_slider(
+        "Noise σ of the network", SIGMAS, value=0.5, key="sigma2", bind="query-params", help=TERMS["σ"]
+    )
+    r = three.number_input(
+        "Radius to certify", 0.05, 5.0, 1.0, 0.05, key="r2", bind="query-params", help=TERMS["radius"]
+    )
+    exact, need = radius(p, sigma), samples_for(r, p, sigma, ALPHA)
+    if need is None:
+        st.markdown(
+            f"**No number of samples** that can be drawn certifies {r:g}: the exact radius is {exact:.3f}. More noise, or another network, may."
+        )
+    else:
+        st.markdown(
+            f"About **{need:,} samples** certify r = {r:g} in nine tries of ten; the exact radius is {exact:.3f}. With 10,000 the chance is "
+            f"{percent(chance(r, p, sigma, 10_000, ALPHA))}, with 100,000 it is {percent(chance(r, p, sigma, 100_000, ALPHA))}."
+        )  # fmt: skip
+    wanted = [exact * part / 100 for part in (5, *range(10, 100, 5), 96, 97, 98, 99)]
+    points = [(v, n) for v in wanted if (n := samples_for(v, p, sigma, ALPHA))]
+    draw(
+        samples_by_radius(points, exact, (r, need) if need else None), "samples by radius",
+        "Samples needed against the radius to certify, growing without bound towards the exact radius", pd.DataFrame(points, columns=["r", "n"]),
+    )  # fmt: skip
+    st.caption(
+        f"α = {ALPHA:g}, a fixed n. Half of the exact radius is cheap, its last hundredth is not: the mode *robust at r?* uses that, and stops early where r is far from "
+        "the exact radius."
+    )
+
+
+def methods() -> None:
+    """Every method: what it is from, its loss, what it takes."""
+    written("methods")
+    for name in [*ORDER, *(other for other in METHODS if other not in ORDER)]:  # from the simplest to compositions
+        method = METHODS[name]
+        st.subheader(method.title, anchor=f"method-{name}")
+        st.markdown(f"*{method.paper}*")
+        if method.formula:
+            st.latex(f"\\begin{{gathered}} {method.formula} \\end{{gathered}}")
+        st.text(" ".join(method.__doc__.split()))
+        listed = [
+            f"`{f.name}` = {f.default:.4g}" if isinstance(f.default, float) else f"`{f.name}` = {f.default}"
+            for f in fields(method)
+        ]
+        if listed:
+            st.caption(f"`{name}`, with " + ", ".join(listed) + " unless said otherwise.")
+
+
+def beside(heading: str, figure, alt: str, table) -> None:
+    """A live figure, and how to read it: a section of plots.md."""
+    left, right = st.columns([3, 2], gap="large")
+    with right:
+        st.subheader(heading)
+        st.markdown(READING[heading])
+    with left:
+        draw(figure, heading.lower(), alt, table)
+
+
+def shipped() -> pd.DataFrame:
+    """The shipped runs on MNIST of one setting and seed, one a method and σ and those along λ."""
+    runs = queries.runs()
+    runs = runs[runs.folder.str.startswith(str(PRECOMPUTED)) & (runs.dataset == "mnist") & (runs.images > 0)]
+    if runs.empty:
+        return runs
+    common = runs.groupby(SETTINGS).size().idxmax()
+    runs = runs[(runs[SETTINGS] == list(common)).all(axis=1)]
+    return runs[runs.seed == runs.seed.min()]
+
+
+def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
+    """The figures of the page Trade-offs."""
+    labels, one = run_labels(runs), runs.iloc[0]
+    two = common[common.method.isin(PAIR)]
+    curves = queries.group_curves(two.run_id.to_list())
+    curves["low"] = curves["high"] = curves.certified_accuracy - curves.sd
+    two = two[two.run_id.isin(curves.group_id)]
+    none = pd.DataFrame(columns=["architecture", "method", "sigma", "lam", "hyper", "r", "certified_accuracy"])
+    beside(
+        "Certified accuracy against radius", certified_accuracy(two, curves, none, none, labels),
+        "certified accuracy against radius of two methods at three noise levels", curves,
+    )  # fmt: skip
+    middle = common[common.sigma == 0.5]
+    rows = queries.acr_gains(middle.run_id, [(baseline, PAIR[1]) for baseline in middle.method if baseline != PAIR[1]])
+    if len(rows):
+        rows["label"] = rows.baseline.map(title)
+        beside(
+            "Gains over the baselines", gains(rows, {}),
+            "ACR of Consistency less that of each baseline, with intervals", rows,
+        )  # fmt: skip
+    reached = queries.accuracy_at(1.0, middle.run_id.to_list())
+    reached["low"], reached["high"] = share_band(reached.reached.to_numpy(), reached.images.to_numpy())
+    reached["label"] = reached.run_id.map(labels)
+    beside(
+        "Which is best at a radius?", ranking(reached),
+        "certified accuracy at radius 1, best run first, with intervals", reached,
+    )  # fmt: skip
+    terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
+    published = queries.published_groups(*terms).query("sigma == 0.5").assign(source="same terms")
+    published = published[published.seeds == published.groupby("method").seeds.transform("max")]
+    beside(
+        "Beside the paper's", beside_published(middle, published, 0.5),
+        "ACR of each method beside the paper's at σ = 0.5", published,
+    )  # fmt: skip
+    beside(
+        "Along λ", against_clean_accuracy(runs),
+        "ACR against certified accuracy at r = 0, one point a run", runs[["run_id", "certified_accuracy_0", "acr"]],
+    )  # fmt: skip
+
+
+def comparison(common: pd.DataFrame) -> dict:
+    """The figures of the pages Compare and Certify an image; what part of ACR the easiest images make up, {method: cumulative shares}."""
+    pair = common[(common.sigma == 0.5) & common.method.isin(PAIR)].sort_values("method", ascending=False)
+    if len(pair) != len(PAIR):
+        return {}
+    a, b = pair.itertuples()
+    names, ids = [title(a.method), title(b.method)], [a.run_id, b.run_id]
+    rows = [queries.certificates(run_id) for run_id in ids]
+    right = [(table.predict == table.label).to_numpy() for table in rows]
+    gained = [(table.radius * ok).to_numpy() for table, ok in zip(rows, right, strict=True)]
+    both = pd.DataFrame({"idx": rows[0].idx, "label": rows[0].label, "gain_a": gained[0], "gain_b": gained[1]})
+    beside(
+        "Radius against radius", radius_against_radius(both, tuple(names)),
+        "radius of each image by two networks", both,
+    )  # fmt: skip
+    shares = {name: (table.top_count / table.n).to_numpy() for name, table in zip(names, rows, strict=True)}
+    beside(
+        "How sure the votes are", p_distribution(shares, list(PAIR)),
+        "distribution of the vote shares over the images, two networks", pd.DataFrame(shares),
+    )  # fmt: skip
+    at = {
+        name: acr_by_n(table.top_count.to_numpy(), ok, int(a.n), a.sigma, a.alpha, run_id, [n for n in NS if n <= a.n])
+        for name, table, ok, run_id in zip(names, rows, right, ids, strict=True)
+    }
+    beside(
+        "ACR against n", acr_by_samples(at, list(PAIR)),
+        "ACR of two networks at fewer samples", pd.DataFrame(at).rename_axis("n").reset_index(),
+    )  # fmt: skip
+    doubtful = rows[1].sort_values("top_count").iloc[len(rows[1]) // 10]
+    counts = [int(doubtful.top_count), int(doubtful.n - doubtful.top_count)]
+    beside(
+        "Certify an image", votes(counts, ["selected", "all others"], 0, lower_bound(counts[0], int(doubtful.n), b.alpha)),
+        f"{counts[0]:,} of {int(doubtful.n):,} votes for the selected class", pd.DataFrame({"class": ["selected", "others"], "votes": counts}),
+    )  # fmt: skip
+    return dict(zip(names, map(acr_shares, gained), strict=True))
+
+
+st.title("Guide")
+st.markdown(
+    "Certscope trains image classifiers whose answers carry a proof: *no small change of this image changes the answer*. This page says what such a proof is worth, and what it is not."
+)
+st.markdown("\n".join(f"{i}. [{words}](#{name})" for i, (name, words) in enumerate(CHAPTERS.items(), 1)))
+
+chapter("certificate")
+written("certificate")
+st.subheader("Try it: from votes to a radius", anchor="try")
+how_far()
+
+chapter("samples")
+st.markdown(
+    "You want a radius r, and the network gives an image the probability p_A under noise. How many noisy copies must vote until r is certified? It depends on how near r is to the exact radius."
+)
+how_many()
+
+chapter("methods")
+methods()
+
+chapter("plots")
+runs = shipped()
+shares = {}
+if runs.empty:
+    st.info(
+        "The figures of this chapter are drawn from the shipped results, which this store does not hold. `python -m backend publish` brings them.",
+        icon=":material/database_off:",
+    )
+else:
+    one = runs.iloc[0]
+    st.caption(f"Drawn from the shipped runs on MNIST: {settings_label(*one[SETTINGS], runs)}, one seed a run.")
+    common = runs[usual(runs)]
+    trade_offs(runs, common)
+    shares = comparison(common)
+st.subheader("Playground")
+st.markdown(READING["Playground"])
+
+chapter("yours")
+written("own_method")
+st.code(EXAMPLE, line_numbers=True)
+written("own")
+
+chapter("limits")
+written("limits")
+if shares:
+    draw(
+        contributions(shares, list(PAIR)), "shares", "share of ACR that the easiest images make up", pd.DataFrame(shares),
+    )  # fmt: skip
+    st.caption(
+        "Of the two networks above: how much of ACR the images with the largest radii make up. Images that are wrong or abstained on add nothing, whatever their number."
+    )
+
+chapter("words")
+words = pd.DataFrame({"word": TERMS.keys(), "meaning": TERMS.values()})
+st.table(words, hide_index=True, alt="the field's words and what they mean")
+
+chapter("sources")
+written("sources")
+with st.expander("Where the published numbers come from", icon=":material/menu_book:"):
+    st.markdown((PRECOMPUTED / "published" / "README.md").read_text().split("\n", 2)[2])
