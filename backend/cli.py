@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     verb("worker", lambda _: local.work_off_queue(), "Work off the queue in the background (started by the dashboard).")
     sub = verb("execute", _execute_queued, "Execute one queued run (started by the worker).")
     sub.add_argument("run_id")
-    sub.add_argument("slot", type=int, help="file descriptor of the slot")
+    sub.add_argument("run_lock", type=int, help="file descriptor of the run's lock")
+    sub.add_argument("slot_lock", type=int, help="file descriptor of the slot's lock")
+    sub.add_argument("worker", type=int, help="pid of the worker")
     return top
 
 
@@ -233,12 +235,13 @@ def _execute_queued(options) -> None:
     run = find_run(options.run_id, runs_root())
     progress = Progress(run.spec, run)
     try:
-        if work(run, on_row=progress.show, queue=True):
+        if work(run, on_row=progress.show, lock=options.run_lock, queue=True, slot=run.state(mine=True).get("slot")):
             progress.close()
             publish_if_possible()
     finally:
-        os.close(options.slot)  # else the worker that is started here, in case ours has died, finds it taken
-        local.start_worker()
+        os.close(options.slot_lock)
+        if os.getppid() != options.worker:  # ours has died: another one goes on with the queue
+            local.start_worker()
 
 
 def _no_constant(name: str):

@@ -1,26 +1,26 @@
 """Execute one run folder's spec, from wherever an earlier execution left off."""
 
-import os
-import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
+from backend.process import identity
 from backend.run import Checkpoint, Row, Run, RunError, find_run
 
 
-def work(run: Run, device: str = "auto", on_row: Callable[[Row], None] = lambda row: None, queue: bool = False) -> bool:
+def work(
+    run: Run, device: str = "auto", on_row: Callable[[Row], None] = lambda row: None, lock: int | None = None, **facts
+) -> bool:
     """Bring a run to its end: append each row to its folder and hand it to on_row. Returns whether it ran.
 
-    Does nothing for a finished run, nor, as a job of the `queue`, for one that is not queued any more. Raises RunError
-    where another process holds it, and whatever stopped the execution, after writing it into state.json.
+    Does nothing for a finished run. lock: the run's, where it was inherited; facts: what else state.json says while it
+    runs. Raises RunError where another process holds it, and whatever stopped the execution, after writing it down.
     """
-    with run.held():
-        state = run.state(mine=True)["state"]
-        if state == "finished" or (queue and state != "queued"):
+    with run.held(inherited=lock):
+        if run.state(mine=True)["state"] == "finished":
             return False
-        run.set_state("running", pid=os.getpid(), host=platform.node(), device=device, queue=queue)
+        run.set_state("running", **identity(), device=device, **facts)
         try:
             _execute(run, device, on_row)
         except KeyboardInterrupt:
