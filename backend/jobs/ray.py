@@ -6,6 +6,7 @@ shared, and a run whose node is lost goes on elsewhere from its last checkpoint 
 
 import contextlib
 import logging
+import platform
 import threading
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -53,6 +54,15 @@ class Part:
         yield row
 
 
+def on_node(spec: RunSpec, device: str, **left) -> Iterator[dict | Row]:
+    """`here`, on a node, which the circumstances name."""
+    import ray
+
+    name = f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
+    for row in here(spec, device, **left):
+        yield row | {"node": name} if isinstance(row, dict) else row
+
+
 class Nodes:
     """A Ray cluster. `execute` is an executor for `work`, for several runs at once, each in a thread of its own."""
 
@@ -76,7 +86,7 @@ class Nodes:
         self.kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
         wants = {"num_gpus": 1} if self.kind == "GPU" else {"num_cpus": 1}
         # Not retried by Ray, which would begin at the beginning.
-        self.task = ray.remote(here).options(
+        self.task = ray.remote(on_node).options(
             num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD", **wants
         )
 

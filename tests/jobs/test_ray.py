@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -19,16 +20,15 @@ RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "PYTHO
 # The head computes nothing; each node is one CPU. Started far from the checkout: the code must travel.
 CLUSTER = """
 import sys
+import time
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
 print("address", cluster.address, flush=True)
 for line in sys.stdin:
-    if line == "kill\\n":
-        cluster.remove_node(nodes.pop(), allow_graceful=False)
-    else:
-        cluster.add_node(num_cpus=1)
-    print("done", flush=True)
+    (lost,) = [node for node in nodes if node.node_id.startswith(line.strip())]
+    cluster.remove_node(lost, allow_graceful=False)
+    print("lost", flush=True)
 cluster.shutdown()
 """
 
@@ -47,10 +47,11 @@ class TwoNodes:
                 return line
         raise AssertionError("the cluster ended")
 
-    def tell(self, word):
-        self.process.stdin.write(f"{word}\n")
+    def lose(self, node):
+        """Kill the node that a run's environment.json names."""
+        self.process.stdin.write(f"{node.split('/')[1]}\n")
         self.process.stdin.flush()
-        self.answer("done")
+        self.answer("lost")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,17 @@ def cluster(tmp_path_factory):
 
 
 def backend(cluster, verb, *arguments):
-    command = [sys.executable, "-m", "backend", verb, *map(str, arguments), "--executor", "ray", "--address", cluster.address]
+    command = [
+        sys.executable,
+        "-m",
+        "backend",
+        verb,
+        *map(str, arguments),
+        "--executor",
+        "ray",
+        "--address",
+        cluster.address,
+    ]
     return subprocess.Popen(
         command, cwd=CHECKOUT, env=os.environ | RAY, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -110,7 +121,7 @@ def test_a_node_lost_in_mid_run_costs_nothing(home, cluster):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     run = Run(folders[0])
-    lost = cluster.tell(f"kill {run.environment()['node']}")
+    cluster.lose(run.environment()["node"])
     output = to_the_end(process)
     assert "goes on elsewhere from its last row" in output
     assert results(run) == undisturbed(run.spec, home)
