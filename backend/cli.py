@@ -10,6 +10,7 @@ from backend.datasets import DatasetError, dataset_names, find_dataset
 from backend.follow import add_executor, execute_queued, follow_all
 from backend.home import PRECOMPUTED, home, runs_root
 from backend.jobs import local
+from backend.jobs.verbs import add_verbs as add_job_verbs
 from backend.plan import certify_again, plan, sweep
 from backend.precompute import add_verb as add_precompute
 from backend.reports import add_verbs
@@ -82,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     add_executor(sub)
     add_verbs(verb)
     add_precompute(verb)
+    add_job_verbs(verb)
     sub = verb(
         "verify", _verify, "Check a certificate against its counts and, where its network is here, against samples."
     )

@@ -213,6 +213,13 @@ class Run:
             write_aside(self.training_file, "".join(rows[: 1 + checkpoint_epoch]).encode())
         return {c.idx for c in self.certificates()}
 
+    def leftovers(self) -> list[tuple[Path, str]]:
+        """Files that nobody needs who does not execute the run just now, with the reason."""
+        rest = [(path, "a process was killed while it wrote") for path in self.path.glob(ASIDE + "*")]
+        if self.weights_file.exists() and self.checkpoint_file.exists():
+            rest.append((self.checkpoint_file, "training is finished"))
+        return rest
+
     # weights and circumstances
 
     def weights(self) -> bytes | None:

@@ -203,6 +203,18 @@ def small_disk(home):
     subprocess.run(["umount", "-l", str(runs_root())], check=True)
 
 
+def fill(file):
+    with file.open("wb") as out:
+        while True:
+            out.write(bytes(2**16))
+            out.flush()
+
+
+def append_for_ever(run):
+    while True:
+        run.append(ROW)
+
+
 def test_a_full_disk_keeps_the_queue_waiting(small_disk, new):
     runs = [new(seed) for seed in range(2)]
     queue.enqueue(runs_root(), runs)
@@ -224,14 +236,11 @@ def test_a_disk_that_fills_up_in_mid_run_costs_the_row_in_flight(small_disk, new
         run.set_state("running", **process.identity(), queue=True)
         for idx in range(0, 100, 20):
             run.append(Certificate(idx, *[getattr(ROW, name) for name in list(ROW.__annotations__)[1:]]))
-        with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(bytes(2**16))
-                file.flush()
+        with pytest.raises(OSError, match="No space left"):
+            fill(filler)
         written = run.certificates()
         with pytest.raises(OSError, match="No space left"):
-            while True:
-                run.append(ROW)
+            append_for_ever(run)
         kept = run.certificates()
         assert kept[: len(written)] == written
         with pytest.raises(OSError, match="No space left"):

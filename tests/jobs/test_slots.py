@@ -19,7 +19,14 @@ def machine(monkeypatch):
 
 @pytest.mark.parametrize(
     ("visible", "found"),
-    [("", []), ("-1", []), ("0", ["0"]), ("2, 3", ["2", "3"]), ("1,-1,2", ["1"]), ("GPU-5a,GPU-7b", ["GPU-5a", "GPU-7b"])],
+    [
+        ("", []),
+        ("-1", []),
+        ("0", ["0"]),
+        ("2, 3", ["2", "3"]),
+        ("1,-1,2", ["1"]),
+        ("GPU-5a,GPU-7b", ["GPU-5a", "GPU-7b"]),
+    ],
 )
 def test_visible_gpus_are_those_that_cuda_would_take(monkeypatch, visible, found):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -40,7 +47,9 @@ def test_a_slot_a_gpu(monkeypatch):
 
 def test_nvidia_smi_is_read(monkeypatch):
     monkeypatch.undo()
-    lines = "GPU 0: NVIDIA H100 (UUID: GPU-a)\n  MIG 1g.10gb Device 0: (UUID: MIG-b)\nGPU 1: NVIDIA H100 (UUID: GPU-c)\n"
+    lines = (
+        "GPU 0: NVIDIA H100 (UUID: GPU-a)\n  MIG 1g.10gb Device 0: (UUID: MIG-b)\nGPU 1: NVIDIA H100 (UUID: GPU-c)\n"
+    )
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, lines))
     assert module._listed_gpus() == 2
 
