@@ -15,8 +15,10 @@ from backend.spec import RunSpec
 
 def add_executor(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--executor", default="local", choices=("local", "ray"), help="ray: on a cluster (docs/cluster.md)"
-    )
+        "--executor", default="local", choices=("local", "queue", "ray"),
+        help="local (default): in this process; queue: in the background; ray: on a cluster (docs/cluster.md)",
+    )  # fmt: skip
+    sub.add_argument("--priority", type=int, default=0, help="in the queue: the highest is started first (default 0)")
     sub.add_argument(
         "--address", default="auto", help="of the Ray cluster: auto (default), HOST:PORT or ray://HOST:PORT"
     )
@@ -24,11 +26,18 @@ def add_executor(sub: argparse.ArgumentParser) -> None:
 
 
 def follow_all(specs: list[RunSpec], options) -> int:
-    """Execute specs one after the other here, or many at once on a cluster. Returns the exit status."""
+    """Execute specs one after the other here, in the background, or many at once on a cluster. Returns the exit status."""
+    for name, default, executors in (
+        ("shards", 1, ["ray"]), ("address", "auto", ["ray"]), ("priority", 0, ["queue"]), ("device", "auto", ["local", "ray"])
+    ):  # fmt: skip
+        if (value := getattr(options, name)) != default and options.executor not in executors:
+            raise ValueError(f"--{name} {value} wants --executor {' or '.join(executors)}, not {options.executor}")
+    if options.executor == "queue":
+        for run in local.submit_all(specs, options.priority):
+            print(f"{run.run_id} is {run.state()['state']}")
+        return 0
     if options.executor == "ray":
         failed = _follow_on_ray(specs, options)
-    elif options.shards != 1:
-        raise ValueError(f"--shards {options.shards} wants --executor ray: here, one process certifies")
     elif len(specs) == 1:
         _follow(specs[0], options.device)
         return 0
@@ -51,10 +60,11 @@ def _follow_on_ray(specs: list[RunSpec], options) -> list[str]:
     from backend.jobs import ray
 
     failed, progress = [], None
-    if len(specs) == 1:
-        progress = Progress(specs[0], Run.create(runs_root(), specs[0]))
-    show = {"on_row": progress.show} if progress else {}
-    ended = ray.run_all(specs, options.address, options.shards, options.device, **show)
+    nodes = ray.Nodes(options.address, options.shards)
+    runs = [Run.create(runs_root(), spec) for spec in specs]
+    if len(runs) == 1:
+        progress = Progress(specs[0], runs[0])
+    ended = nodes.run_all(runs, options.device, **{"on_row": progress.show} if progress else {})
     for number, (run, outcome) in enumerate(ended, 1):
         if progress:
             progress.close()

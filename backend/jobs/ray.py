@@ -6,15 +6,18 @@ shared, and a run whose node is lost goes on elsewhere from its last checkpoint 
 
 import contextlib
 import logging
+import os
 import platform
+import socket
 import threading
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 
 from backend.datasets import find_dataset
-from backend.home import CHECKOUT, runs_root
+from backend.home import CHECKOUT
 from backend.jobs.worker import here, work
 from backend.run import Certificate, Checkpoint, Epoch, Row, Run, RunError
 from backend.spec import RunSpec, whole
@@ -75,14 +78,11 @@ class Nodes:
 
         self.shards, self.say, self.stopping = shards, say, threading.Event()
         code = {"py_modules": [str(CHECKOUT / "backend")], "excludes": ["__pycache__"]}
+        _must_answer(address)
         try:
             ray.init(address, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise RunError(
-                f"no Ray cluster at {address!r} ({reason}). `ray start --head` starts one on this machine, which "
-                "--address auto finds; docs/cluster.md says more"
-            ) from None
+            raise _no_cluster(address, error) from None
         self.kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
         wants = {"num_gpus": 1} if self.kind == "GPU" else {"num_cpus": 1}
         # Not retried by Ray, which would begin at the beginning.
@@ -96,10 +96,31 @@ class Nodes:
 
         return max(1, int(ray.cluster_resources().get(self.kind, 0)))
 
-    def close(self) -> None:
+    def run_all(
+        self, runs: list[Run], device: str = "auto", on_row: Callable[[Row], None] = lambda row: None
+    ) -> Iterator[tuple[Run, Exception | bool]]:
+        """Execute runs, as many at once as the cluster has GPUs, or CPUs where it has none; then disconnect.
+
+        Yields each run that ended with what `work` returned or raised. Stopped from outside, it leaves every run interrupted.
+        """
         import ray
 
-        ray.shutdown()
+        waiting, active = list(runs), {}  # future -> run
+        with contextlib.ExitStack() as at_last:
+            at_last.callback(ray.shutdown)
+            pool = at_last.enter_context(ThreadPoolExecutor(max(1, len(runs))))
+            try:
+                while waiting or active:
+                    while waiting and len(active) < self.capacity():
+                        run = waiting.pop(0)
+                        job = pool.submit(work, run, device, on_row, executor=self.execute, queue=False)
+                        active[job] = run
+                    ended, _ = wait(active, timeout=1.0, return_when=FIRST_COMPLETED)
+                    for job in ended:
+                        yield active.pop(job), _outcome(job)
+            except BaseException:
+                self.stopping.set()
+                raise
 
     def execute(
         self,
@@ -170,34 +191,25 @@ class Nodes:
         self.say(f"{part.spec.run_id} goes on elsewhere from its last row: {reason}")
 
 
-def run_all(
-    specs: list[RunSpec],
-    address: str = "auto",
-    shards: int = 1,
-    device: str = "auto",
-    on_row: Callable[[Row], None] = lambda row: None,
-    say: Callable[[str], None] = print,
-) -> Iterator[tuple[Run, Exception | bool]]:
-    """Execute specs on the cluster, as many at once as it has GPUs, or CPUs where it has none.
+def _must_answer(address: str) -> None:
+    """Raise RunError where nothing listens at the address: ray itself would ask again for minutes."""
+    if address == "auto":  # as ray.init looks for it
+        last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        address = os.environ.get("RAY_ADDRESS") or (last.read_text().strip() if last.exists() else "")
+        if not address:
+            raise _no_cluster("auto", "none was started here")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
 
-    Yields each run that ended with what `work` returned or raised. Stopped from outside, it leaves every run interrupted.
-    """
-    runs = [Run.create(runs_root(), spec) for spec in specs]
-    nodes = Nodes(address, shards, say)
-    with contextlib.closing(nodes), ThreadPoolExecutor(max(1, len(runs))) as pool:
-        waiting, active = list(runs), {}  # future -> run
-        try:
-            while waiting or active:
-                while waiting and len(active) < nodes.capacity():
-                    run = waiting.pop(0)
-                    job = pool.submit(work, run, device, on_row, executor=nodes.execute, queue=False, address=address)
-                    active[job] = run
-                ended, _ = wait(active, timeout=1.0, return_when=FIRST_COMPLETED)
-                for job in ended:
-                    yield active.pop(job), _outcome(job)
-        except BaseException:
-            nodes.stopping.set()
-            raise
+
+def _no_cluster(address: str, reason) -> RunError:
+    return RunError(
+        f"no Ray cluster answers at {address!r} ({' '.join(str(reason).split())}). `ray start --head` starts one on "
+        "this machine, which --address auto finds; docs/cluster.md says more"
+    )
 
 
 def _outcome(job: Future) -> Exception | bool:

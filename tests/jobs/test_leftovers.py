@@ -72,7 +72,10 @@ def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch)
     waiting = [line.split()[3] for line in capsys.readouterr().out.splitlines()]
     assert sorted(waiting) == sorted(run.run_id for run in runs)
     assert main(["queue", "--first", waiting[2], "--cancel", waiting[0]]) == 0
-    assert [line.split()[2:4] for line in capsys.readouterr().out.splitlines()] == [["100", waiting[2]], ["0", waiting[1]]]
+    assert [line.split()[2:4] for line in capsys.readouterr().out.splitlines()] == [
+        ["100", waiting[2]],
+        ["0", waiting[1]],
+    ]
     assert main(["queue", "--first", waiting[0]]) == 1
     assert "only a queued run has a priority" in capsys.readouterr().err
     assert main(["queue", "--first", waiting[1], "--priority", "1000"]) == 1

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from backend.cli import main
 from backend.home import CHECKOUT, runs_root
 from backend.jobs.worker import work
 from backend.plan import sweep
@@ -15,7 +16,6 @@ from backend.run import Run
 from backend.spec import Certification
 from backend.store import queries
 
-ray = pytest.importorskip("ray")
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "PYTHONWARNINGS": "ignore"}
 # The head computes nothing; each node is one CPU. Started far from the checkout: the code must travel.
 CLUSTER = """
@@ -52,6 +52,20 @@ class TwoNodes:
         self.process.stdin.write(f"{node.split('/')[1]}\n")
         self.process.stdin.flush()
         self.answer("lost")
+
+
+def test_what_is_missing_is_said_in_a_sentence(home, monkeypatch, capsys):
+    small = ["run", "--dataset", "digits", "--executor", "ray"]
+    assert main([*small, "--address", "127.0.0.1:1"]) == 1
+    assert "no Ray cluster answers at '127.0.0.1:1' ([Errno 111] Connection refused)" in capsys.readouterr().err
+    assert main([*small, "--shards", "0"]) == 1
+    assert "shards must be from 1 to 10000, not 0" in capsys.readouterr().err
+    assert main(["run", "--dataset", "digits", "--shards", "2"]) == 1
+    assert "--shards 2 wants --executor ray, not local" in capsys.readouterr().err
+    monkeypatch.setattr("backend.jobs.ray.find_spec", lambda _: None)
+    assert main(small) == 1
+    assert "not installed here: pip install -r backend/jobs/requirements-ray.txt" in capsys.readouterr().err
+    assert not runs_root().exists()
 
 
 @pytest.fixture(scope="module")
