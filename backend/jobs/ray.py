@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -194,10 +195,10 @@ class Nodes:
 def _must_answer(address: str) -> None:
     """Raise RunError where nothing listens at the address: ray itself would ask again for minutes."""
     if address == "auto":  # as ray.init looks for it
-        last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        last = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray", "ray_current_cluster")
         address = os.environ.get("RAY_ADDRESS") or (last.read_text().strip() if last.exists() else "")
         if not address:
-            raise _no_cluster("auto", "none was started here")
+            return  # it looks among the processes, too, and says at once that there is none
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

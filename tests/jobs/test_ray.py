@@ -16,7 +16,8 @@ from backend.run import Run
 from backend.spec import Certification
 from backend.store import queries
 
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "PYTHONWARNINGS": "ignore"}
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "PYTHONWARNINGS": "ignore",
+       "RAY_raylet_start_wait_time_s": "120"}  # fmt: skip
 # The head computes nothing; each node is one CPU. Started far from the checkout: the code must travel.
 CLUSTER = """
 import sys
