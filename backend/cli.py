@@ -7,15 +7,15 @@ import sys
 from dataclasses import fields
 
 from backend.datasets import DatasetError, dataset_names, find_dataset
+from backend.follow import add_executor, execute_queued, follow_all
 from backend.home import PRECOMPUTED, home, runs_root
 from backend.jobs import local
-from backend.jobs.worker import accompany, work
+from backend.jobs.verbs import add_verbs as add_job_verbs
 from backend.plan import certify_again, plan, sweep
 from backend.precompute import add_verb as add_precompute
-from backend.progress import Progress
-from backend.reports import add_verbs, publish_if_possible
-from backend.run import Run, RunError, find_run
-from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
+from backend.reports import add_verbs
+from backend.run import RunError, find_run
+from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, SpecError
 from backend.training.methods import METHODS
 
 
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, default=0)
         _add_training(sub, lam=True)
         _add_device(sub)
+        add_executor(sub)
         if name == "run":
             _add_certification(sub)
     sub = verb("sweep", _sweep, "Train and certify a grid, one run after the other; finished runs are left alone.")
@@ -70,23 +71,28 @@ def parser() -> argparse.ArgumentParser:
     _add_training(sub, lam=False)
     _add_certification(sub)
     _add_device(sub)
+    add_executor(sub)
     sub = verb("methods", _methods, "List the training methods with their hyper-parameters, defaults and ranges.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub = verb("certify", _certify, "Certify the weights of a run once more, in another way.")
     sub.add_argument("run_id")
     _add_certification(sub)
     _add_device(sub)
+    add_executor(sub)
     add_verbs(verb)
     add_precompute(verb)
+    add_job_verbs(verb)
     sub = verb(
         "verify", _verify, "Check a certificate against its counts and, where its network is here, against samples."
     )
     sub.add_argument("file", help="a certificate as downloaded from the dashboard (docs/certificate.md)")
     _add_device(sub)
     verb("worker", lambda _: local.work_off_queue(), "Work off the queue in the background (started by the dashboard).")
-    sub = verb("execute", _execute_queued, "Execute one queued run (started by the worker).")
+    sub = verb("execute", execute_queued, "Execute one queued run (started by the worker).")
     sub.add_argument("run_id")
-    sub.add_argument("slot", type=int, help="file descriptor of the slot")
+    sub.add_argument("run_lock", type=int, help="file descriptor of the run's lock")
+    sub.add_argument("slot_lock", type=int, help="file descriptor of the slot's lock")
+    sub.add_argument("worker", type=int, help="pid of the worker")
     return top
 
 
@@ -153,16 +159,17 @@ def _certification(options, dataset: str) -> Certification:
     return Certification(every=every, **{name: getattr(options, name) for name in names})
 
 
-def _train(options) -> None:
-    _follow(plan(method=options.method, sigma=options.sigma, seed=options.seed, **_training(options)), options.device)
+def _train(options) -> int:
+    spec = plan(method=options.method, sigma=options.sigma, seed=options.seed, **_training(options))
+    return follow_all([spec], options)
 
 
-def _run(options) -> None:
+def _run(options) -> int:
     certification = _certification(options, options.dataset)
     spec = plan(
         method=options.method, sigma=options.sigma, seed=options.seed, certification=certification, **_training(options)
     )
-    _follow(spec, options.device)
+    return follow_all([spec], options)
 
 
 def _methods(options) -> None:
@@ -180,10 +187,10 @@ def _methods(options) -> None:
             print(f"    --{h['name'].replace('_', '-')} {default}{of} ({allowed}): {h['doc']}")
 
 
-def _certify(options) -> None:
+def _certify(options) -> int:
     source = find_run(options.run_id, runs_root(), PRECOMPUTED)
     again = certify_again(source.spec, source.run_id, _certification(options, source.spec.dataset), options.precision)
-    _follow(again, options.device)
+    return follow_all([again], options)
 
 
 def _sweep(options) -> int:
@@ -197,46 +204,11 @@ def _sweep(options) -> int:
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("torchrun trains one run at a time: use `train` or `run`, not `sweep`")
-    failed = []
-    for number, spec in enumerate(specs, 1):
-        print(f"[{number}/{len(specs)}] {spec.run_id}", flush=True)
-        if options.dry_run:
-            continue
-        try:
-            _follow(spec, options.device)
-        except (ValueError, RuntimeError, OSError) as error:
-            print(f"certscope: {error}", file=sys.stderr)
-            failed.append(spec.run_id)
-    if failed:
-        print(f"{len(failed)} of {len(specs)} runs failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _follow(spec: RunSpec, device: str) -> None:
-    """Execute a spec in its run folder, print its progress, and publish."""
-    run = Run.create(runs_root(), spec)
-    if os.environ.get("RANK", "0") != "0":
-        accompany(run, device)
-        return
-    progress = Progress(spec, run)
-    if not work(run, device, progress.show):
-        print(f"{run.run_id} is finished already.")
-        return
-    progress.close()
-    print(f"{run.path}")
-    publish_if_possible()
-
-
-def _execute_queued(options) -> None:
-    run = find_run(options.run_id, runs_root())
-    progress = Progress(run.spec, run)
-    try:
-        if work(run, on_row=progress.show, queue=True):
-            progress.close()
-            publish_if_possible()
-    finally:
-        os.close(options.slot)  # else the worker that is started here, in case ours has died, finds it taken
-        local.start_worker()
+    if options.dry_run:
+        for number, spec in enumerate(specs, 1):
+            print(f"[{number}/{len(specs)}] {spec.run_id}")
+        return 0
+    return follow_all(specs, options)
 
 
 def _verify(options) -> int:

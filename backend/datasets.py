@@ -79,6 +79,7 @@ class Dataset:
     augment: str = (
         "none"  # of the training images, on the device: "none" or "crop-flip" (files: resized crops and flips)
     )
+    place: str = ""  # what is there under the data root where the data set is; none: it needs no files
     ink: float | None = None  # drawings: the side of the box that holds what is drawn, of the image's side; else photos
 
     def load(self, train: bool) -> Split:
@@ -240,7 +241,7 @@ DATASETS = {
     for d in (
         Dataset(
             "mnist", (1, 28, 28), DIGITS, 10_000, "handwritten digits, 28×28, 60 000 + 10 000", _read_mnist,
-            ("lenet",), ink=20 / 28,
+            ("lenet",), place="MNIST/raw", ink=20 / 28,
         ),
         Dataset(
             "digits", (1, 8, 8), DIGITS, 450, "handwritten digits, 8×8, 1 347 + 450, no download", _read_digits,
@@ -248,19 +249,20 @@ DATASETS = {
         ),
         Dataset(
             "fashion_mnist", (1, 28, 28), GARMENTS, 10_000, "garments, 28×28, 60 000 + 10 000", _read_fashion_mnist,
-            ("lenet",), ink=1.0,
+            ("lenet",), place="FashionMNIST/raw", ink=1.0,
         ),
         Dataset(
             "cifar10", (3, 32, 32), THINGS, 10_000, "photos of ten things, 32×32, 50 000 + 10 000", _read_cifar10,
             ("resnet20", "resnet110", "densenet40"),
             {"paper": {"epochs": 150, "lr": 0.1, "drop_every": 50}, "quick": {"epochs": 30, "lr": 0.1, "warmup": 2.0}},
             mean=(0.4914, 0.4822, 0.4465), sd=(0.2023, 0.1994, 0.2010), augment="crop-flip",
+            place="cifar-10-batches-py",
         ),
         Dataset(
             "imagenet", (3, LARGE, LARGE), tuple(f"class {i}" for i in range(1000)), 50_000,
             "photos of 1 000 things, 224×224; imagenet/train and imagenet/val under the data root", _read_imagenet,
             ("resnet50", "resnet18"), {"paper": LARGE_PAPER, "quick": {"epochs": 20, "lr": 0.1}}, every=100,
-            mean=IMAGENET_MEAN, sd=IMAGENET_SD,
+            place="imagenet/val", mean=IMAGENET_MEAN, sd=IMAGENET_SD,
         ),
     )
 }  # fmt: skip

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,10 +16,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from backend.process import is_here
 from backend.spec import RunSpec, SpecError, check_run_id
 
 ABSTAIN = -1
 ASIDE = ".aside-"  # a file on its way to its name
+DELETED = ".deleted-"  # a run folder on its way out
 
 
 class RunError(RuntimeError):
@@ -111,12 +112,12 @@ class Run:
     # states
 
     def state(self, mine: bool = False) -> dict:
-        """state.json, where a running state whose process is gone reads as interrupted.
+        """state.json, where a running state whose process is gone, or was before a restart, reads as interrupted.
 
-        mine: the caller holds the run, so that nobody else runs it. Raises RunError for a file that tells no known state.
+        The lock tells: pids and clocks have no part in it. mine: the caller holds the run, so that nobody else runs it. Raises RunError for a file that tells no known state.
         """
         state = self._read_state()
-        if state["state"] == "running" and state.get("host") == platform.node() and (mine or not self._locked()):
+        if state["state"] == "running" and is_here(state) and (mine or not self._locked()):
             state = self._read_state()  # it may have ended between the two looks
             if state["state"] == "running":
                 return {**state, "state": "interrupted"}
@@ -133,14 +134,14 @@ class Run:
         write_aside(self.state_file, json.dumps({"state": state, "since": now, **facts}).encode())
 
     @contextlib.contextmanager
-    def held(self, patience: float = 1.0) -> Iterator[None]:
+    def held(self, patience: float = 1.0, inherited: int | None = None) -> Iterator[int]:
         """Hold the run for executing it; the operating system lets go when the process dies.
 
-        Raises RunError where another process still holds it after `patience` seconds (a reader that asks for the
+        Yields the lock's file descriptor. A child that inherits it holds the run on, and gives it as `inherited`. Raises RunError where another process still holds it after `patience` seconds (a reader that asks for the
         state does so for an instant).
         """
         deadline = time.monotonic() + patience
-        with open(self.lock_file, "w") as lock:
+        with open(self.lock_file if inherited is None else inherited, "w") as lock:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,7 +150,7 @@ class Run:
                     if time.monotonic() > deadline:
                         raise RunError(f"{self.run_id} is being worked on by another process") from None
                     time.sleep(0.02)
-            yield
+            yield lock.fileno()
 
     def _locked(self) -> bool:
         try:
@@ -211,6 +212,13 @@ class Run:
         if len(rows) > 1 + checkpoint_epoch:
             write_aside(self.training_file, "".join(rows[: 1 + checkpoint_epoch]).encode())
         return {c.idx for c in self.certificates()}
+
+    def leftovers(self) -> list[tuple[Path, str]]:
+        """Files that nobody needs who does not execute the run just now, with the reason."""
+        rest = [(path, "a process was killed while it wrote") for path in self.path.glob(ASIDE + "*")]
+        if self.weights_file.exists() and self.checkpoint_file.exists():
+            rest.append((self.checkpoint_file, "training is finished"))
+        return rest
 
     # weights and circumstances
 

@@ -49,8 +49,10 @@ def test_layers(path):
         assert place.startswith("backend/store"), f"only store speaks SQL, and {place} imports duckdb"
     if place.startswith("app/figures"):
         assert not imports(path, "streamlit"), f"figures are DataFrame -> Figure, and {place} imports streamlit"
-    if place in ("backend/spec.py", "backend/run.py", "backend/home.py"):
-        allowed = {"backend.spec", "backend.home"}
+    if imports(path, "ray"):
+        assert place == "backend/jobs/ray.py", f"only its executor imports ray, not {place}"
+    if place in ("backend/spec.py", "backend/run.py", "backend/home.py", "backend/process.py"):
+        allowed = {"backend.spec", "backend.home", "backend.process"}
         outside = {n for n in imported(path) if n.split(".")[0] not in sys.stdlib_module_names}
         assert all(any(n == a or n.startswith(a + ".") for a in allowed) for n in outside), (
             f"{place} is standard library only"
@@ -62,6 +64,12 @@ def test_layers(path):
                 f"imports point left along the line, not from {left} to {right}"
             )
     assert "utils" not in path.stem
+
+
+def test_the_executor_loads_ray_only_when_it_is_used():
+    code = "import sys, backend.cli, backend.jobs.ray; print('ray' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True)
+    assert result.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("page", sorted((CHECKOUT / "app" / "views").glob("[a-z]*.py")), ids=lambda p: p.stem)

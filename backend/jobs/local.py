@@ -1,55 +1,60 @@
-"""Jobs on this machine: one at a time, in processes that outlive the page, the dashboard and the shell.
+"""Jobs on this machine: one a slot at a time, in processes that outlive the page, the dashboard and the shell.
 
-There is no daemon. Whoever submits writes the run folder and starts a worker; a worker holds the slot (a file lock
+There is no daemon. Whoever submits writes the run folder and starts the workers; a worker holds a slot (a file lock
 that its jobs inherit, so that it is free when the last of them is gone), works off the queue and ends.
 """
 
 import contextlib
-import fcntl
+import logging
 import os
-import platform
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+import traceback
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
+from backend import process
 from backend.home import CHECKOUT, runs_root
-from backend.run import Run, RunError, all_runs
+from backend.jobs import queue
+from backend.jobs.journal import NAME, note, open_journal, turn_over
+from backend.jobs.slots import Slot, slots, wanted_slots
+from backend.run import DELETED, Run, RunError
 from backend.spec import RunSpec
 
-SLOT = ".slot"
-THREADS = str(
-    max(1, (os.cpu_count() or 1) - 1)
-)  # of a job, unless OMP_NUM_THREADS says: a core is left to the dashboard
+TRIES = 10  # to claim a run that somebody else holds, 0.2 s each
+LEAST_FREE = 50 * 2**20  # bytes: with less, what is queued waits
 
 
-def submit(spec: RunSpec) -> Run:
+def submit(spec: RunSpec, priority: int = 0) -> Run:
     """Queue a run and see that it is worked on. A run that is finished, queued or running already is left alone."""
-    return submit_all([spec])[0]
+    return submit_all([spec], priority)[0]
 
 
-def submit_all(specs: Iterable[RunSpec]) -> list[Run]:
-    """Queue a grid in its order, behind what waits already, and see that it is worked on: one worker, however many runs."""
+def submit_all(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
+    """Queue a grid in its order, behind what waits already at its priority or a higher one, and see that it is worked on.
+
+    It costs one worker a slot, however many runs. Raises SpecError for a priority that is none.
+    """
+    queue.check_priority(priority)
     runs = [Run.create(runs_root(), spec) for spec in specs]
-    for run in runs:
-        _queue(run)
+    queue.enqueue(runs_root(), runs, priority)
     start_worker()
     return runs
 
 
-def resume(run: Run) -> None:
+def resume(run: Run, priority: int = 0) -> None:
     """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row."""
-    _queue(run)
+    queue.enqueue(runs_root(), [run], priority)
     start_worker()
 
 
-def _queue(run: Run) -> None:
-    with contextlib.suppress(RunError), run.held(patience=0.2):  # held by another: it is running
-        if run.state(mine=True)["state"] not in ("finished", "queued"):
-            run.set_state("queued")
+def queued(root: Path) -> list[Run]:
+    """The runs that wait, in the order in which they will be started."""
+    return [run for run, _ in queue.waiting(root)]
 
 
 def delete(run: Run) -> None:
@@ -61,17 +66,23 @@ def delete(run: Run) -> None:
         raise RunError(
             f"{run.run_id} lies in {run.path.parent}, not among the runs of this machine; it is not deleted here"
         )
-    aside = run.path.with_name(
-        f".deleted-{run.run_id}"
-    )  # at once out of every list, also where deleting takes its time
+    # At once out of every list, also where deleting takes its time; a name of its own, should an older one be left.
+    aside = run.path.with_name(f"{DELETED}{run.run_id}-{os.getpid()}-{time.monotonic_ns()}")
     with run.held():
         run.path.rename(aside)
     shutil.rmtree(aside)
 
 
 def start_worker() -> None:
-    """Start a process that works off the queue; it ends at once where another one does so already."""
-    with open(runs_root() / ".worker.log", "ab") as log:
+    """Start a process a slot that works off the queue; each ends at once where another one does so already.
+
+    Raises SpecError for a CERTSCOPE_SLOTS that is no number.
+    """
+    wanted_slots()
+    runs_root().mkdir(parents=True, exist_ok=True)
+    journal = runs_root() / NAME
+    turn_over(journal)
+    with open(journal, "ab") as log:
         subprocess.run(
             [sys.executable, "-m", "backend", "worker"],
             cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=True,
@@ -79,7 +90,7 @@ def start_worker() -> None:
 
 
 def cancel(run: Run, patience: float = 10.0) -> None:
-    """End a queued or running job. What it has written stays, and it can be resumed.
+    """End a queued or running job with all its processes. What it has written stays, and it can be resumed.
 
     Raises RunError where the job is not one of this machine's queue: it is not ours to end.
     """
@@ -87,12 +98,13 @@ def cancel(run: Run, patience: float = 10.0) -> None:
     while time.monotonic() < deadline:
         state = run.state()
         if state["state"] == "running":
-            if state.get("host") != platform.node():
+            if not process.is_here(state):
                 raise RunError(f"{run.run_id} runs on {state.get('host')}; cancel it there")
             if not state.get("queue"):
                 raise RunError(f"{run.run_id} was started from the command line; end it there with Ctrl-C")
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(state["pid"], signal.SIGKILL)  # a row in flight is all that it can cost
+            if process.is_alive(state):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(state["pid"], signal.SIGKILL)  # a row in flight is all that it can cost
         elif state["state"] != "queued" and not state.get("queue"):
             return
         with contextlib.suppress(RunError), run.held(patience=0.5):
@@ -102,60 +114,88 @@ def cancel(run: Run, patience: float = 10.0) -> None:
     raise RunError(f"{run.run_id} could not be ended; is its process {state.get('pid')} still there?")
 
 
-def queued(root: Path) -> list[Run]:
-    """The runs that wait, the longest waiting first. A folder that cannot be read does not hold up the others."""
-    waiting = []
-    for run in all_runs(root):
-        with contextlib.suppress(RunError, FileNotFoundError):
-            if run.state()["state"] == "queued":
-                waiting.append((run.state_file.stat().st_mtime_ns, run))
-    return [run for _, run in sorted(waiting, key=lambda pair: pair[0])]
-
-
 def work_off_queue() -> None:
-    """Be the worker, in the background: run the queued runs one after the other, each in a process of its own.
+    """Be the workers, in the background: one a slot, each of which runs queued runs one after the other.
 
-    The caller's process ends at once; the worker is its child, whom nobody has to wait for.
+    The caller's process ends at once; the workers are its children, whom nobody has to wait for.
     """
-    if os.fork():
-        os._exit(0)
-    root = runs_root()
+    root, all_slots = runs_root(), slots()
     root.mkdir(parents=True, exist_ok=True)
-    tried: set[tuple[str, int]] = set()  # a run that cannot even fail is not tried for ever
+    for slot in all_slots:
+        if not os.fork():
+            open_journal(root)
+            try:
+                _work(root, slot)
+            except Exception:  # nobody sees its output
+                note("worker died", level=logging.ERROR, slot=slot.name, error=traceback.format_exc())
+            break
+    os._exit(0)
 
-    def waiting() -> list[Run]:
-        return [run for run in queued(root) if (run.run_id, run.state_file.stat().st_mtime_ns) not in tried]
 
-    while waiting():
-        with _slot(root) as slot:
-            if slot is None:
+def _work(root: Path, slot: Slot) -> None:
+    tried: Counter = Counter()  # a run that cannot even fail is not tried for ever
+    while _next(root, tried):
+        with slot.held(root) as lock:
+            if lock is None:
                 return
-            while runs := waiting():
-                tried.add((runs[0].run_id, runs[0].state_file.stat().st_mtime_ns))
-                with contextlib.suppress(OSError):  # its folder is gone, or cannot be written
-                    _run_in_process(runs[0], slot)
+            while pair := _next(root, tried):
+                if (free := shutil.disk_usage(root).free) < LEAST_FREE:
+                    note("disk full", level=logging.ERROR, free_bytes=free, slot=slot.name)
+                    return
+                tried[_try(*pair)] += 1
+                with contextlib.suppress(RunError, OSError):  # somebody else has it just now, or its folder is gone
+                    if pid := _start(pair[0], slot, lock):
+                        tried[_try(*pair)] = TRIES
+                        _wait(pair[0], pid)
         # One that was queued after the last look and before the slot was free finds this loop, or takes the slot.
 
 
-@contextlib.contextmanager
-def _slot(root: Path) -> Iterator[int | None]:
-    with open(root / SLOT, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file.fileno()
+def _next(root: Path, tried: Counter) -> tuple[Run, dict] | None:
+    return next((pair for pair in queue.waiting(root) if tried[_try(*pair)] < TRIES), None)
 
 
-def _run_in_process(run: Run, slot: int) -> None:
-    with open(run.log_file, "ab") as log:
-        command = [sys.executable, "-m", "backend", "execute", run.run_id, str(slot)]
-        process = subprocess.Popen(
-            command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, pass_fds=(slot,), env={"OMP_NUM_THREADS": THREADS} | os.environ,
-        )  # fmt: skip
-        code = process.wait()
-    with contextlib.suppress(RunError), run.held():
-        if run.state(mine=True)["state"] == "queued":  # it died before it could say anything
+def _try(run: Run, state: dict) -> tuple[str, int]:
+    return run.run_id, state.get("ticket", 0)  # who queues it again gives it another ticket
+
+
+def _start(run: Run, slot: Slot, slot_lock: int) -> int | None:
+    """Claim a queued run and start its job, in a session of its own; returns the pid, None where it does not wait any more.
+
+    Raises RunError where another process holds the run.
+    """
+    worker = os.getpid()
+    with run.held(patience=0.2) as run_lock:
+        if run.state(mine=True)["state"] != "queued":
+            return None
+        if not (pid := os.fork()):
+            _become_job(run, slot, [run_lock, slot_lock], worker)
+    note("job started", run.run_id, slot=slot.name, job=pid)
+    return pid
+
+
+def _become_job(run: Run, slot: Slot, locks: list[int], worker: int) -> None:
+    """In a fresh child: say so in the folder, then turn into the job. From its first moment on it can be cancelled."""
+    try:
+        os.setsid()
+        with open(run.log_file, "ab") as log, open(os.devnull, "rb") as nothing:
+            for target, source in enumerate((nothing, log, log)):
+                os.dup2(source.fileno(), target)
+        run.set_state("running", **process.identity(), queue=True, slot=slot.name)
+        for lock in locks:
+            os.set_inheritable(lock, True)
+        os.chdir(CHECKOUT)
+        command = [sys.executable, "-m", "backend", "execute", run.run_id, *map(str, locks), str(worker)]
+        os.execve(sys.executable, command, slot.environment())
+    except OSError as error:
+        print(f"certscope: the job could not be started: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(127)
+
+
+def _wait(run: Run, pid: int) -> None:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(RunError, OSError), run.held():
+        state = run.state(mine=True)
+        if state["state"] == "interrupted" and code > 0 and state.get("pid") == pid:  # it ended before it could say why
             run.set_state("failed", error=f"the job ended with exit status {code} before it began; see its log")
+    note("job ended", run.run_id, job=pid, status=code)

@@ -1,28 +1,53 @@
 """Execute one run folder's spec, from wherever an earlier execution left off."""
 
-import os
-import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
+from backend.process import identity
 from backend.run import Checkpoint, Row, Run, RunError, find_run
+from backend.spec import RunSpec
+
+Executor = Callable[..., Iterator[dict | Row]]  # `here`, or what does the same elsewhere
 
 
-def work(run: Run, device: str = "auto", on_row: Callable[[Row], None] = lambda row: None, queue: bool = False) -> bool:
+def here(
+    spec: RunSpec,
+    device: str,
+    *,
+    weights: bytes | None = None,
+    checkpoint: bytes | None = None,
+    done: Container[int] = (),
+) -> Iterator[dict | Row]:
+    """Execute a spec in this process: yields the circumstances of the rows that follow, then the rows."""
+    from backend.pipeline import choose_device, circumstances, execute
+
+    torch_device = choose_device(device)
+    yield circumstances(torch_device)
+    yield from execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done)
+
+
+def work(
+    run: Run,
+    device: str = "auto",
+    on_row: Callable[[Row], None] = lambda row: None,
+    *,
+    executor: Executor = here,
+    lock: int | None = None,
+    **facts,
+) -> bool:
     """Bring a run to its end: append each row to its folder and hand it to on_row. Returns whether it ran.
 
-    Does nothing for a finished run, nor, as a job of the `queue`, for one that is not queued any more. Raises RunError
-    where another process holds it, and whatever stopped the execution, after writing it into state.json.
+    Does nothing for a finished run. lock: the run's, where it was inherited; facts: what else state.json says while it
+    runs. Raises RunError where another process holds it, and whatever stopped the execution, after writing it down.
     """
-    with run.held():
-        state = run.state(mine=True)["state"]
-        if state == "finished" or (queue and state != "queued"):
+    with run.held(inherited=lock):
+        if run.state(mine=True)["state"] == "finished":
             return False
-        run.set_state("running", pid=os.getpid(), host=platform.node(), device=device, queue=queue)
+        run.set_state("running", **identity(), device=device, **facts)
         try:
-            _execute(run, device, on_row)
+            _execute(run, device, on_row, executor)
         except KeyboardInterrupt:
             run.set_state("interrupted")
             raise
@@ -44,10 +69,10 @@ def accompany(run: Run, device: str) -> None:
         leave()
 
 
-def _execute(run: Run, device: str, on_row: Callable[[Row], None]) -> None:
-    from backend.pipeline import checkpoint_epoch, choose_device, circumstances, execute, leave
+def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Executor) -> None:
+    from backend.pipeline import checkpoint_epoch, leave
 
-    spec, torch_device = run.spec, choose_device(device)
+    spec = run.spec
     weights, checkpoint = run.weights(), run.checkpoint()
     if weights is None and spec.weights_of is not None:
         weights = find_run(spec.weights_of, runs_root(), PRECOMPUTED).weights()
@@ -55,10 +80,13 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None]) -> None:
             raise RunError(f"{spec.weights_of} has no weights yet; train it first")
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
     done = run.resume_point(spec.recipe.epochs if weights else checkpoint_epoch(checkpoint))
-    run.set_environment(circumstances(torch_device) | {"commit": _commit(), "seed": spec.seed})
-    for row in execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done):
-        run.append(row)
-        on_row(row)
+    ours = {"commit": _commit(), "seed": spec.seed}
+    for row in executor(spec, device, weights=weights, checkpoint=checkpoint, done=done):
+        if isinstance(row, dict):
+            run.set_environment(row | ours)
+        else:
+            run.append(row)
+            on_row(row)
     leave()
     run.set_environment(run.environment() | {"weights_sha256": run.weights_sha256()})
 

@@ -14,7 +14,7 @@ from backend.spec import Certification
 from backend.store import queries
 
 
-def wait(run, *states, seconds=60):
+def wait(run, *states, seconds=120):
     deadline = time.monotonic() + seconds
     while (state := run.state()["state"]) not in states:
         assert time.monotonic() < deadline, f"{run.run_id} is still {state}: {log(run)}"

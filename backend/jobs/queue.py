@@ -1,0 +1,73 @@
+"""The queue: the run folders whose state is `queued`. No file lists them, so that none can be wrong about them.
+
+A queued state holds a ticket and a priority. Tickets are numbers that only grow, so that the order does not hang on a
+clock, which may be set back.
+"""
+
+import contextlib
+import fcntl
+from pathlib import Path
+
+from backend.run import Run, RunError, all_runs
+from backend.spec import SpecError
+
+TICKETS = ".tickets"  # the last number given
+PRIORITIES = (-100, 100)
+
+
+def enqueue(root: Path, runs: list[Run], priority: int = 0) -> None:
+    """Queue those runs, in their order, that are not finished, queued or running. Raises SpecError for a priority that is none."""
+    check_priority(priority)
+    for ticket, run in zip(_tickets(root, len(runs)), runs, strict=True):
+        with contextlib.suppress(RunError), run.held(patience=0.2):  # held by another: it is running
+            if run.state(mine=True)["state"] not in ("finished", "queued"):
+                run.set_state("queued", ticket=ticket, priority=priority)
+
+
+def prioritise(run: Run, priority: int) -> None:
+    """Give a queued run another priority. Raises RunError where it does not wait any more."""
+    check_priority(priority)
+    with run.held():
+        state = run.state(mine=True)
+        if state["state"] != "queued":
+            raise RunError(f"{run.run_id} is {state['state']}: only a queued run has a priority to change")
+        run.set_state("queued", ticket=state.get("ticket", 0), priority=priority)
+
+
+def check_priority(priority: int) -> None:
+    """Raise SpecError unless it is a whole number in PRIORITIES."""
+    low, high = PRIORITIES
+    if type(priority) is not int or not low <= priority <= high:
+        raise SpecError(f"a priority is a whole number from {low} to {high}, not {priority!r}")
+
+
+def waiting(root: Path) -> list[tuple[Run, dict]]:
+    """The queued runs with their states: the highest priority first, then the smallest ticket.
+
+    A folder that cannot be read does not hold up the others.
+    """
+    found = []
+    for run in all_runs(root):
+        with contextlib.suppress(RunError, OSError):
+            if (state := run.state())["state"] == "queued":
+                found.append((run, state))
+    return sorted(found, key=lambda pair: (-_number(pair[1], "priority"), _number(pair[1], "ticket")))
+
+
+def _number(state: dict, name: str) -> int:
+    return value if type(value := state.get(name)) is int else 0
+
+
+def _tickets(root: Path, count: int) -> range:
+    """The next `count` numbers. A lost or damaged file is made again from the tickets in the folders."""
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / TICKETS, "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read().strip()
+        last = (
+            int(text) if text.isdecimal() else max((_number(state, "ticket") for _, state in waiting(root)), default=0)
+        )
+        file.truncate(0)
+        file.write(f"{last + count}\n")
+    return range(last + 1, last + count + 1)

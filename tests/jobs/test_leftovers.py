@@ -1,0 +1,85 @@
+import fcntl
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from backend.cli import main
+from backend.home import imported_root, runs_root
+from backend.jobs.leftovers import OLD, collect
+from backend.run import Checkpoint, Run, all_runs
+
+
+def aged(path):
+    os.utime(path, (time.time() - 2 * OLD,) * 2)
+    return path
+
+
+@pytest.fixture
+def littered(home, digits_spec):
+    """A home with one leftover of each kind; returns their paths."""
+    run = Run.create(runs_root(), digits_spec())
+    run.append(Checkpoint(1, b"checkpoint"))
+    content = run.checkpoint_file
+    kept = content.read_bytes()
+    run.append(Checkpoint(2, b"weights", final=True))
+    content.write_bytes(kept)
+    run.set_state("finished")
+    aside = run.path / ".aside-x1"
+    aside.write_bytes(b"half a file")
+    shutil.copytree(run.path, deleted := runs_root() / f".deleted-{run.run_id}-77-5")
+    (halfway := runs_root() / "digits-half").mkdir()
+    (halfway / ".aside-x2").write_bytes(b"half a spec")
+    (home / ".publish.lock").touch()
+    (following := home / ".results.duckdb.next").write_bytes(b"half a store")
+    (imported_root() / "empty").mkdir(parents=True)
+    for path in (deleted, halfway, imported_root() / "empty"):
+        aged(path)
+    return {content, aside, deleted, halfway, following, imported_root() / "empty"}
+
+
+def test_gc_says_what_it_would_delete_and_deletes_it_when_told_to(home, littered, capsys):
+    (run,) = all_runs(runs_root())
+    before = run.fingerprint(), run.weights()
+    assert {leftover.path for leftover, _ in collect()} == littered
+    assert main(["gc"]) == 0
+    assert all(path.exists() for path in littered)
+    said = capsys.readouterr().out
+    assert said.count("would delete") == 6
+    assert "checkpoint.safetensors: training is finished" in said
+    assert main(["gc", "--delete"]) == 0
+    assert not any(path.exists() for path in littered)
+    assert (run.fingerprint(), run.weights()) == before
+    assert list(collect()) == []
+
+
+def test_what_a_live_process_holds_is_left_alone(home, littered):
+    (run,) = all_runs(runs_root())
+    with run.held(), open(home / ".publish.lock") as publisher:
+        fcntl.flock(publisher, fcntl.LOCK_EX)
+        (young := runs_root() / "just-being-made").mkdir()
+        kept = {path for path in littered if path.parent in (run.path, home)} | {young}
+        assert {leftover.path for leftover, _ in collect(delete=True)} == littered - kept
+        assert all(path.exists() for path in kept)
+
+
+def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch):
+    monkeypatch.setattr("backend.jobs.local.start_worker", lambda: None)
+    runs = [Run.create(runs_root(), digits_spec(seed=seed)) for seed in range(3)]
+    assert main(["queue", "--resume", "all"]) == 0
+    waiting = [line.split()[3] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(waiting) == sorted(run.run_id for run in runs)
+    assert main(["queue", "--first", waiting[2], "--cancel", waiting[0]]) == 0
+    assert [line.split()[2:4] for line in capsys.readouterr().out.splitlines()] == [
+        ["100", waiting[2]],
+        ["0", waiting[1]],
+    ]
+    assert main(["queue", "--first", waiting[0]]) == 1
+    assert "only a queued run has a priority" in capsys.readouterr().err
+    assert main(["queue", "--first", waiting[1], "--priority", "1000"]) == 1
+    assert "a priority is a whole number from -100 to 100, not 1000" in capsys.readouterr().err
+    assert main(["queue", "--cancel", "all"]) == 0
+    assert capsys.readouterr().out == ""
+    assert {json.loads(run.state_file.read_text())["state"] for run in runs} == {"cancelled"}
