@@ -83,7 +83,7 @@ def bracket(certified: float, found: float) -> go.Figure:
         barmode="overlay",
         xaxis={"rangemode": "tozero", "title": {"text": "ℓ2 distance from the image"}},
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        height=100,
+        height=135,
         showlegend=False,
     )
     return figure

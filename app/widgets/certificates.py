@@ -61,8 +61,8 @@ def show_side_by_side(certificates: dict[str, dict], labels: dict[str, str]) -> 
                 measured(certificate, [st.container(horizontal=True)] * 3)
             st.caption(f"{certificate['samples']:,} samples, α = {certificate['alpha']:g}")
     st.caption(
-        "Each certificate is wrong with probability at most its α, each by itself. A larger radius says that this network is harder to "
-        "lead astray on this image; a mean over many images is on the **Trade-offs** page."
+        "Each certificate is wrong with probability at most its α, each by itself. A larger radius is a stronger guarantee on this "
+        "image; means over many images are on the **Trade-offs** page."
     )
 
 

@@ -125,7 +125,7 @@ def show_bracket(run: Run, seen: Seen, certificate: dict, other) -> None:
     else:
         st.markdown(
             f"**{low} ≤ robust radius of the smoothed classifier ≤ {high}.** No image within {low} is answered otherwise than {answer}, "
-            f"and the image below, at distance {high}, is answered {there}. Each end is wrong with probability at most α = {alpha:g}: both hold with "
+            f"and the image below, at distance {high}, is: {there} is likelier than {answer} there. Each end is wrong with probability at most α = {alpha:g}: both hold with "
             f"probability at least {1 - alpha - other.alpha:g}."
         )
         st.plotly_chart(

@@ -24,6 +24,6 @@ def difference(a: np.ndarray, b: np.ndarray, scale: int, side: int = 224) -> np.
 
 def picture_row(pictures: Iterable[tuple[np.ndarray, str, str]]) -> None:
     """Pictures beside one another, as many as fit: (enlarged image, caption, what a screen reader says)."""
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="xsmall"):
         for image, caption, alt in pictures:
             st.image(image, caption=caption, alt=alt, width=SIDE)
