@@ -14,7 +14,6 @@ from backend.run import STATES, Run, RunError
 from backend.spec import RunSpec, SpecError
 
 DAMAGED = "damaged"  # a folder whose state or spec cannot be read
-ORDER = ("running", "queued")  # first in a list; the others behind them, the latest first
 TAIL = 4096  # bytes
 
 
@@ -43,8 +42,14 @@ def listing(root: Path) -> list[Listed]:
                 with contextlib.suppress(SpecError, OSError):  # no run's name; gone, or not ours to read
                     if one := listed(Path(entry.path)):
                         found.append(one)
-    places = {name: place for place, name in enumerate(ORDER)}
-    return sorted(found, key=lambda one: (places.get(one.name, 2), one.changed * (1 if one.name == "queued" else -1)))
+    return sorted(found, key=_place)
+
+
+def _place(one: Listed) -> tuple:
+    if one.name != "queued":
+        return (0 if one.name == "running" else 2, 0, 0, -one.changed)
+    priority, ticket = (value if type(value := one.state.get(key)) is int else 0 for key in ("priority", "ticket"))
+    return (1, -priority, ticket, one.changed)  # as jobs/queue.py takes them
 
 
 def counts(runs: list[Listed]) -> dict[str, int]:

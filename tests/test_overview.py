@@ -32,6 +32,8 @@ def test_running_then_waiting_then_the_latest(home, digits_spec):
     order = [one.run.run_id for one in listing(runs_root())]
     assert order == [runs[name].run_id for name in ("runs", "first", "second", "later", "done")]
     assert counts(listing(runs_root())) == {"queued": 2, "running": 1, "finished": 1, "failed": 1}
+    runs["second"].set_state("queued", priority=1, ticket=9)
+    assert listing(runs_root())[1].run.run_id == runs["second"].run_id  # as the queue takes them
     assert listing(home / "nothing") == []
 
 

@@ -71,7 +71,7 @@ def _curve(row: pd.DataFrame) -> None:
 
 
 def _per_class(run_id: str, dataset: str) -> None:
-    table = queries.per_class(run_id)
+    table = queries.per_class([run_id])
     try:
         names = find_dataset(dataset).classes
         table.label = [names[label] for label in table.label]

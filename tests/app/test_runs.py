@@ -239,6 +239,8 @@ def test_a_shipped_run_has_a_page(home, run_id):
     assert value(app, "ACR") == f"{row.acr:.4f}"
     assert value(app, "Certified accuracy at 0") == f"{row.certified_accuracy_0:.2%}"
     assert "n = 10,000, n0 = 100, α = 0.001, 500 images" in words(app)
+    classes = app.dataframe[0].value
+    assert (list(classes.label), classes.images.sum()) == ([str(digit) for digit in range(10)], 500)
     assert app.code[0].value.startswith("python -m backend run --dataset mnist --method ")
     assert {b.label for b in app.button} == {"Clone"}
     assert "These are the settings that it was certified with." in words(app)
