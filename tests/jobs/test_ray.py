@@ -16,15 +16,14 @@ from backend.run import Run
 from backend.spec import Certification
 from backend.store import queries
 
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "PYTHONWARNINGS": "ignore",
-       "RAY_raylet_start_wait_time_s": "120"}  # fmt: skip
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "PYTHONWARNINGS": "ignore"}
 # The head computes nothing; each node is one CPU. Started far from the checkout: the code must travel.
 CLUSTER = """
 import sys
-import time
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+small = {"object_store_memory": 100 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False} | small)
+nodes = [cluster.add_node(num_cpus=1, **small), cluster.add_node(num_cpus=1, **small)]
 print("address", cluster.address, flush=True)
 for line in sys.stdin:
     (lost,) = [node for node in nodes if node.node_id.startswith(line.strip())]
@@ -36,17 +35,26 @@ cluster.shutdown()
 
 class TwoNodes:
     def __init__(self, folder):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER], cwd=folder, text=True, env=os.environ | RAY | {"CERTSCOPE_HOME": str(folder)},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.address = self.answer("address").split()[1]
+        self.errors = folder / "errors"
+        for attempt in range(5):  # Ray gives a node's agents 15 s to start, which a busy machine does not always keep
+            with self.errors.open("wb") as errors:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-c", CLUSTER], cwd=folder, text=True, stderr=errors, stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, env=os.environ | RAY | {"CERTSCOPE_HOME": str(folder)},
+                )  # fmt: skip
+            try:
+                self.address = self.answer("address").split()[1]
+                return
+            except AssertionError:
+                self.process.communicate()
+                if attempt == 4:
+                    raise
 
     def answer(self, word):
         for line in self.process.stdout:
             if line.startswith(word):
                 return line
-        raise AssertionError("the cluster ended")
+        raise AssertionError(self.errors.read_text()[-3000:])
 
     def lose(self, node):
         """Kill the node that a run's environment.json names."""
