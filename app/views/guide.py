@@ -273,7 +273,7 @@ st.markdown(READING["Playground"])
 
 chapter("yours")
 written("own_method")
-st.code(EXAMPLE, line_numbers=True)
+st.code(EXAMPLE, wrap_lines=True)
 written("own")
 
 chapter("limits")
