@@ -50,7 +50,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
             "mode": "markers",
             "x": here.acr.to_list(),
             "y": [title(m) for m in here.method],
-            "error_x": {"array": (1.96 * here.acr_se).to_list(), "thickness": 1.5},
+            "error_x": {"array": (1.96 * here.acr_se).to_list(), "thickness": 1.5, "color": GREY},
             "marker": {"size": 13, "color": [colour(m) for m in here.method]},
             "text": [labels[run_id] for run_id in here.run_id],
             "name": "runs of this store",
@@ -83,7 +83,7 @@ def gains(rows: pd.DataFrame, theirs: dict[str, float]) -> go.Figure:
             },
             {
                 "type": "scatter", "mode": "markers", "x": rows.gain.to_list(), "y": rows.label.to_list(), "name": "runs of this store",
-                "error_x": {"array": (1.96 * rows.gain_se).to_list(), "thickness": 1.5},
+                "error_x": {"array": (1.96 * rows.gain_se).to_list(), "thickness": 1.5, "color": GREY},
                 "marker": {"size": 13, "color": [colour(method) for method in rows.baseline]},
                 "hovertemplate": "%{x:+.4f}<extra>%{y}</extra>",
             },

@@ -99,7 +99,7 @@ def ranking(ranked: pd.DataFrame) -> go.Figure:
             "type": "bar", "orientation": "h", "x": rows.certified_accuracy.to_list(), "y": rows.label.to_list(),
             "marker": {"color": [colour(method) for method in rows.method]},
             "error_x": {
-                "array": (rows.high - rows.certified_accuracy).to_list(), "thickness": 1.5,
+                "array": (rows.high - rows.certified_accuracy).to_list(), "thickness": 1.5, "color": GREY,
                 "arrayminus": (rows.certified_accuracy - rows.low).to_list(),
             },
             "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",

@@ -138,10 +138,9 @@ def methods() -> None:
 
 def beside(heading: str, figure, alt: str, table) -> None:
     """A live figure, and how to read it: a section of plots.md."""
+    st.subheader(heading)  # above both: on a telephone the columns are stacked
     left, right = st.columns([3, 2], gap="large")
-    with right:
-        st.subheader(heading)
-        st.markdown(READING[heading])
+    right.markdown(READING[heading])
     with left:
         draw(figure, heading.lower(), alt, table)
 
@@ -273,7 +272,7 @@ st.markdown(READING["Playground"])
 
 chapter("yours")
 written("own_method")
-st.code(EXAMPLE, line_numbers=True)
+st.code(EXAMPLE, wrap_lines=True)
 written("own")
 
 chapter("limits")

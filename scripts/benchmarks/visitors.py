@@ -78,7 +78,11 @@ async def visit(browser, address: str, number: int, rounds: int) -> dict:
 async def change(page, path: str, value: float) -> float:
     """Seconds from moving the radius to a page at rest that shows it: typed where there is a field, else a step of the slider."""
     if path:
-        handle, key, shown = page.get_by_role("spinbutton", name="Radius r"), "Enter", f"at {value:g}"
+        handle, key, shown = (
+            page.get_by_role("spinbutton", name="Radius r"),
+            "Enter",
+            f"Certified accuracy at {value:g}",
+        )
         await handle.fill(f"{value:g}")
     else:
         handle, key = page.get_by_test_id("stSlider").get_by_role("slider").first, "ArrowRight"

@@ -16,7 +16,7 @@ from backend.home import CHECKOUT
 PAGES = re.findall(r"views/(\w+)\.py", (CHECKOUT / "app" / "main.py").read_text())  # a new page joins by itself
 DEFAULT = "trade_offs"  # answers at / alone
 ARTIFACTS = Path(os.environ.get("CERTSCOPE_ARTIFACTS") or CHECKOUT / "var" / "artifacts")
-WIDE, NARROW, TALLEST = 1440, 390, 8000
+WIDE, NARROW, TALLEST = 1440, 390, 16_000
 
 # Boxes of the page's main part that reach beyond the window's right edge and are not inside something that scrolls by itself.
 STICKING_OUT = """() => {
