@@ -6,10 +6,10 @@ from backend.home import CHECKOUT
 from backend.store.queries import StoreError
 
 st.set_page_config(page_title="Certscope", page_icon=str(CHECKOUT / "app" / "favicon.png"), layout="wide")
-# Streamlit writes white on primary buttons; no blue is dark enough under white and light enough on a dark page. Its boxes around
+# Streamlit writes white on primary buttons and tags; no blue is dark enough under white and light enough on a dark page. Its boxes around
 # formulas are a pixel or two too small, and code does not wrap: both would scroll, which a keyboard cannot do there.
 st.html("""<style>
-    [data-testid^=stBaseButton-primary] { color: light-dark(#fff, #06222e); }
+    [data-testid^=stBaseButton-primary], [data-testid=stMultiSelect] [data-tag] * { color: light-dark(#fff, #06222e); }
     .katex-display { padding: 4px 4px 8px; }
     [data-testid=stCode] pre, [data-testid=stCode] code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 </style>""")
