@@ -10,6 +10,7 @@ from backend.store import queries
 from backend.training.methods import METHODS
 
 CELL = ["architecture", "method", "sigma"]
+OURS = [*CELL, "recipe"]
 BASELINES = ("gaussian", "stability", "macer", "smoothadv")
 PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "smoothadv_consistency")]
 METHODS_ORDER = (*BASELINES, "consistency", "smoothadv_consistency")
@@ -21,7 +22,7 @@ def usual(runs: pd.DataFrame) -> pd.Series:
     Where a method has no such run at a σ, all its runs there count: something of it is shown.
     """
     fits = pd.Series([_is_usual(run) for run in runs.itertuples()], index=runs.index, dtype=bool)
-    return fits | ~fits.groupby([runs[name] for name in CELL]).transform("any")
+    return fits | ~fits.groupby([runs[name] for name in OURS]).transform("any")
 
 
 def _is_usual(run) -> bool:
@@ -35,22 +36,33 @@ def _is_usual(run) -> bool:
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Our runs (rows of `queries.runs`, those trained here) beside published groups on the same terms (`queries.published_groups`).
 
-    A row per architecture, method and σ that both have: ours (mean ACR over seeds), our_seeds, theirs, their_sd, their_seeds,
+    A row per architecture, method and σ that both have, and recipe of ours: ours (mean ACR over seeds), our_seeds, theirs, their_sd, their_seeds,
     difference, half (of the 95 % interval: what seeds alone make of it), verdict: reproduced, above or below.
     """
     found = []
     ours = runs[runs.source == "trained"]
-    for cell, mine in ours[usual(ours)].groupby(CELL, sort=False) if len(ours) else ():
-        there = published[(published[CELL] == list(cell)).all(axis=1)]
+    for (*cell, recipe), mine in ours[usual(ours)].groupby(OURS, sort=False) if len(ours) else ():
+        there = published[(published[CELL] == cell).all(axis=1)]
         if there.empty:
             continue
         their = there.sort_values("seeds").iloc[-1]  # not an ablation of one seed
         difference, half = reproduction(mine.acr.to_numpy(), their.acr, their.acr_sd, int(their.seeds))
         verdict = "reproduced" if abs(difference) <= half else "above" if difference > 0 else "below"
         found.append(
-            (*cell, mine.acr.mean(), len(mine), their.acr, their.acr_sd, int(their.seeds), difference, half, verdict)
+            (
+                *cell,
+                recipe,
+                mine.acr.mean(),
+                len(mine),
+                their.acr,
+                their.acr_sd,
+                int(their.seeds),
+                difference,
+                half,
+                verdict,
+            )
         )
-    columns = [*CELL, "ours", "our_seeds", "theirs", "their_sd", "their_seeds", "difference", "half", "verdict"]
+    columns = [*OURS, "ours", "our_seeds", "theirs", "their_sd", "their_seeds", "difference", "half", "verdict"]
     return pd.DataFrame(found, columns=columns)
 
 
@@ -80,12 +92,12 @@ def report(dataset: str) -> str:
 
 
 def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFrame) -> str:
-    hyper = runs[usual(runs)].drop_duplicates(CELL).set_index(CELL, drop=False)
+    hyper = runs[usual(runs)].drop_duplicates(OURS).set_index(OURS, drop=False)
     authors = published[published.source == "rebuttal"].set_index(CELL)
     rows = []
-    for cell in cells(runs, peers).sort_values(["sigma", "method"], key=_in_order).itertuples():
+    for cell in cells(runs, peers).sort_values(["sigma", "method", "recipe"], key=_in_order).itertuples():
         key = (cell.architecture, cell.method, cell.sigma)
-        run = hyper.loc[key]
+        run = hyper.loc[(*key, cell.recipe)]
         changes = departures(cell.method, run.dataset, run.sigma, json.loads(run.hyper))
         why = ", ".join(
             [
@@ -118,7 +130,7 @@ def _over_seeds(mean: float, seeds: int) -> str:
 def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     common = runs[usual(runs)]
     gains = queries.acr_gains(common.run_id, PAIRS)
-    gains = gains.groupby(["sigma", "method", "baseline"], as_index=False).agg(
+    gains = gains.groupby(["sigma", "method", "baseline", "recipe"], as_index=False).agg(
         {"gain": "mean", "gain_se": "mean", "lam": "first"}
     )
     rows = []

@@ -20,7 +20,7 @@ def parsed(monkeypatch):
 
     def spec(words):
         got = []
-        monkeypatch.setattr(cli, "_follow", lambda spec, device: got.append(spec))
+        monkeypatch.setattr(cli, "follow_all", lambda specs, options: got.extend(specs))
         assert cli.main(words) == 0
         return got[0]
 

@@ -51,6 +51,11 @@ def test_cells_by_hand():
     assert (several.our_seeds[0], several.difference[0]) == (2, pytest.approx(0.015))
     assert several.half[0] == pytest.approx(2.776 * 0.01 * (1 / 2 + 1 / 5) ** 0.5, abs=5e-5)
     assert cells(table([consistency(1.0, 5.0, 1.6)]), peers).empty
+    two = cells(table([consistency(0.5, 5.0, 1.6), consistency(0.5, 5.0, 1.4, recipe="quick", epochs=8)]), peers)
+    assert dict(zip(two.recipe, two.verdict, strict=True)) == {
+        "paper": "reproduced",
+        "quick": "below",
+    }  # never averaged
 
 
 def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():

@@ -86,16 +86,16 @@ def claim() -> None:
         return
     st.subheader("Does Consistency beat the baselines?")
     rows["hyper"] = rows.lam.fillna(-1)
-    rows = rows.groupby(["sigma", "method", "baseline", "hyper"], as_index=False).agg(
+    rows = rows.groupby(["sigma", "method", "baseline", "recipe", "hyper"], as_index=False).agg(
         {"gain": "mean", "gain_se": "mean", "lam": "first", "seed": "nunique", "images": "first"}
     )
     rows["label"] = rows.baseline.map(title).where(
         rows.method == "consistency", "with SmoothAdv, over SmoothAdv"
     )  # every other row is of Consistency over Gaussian augmentation
-    rows = rows.sort_values(
-        ["method", "baseline"],
-        key=lambda c: c.map(lambda v: (v != "consistency") * 9 + (ORDER.index(v) if v in ORDER else 0)),
-    )
+    if rows.recipe.nunique() > 1:
+        rows["label"] += ", " + rows.recipe
+    rows["baseline_place"] = rows.baseline.map(lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    rows = rows.sort_values(["method", "recipe", "baseline_place"])  # Consistency alone first
     sigmas = sorted(rows.sigma.unique())
     comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
@@ -104,10 +104,10 @@ def claim() -> None:
         with column:
             draw(
                 gains(here, theirs), f"gain {sigma:g}", f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals",
-                here.assign(published_gain=here.label.map(theirs)).drop(columns="hyper"),
+                here.assign(published_gain=here.label.map(theirs)).drop(columns=["hyper", "baseline_place"]),
             )  # fmt: skip
-            if len(alone := here[here.method == "consistency"]):
-                st.markdown(versus(alone))
+            for recipe, alone in here[here.method == "consistency"].groupby("recipe"):
+                st.markdown((f"*{recipe}*: " if rows.recipe.nunique() > 1 else "") + versus(alone))
     st.caption(
         f"ACR of Gaussian + Consistency less that of each baseline, image by image: right of the line Consistency certifies more. {setting}, "
         f"{'one seed a run' if rows.seed.max() == 1 else f'means over up to {rows.seed.max()} seeds'}. Bars are 95 % intervals of the mean paired "
@@ -135,8 +135,14 @@ def how_trained() -> None:
         )
 
 
-def curves_of(drawn: pd.DataFrame, extras: list[str]) -> None:
+@st.fragment
+def curves_of(drawn: pd.DataFrame) -> None:
     """Certified accuracy against radius: a panel a σ, or all in one."""
+    extras = st.pills(
+        "Also show", ["all σ in one", "95 % bands", "envelope", "published networks"], selection_mode="multi",
+        default=["published networks"], key="extras", bind="query-params",
+        help="*95 % bands*: Clopper–Pearson's interval over the choice of images, for lines of one seed. *envelope*: " + TERMS["envelope"],
+    )  # fmt: skip
     curves = queries.group_curves(drawn.run_id.to_list())
     curves["low"], curves["high"] = curves.certified_accuracy - curves.sd, curves.certified_accuracy + curves.sd
     if "95 % bands" in extras:
@@ -168,18 +174,44 @@ def curves_of(drawn: pd.DataFrame, extras: list[str]) -> None:
             )
 
 
+@st.fragment
+def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
+    """A ranking at a radius that the reader moves."""
+    left, right = st.columns([1, 3], gap="large")
+    reach = left.slider(
+        "Radius r", 0.0, float(floor(drawn.ceiling.max() * 100) / 100), 0.5, 0.01, key="r", bind="query-params",
+        help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
+    )  # fmt: skip
+    ranked = queries.accuracy_at(reach, drawn.run_id.to_list())
+    ranked["low"], ranked["high"] = share_band(ranked.reached.to_numpy(), ranked.images.to_numpy())
+    ranked["label"] = ranked.run_id.map(names)
+    best = ranked.iloc[0]
+    left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
+    left.markdown(f"**{best.label}**" if best.reached else "Nothing is certified that far: n samples reach no further.")
+    with right:
+        draw(
+            ranking(ranked.head(RANKED)),
+            "ranking",
+            "certified accuracy at the chosen radius, best run first, with intervals",
+            ranked,
+        )
+    st.caption(
+        f"Share of images answered correctly with a radius of at least {reach:.2f}: {setting}. Bars are 95 % intervals over the choice of "
+        "images: where they overlap widely, the order may be chance. The best of many runs, chosen on the test images, looks better "
+        "than it is." + (f" The first {RANKED} of {len(ranked)}." if len(ranked) > RANKED else "")
+    )
+
+
 claim()
 how_trained()
 
 st.subheader("Certified accuracy against radius")
-extras = st.pills(
-    "Also show", ["all σ in one", "every setting", "95 % bands", "envelope", "published networks"], selection_mode="multi",
-    default=["published networks"], key="extras", bind="query-params",
-    help="*every setting*: other λ and ablations too, here and in the ranking. *95 % bands*: Clopper–Pearson's interval over the choice "
-    "of images, for lines of one seed. *envelope*: " + TERMS["envelope"],
-)  # fmt: skip
-drawn = shown if "every setting" in extras else common
-curves_of(drawn, extras)
+drawn = common
+if len(common) < len(shown) and st.toggle(
+    "Every setting", key="every", bind="query-params", help="Other λ and ablations too, here and in the ranking."
+):
+    drawn = shown
+curves_of(drawn)
 st.caption(
     f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
     "Runs that differ in their seeds alone are one line, their mean, with ± sd. "
@@ -188,30 +220,7 @@ st.caption(
 )
 
 st.subheader("Which is best at a radius?")
-left, right = st.columns([1, 3], gap="large")
-reach = left.slider(
-    "Radius r", 0.0, float(floor(drawn.ceiling.max() * 100) / 100), 0.5, 0.01, key="r", bind="query-params",
-    help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
-)  # fmt: skip
-ranked = queries.accuracy_at(reach, drawn.run_id.to_list())
-names = run_labels(drawn)
-ranked["low"], ranked["high"] = share_band(ranked.reached.to_numpy(), ranked.images.to_numpy())
-ranked["label"] = ranked.run_id.map(names)
-best = ranked.iloc[0]
-left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
-left.markdown(f"**{best.label}**" if best.reached else "Nothing is certified that far: n samples reach no further.")
-with right:
-    draw(
-        ranking(ranked.head(RANKED)),
-        "ranking",
-        "certified accuracy at the chosen radius, best run first, with intervals",
-        ranked,
-    )
-st.caption(
-    f"Share of images answered correctly with a radius of at least {reach:.2f}: {setting}. Bars are 95 % intervals over the choice of "
-    "images: where they overlap widely, the order may be chance. The best of many runs, chosen on the test images, looks better "
-    "than it is." + (f" The first {RANKED} of {len(ranked)}." if len(ranked) > RANKED else "")
-)
+best_at_radius(drawn, run_labels(drawn))
 
 if not published.empty:
     st.subheader("Average certified radius beside the paper's", help=TERMS["ACR"])
@@ -245,7 +254,7 @@ if len(table := cells(shown, peers)):
         + ", ".join(f"{word} in {counted[word]}" for word in ("reproduced", "above", "below") if word in counted)
         + f" of {len(table)} cells."
     )
-    table["method"] = table.method.map(title)
+    table["method"] = table.method.map(title) + (", " + table.recipe if table.recipe.nunique() > 1 else "")
     four = st.column_config.NumberColumn(format="%.4f")
     signed = st.column_config.NumberColumn(format="%+.4f")
     st.dataframe(
@@ -275,10 +284,11 @@ st.caption(
 st.subheader("The runs")
 table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "recipe", "epochs", "ceiling", "device", "git_commit"]])
 st.dataframe(
-    table,
+    table.assign(run_id="/run?run=" + table.run_id),
     hide_index=True,
     alt="every run that is shown, with its settings and figures",
     column_config={
+        "run_id": st.column_config.LinkColumn("run", display_text=r"run=(.*)$", width="large"),
         "acr": st.column_config.NumberColumn("ACR", format="%.4f", help=TERMS["ACR"]),
         "certified_accuracy_0": st.column_config.NumberColumn(
             "certified accuracy at 0", format="percent", help=TERMS["clean accuracy"]

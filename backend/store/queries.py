@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -25,7 +26,17 @@ SAME = [
 SETTINGS = ["dataset", "mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
 MEASURES = ("acr", "certified_accuracy_0", "abstention")
 
-_opened: dict[Path, tuple[tuple, duckdb.DuckDBPyConnection]] = {}
+KEPT, KEPT_ROWS = 128, 50_000  # answers of a snapshot, and rows of each, that are kept for the next visitor or rerun
+
+
+@dataclass
+class _Snapshot:
+    mark: tuple  # of the file
+    connection: duckdb.DuckDBPyConnection
+    answers: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
+
+
+_opened: dict[Path, _Snapshot] = {}
 _opening = threading.Lock()
 
 
@@ -86,7 +97,7 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
     """ACR of runs against runs of a baseline that differ in the method alone, image by image, for pairs (baseline, method).
 
     Both are among run_ids, of equal source, data set, architecture, σ, seed, recipe, epochs, precisions, n, n0, α, mode and
-    images. Columns: baseline, method, run_id, baseline_id, sigma, lam, hyper, seed, images, acr, baseline_acr, gain, and gain_se, the
+    images. Columns: baseline, method, run_id, baseline_id, sigma, lam, hyper, seed, recipe, images, acr, baseline_acr, gain, and gain_se, the
     standard error of the mean paired difference over the images.
     """
     return _ask(
@@ -95,7 +106,7 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
         gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
         wanted AS (SELECT unnest($2) AS baseline, unnest($3) AS method),
         pairs AS (
-            SELECT b.method AS baseline, a.method, a.run_id, b.run_id AS baseline_id, a.sigma, a.lam, a.hyper, a.seed, a.images,
+            SELECT b.method AS baseline, a.method, a.run_id, b.run_id AS baseline_id, a.sigma, a.lam, a.hyper, a.seed, recipe, a.images,
                    a.acr, b.acr AS baseline_acr, b.images AS baseline_images
             FROM chosen a JOIN chosen b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
             WHERE (b.method, a.method) IN (SELECT (baseline, method) FROM wanted))
@@ -277,13 +288,25 @@ def published_curves(dataset: str, n: int, n0: int, alpha: float, image_set: str
 
 
 def _ask(sql: str, parameters: list | None = None) -> pd.DataFrame:
-    with _snapshot().cursor() as cursor:
+    """The answer of the current snapshot; the last ones, unless they are large, are kept as long as it stands."""
+    snapshot, question = _snapshot(), (sql, repr(parameters))
+    with _opening:
+        if (known := snapshot.answers.pop(question, None)) is not None:
+            snapshot.answers[question] = known  # the most recently asked are the last
+            return known.copy()
+    with snapshot.connection.cursor() as cursor:
         cursor.execute("USE store")
-        return cursor.execute(sql, parameters).df()
+        answer = cursor.execute(sql, parameters).df()
+    if len(answer) <= KEPT_ROWS:
+        with _opening:
+            snapshot.answers[question] = answer.copy()
+            while len(snapshot.answers) > KEPT:
+                del snapshot.answers[next(iter(snapshot.answers))]
+    return answer
 
 
-def _snapshot() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with the current snapshot attached, opened anew only when the snapshot was replaced."""
+def _snapshot() -> "_Snapshot":
+    """The current snapshot, opened anew only when it was replaced."""
     path = snapshot_path()
     with _opening:
         try:
@@ -291,20 +314,23 @@ def _snapshot() -> duckdb.DuckDBPyConnection:
         except FileNotFoundError:
             raise StoreError(f"There is no results store at {path}. `python -m backend publish` makes it.") from None
         mark = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        if path not in _opened or _opened[path][0] != mark:
-            connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
-            try:
-                connection.execute(f"ATTACH {_quoted(str(path))} AS store (READ_ONLY)")
-                connection.execute("SET enable_external_access = false")
-                version = connection.execute("SELECT schema_sha256 FROM store.meta").fetchone()
-            except duckdb.Error as error:
-                raise StoreError(
-                    f"{path} cannot be read ({error}). `python -m backend publish` makes it anew."
-                ) from error
-            if version != (SCHEMA_SHA256,):
-                raise StoreError(f"{path} is another version's. `python -m backend publish` makes it anew.")
-            _opened[path] = (mark, connection)  # the old one closes when its last cursor is gone
-        return _opened[path][1]
+        if path not in _opened or _opened[path].mark != mark:
+            _opened[path] = _Snapshot(mark, _attached(path))  # the old one closes when its last cursor is gone
+        return _opened[path]
+
+
+def _attached(path: Path) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with a snapshot attached, read-only, as `store`. Raises StoreError."""
+    connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
+    try:
+        connection.execute(f"ATTACH {_quoted(str(path))} AS store (READ_ONLY)")
+        connection.execute("SET enable_external_access = false")
+        version = connection.execute("SELECT schema_sha256 FROM store.meta").fetchone()
+    except duckdb.Error as error:
+        raise StoreError(f"{path} cannot be read ({error}). `python -m backend publish` makes it anew.") from error
+    if version != (SCHEMA_SHA256,):
+        raise StoreError(f"{path} is another version's. `python -m backend publish` makes it anew.")
+    return connection
 
 
 def _quoted(text: str) -> str:
