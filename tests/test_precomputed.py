@@ -12,12 +12,15 @@ from backend.classifier.weights import unpack
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED
 from backend.plan import plan
+from backend.precompute import MOST_BYTES, queue
 from backend.run import all_runs
 from backend.spec import Certification
 from backend.store import queries
 from backend.store.publish import publish
 
 RUNS = {run.run_id: run for run in all_runs(PRECOMPUTED)}
+WITH_WEIGHTS = {run_id: run for run_id, run in RUNS.items() if run.weights() is not None}
+TABLE = {spec.run_id for spec in queue(gpu=False)[0].specs}
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
@@ -62,7 +65,8 @@ def test_folders_are_complete_and_their_claims_follow_from_the_counts(run):
     assert run.run_id == run.spec.run_id
     assert run.state()["state"] == "finished"
     assert len(run.epochs()) == run.spec.recipe.epochs
-    assert run.environment()["weights_sha256"] == run.weights_sha256()
+    assert run.weights_sha256() in (None, run.environment()["weights_sha256"])
+    assert run.run_id in WITH_WEIGHTS or run.spec.run_id not in TABLE  # of every cell of the table they travel
     assert run.environment()["commit"]
     alpha = run.spec.certification.alpha
     for c in run.certificates():
@@ -72,7 +76,7 @@ def test_folders_are_complete_and_their_claims_follow_from_the_counts(run):
         assert (c.predict == -1) == (c.p_lower <= 0.5)
 
 
-@pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: run.run_id)
+@pytest.mark.parametrize("run", WITH_WEIGHTS.values(), ids=lambda run: run.run_id)
 def test_the_shipped_weights_give_the_shipped_certificates(run):
     """The first images again. Other processors round convolutions differently: a few votes of 10 000 may flip."""
     spec = replace(run.spec, certification=replace(run.spec.certification, limit=2))
@@ -84,4 +88,4 @@ def test_the_shipped_weights_give_the_shipped_certificates(run):
 
 
 def test_the_budget():
-    assert sum(file.stat().st_size for file in PRECOMPUTED.rglob("*") if file.is_file()) < 12 * 2**20
+    assert sum(file.stat().st_size for file in PRECOMPUTED.rglob("*") if file.is_file()) < MOST_BYTES

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from backend.home import CHECKOUT
 from backend.reproduction import cells, published_gain, report, usual
 from backend.store import queries
 from backend.store.publish import publish
@@ -80,5 +81,6 @@ def test_the_report_says_what_the_store_says(home):
             in text
         )
     assert "| 1.6653 ± 0.0007 |" in text  # the authors' table
+    assert text.rstrip("\n") in (CHECKOUT / "docs" / "reproduction.md").read_text()  # export reproduction makes it anew
     with pytest.raises(ValueError, match="holds no certified run on cifar10"):
         report("cifar10")

@@ -92,7 +92,7 @@ def gains(rows: pd.DataFrame, theirs: dict[str, float]) -> go.Figure:
     figure.add_vline(x=0, line={"color": GREY, "dash": "dot", "width": 1})
     return figure.update_layout(
         title={"text": f"σ = {rows.sigma.iloc[0]:g}", "font": {"size": 15}},
-        xaxis={"title": {"text": "gain in ACR"}, "tickformat": "+.2f", "nticks": 5},
+        xaxis={"title": {"text": "gain in ACR"}, "tickformat": "+.3f", "nticks": 4},
         yaxis={"automargin": True, "categoryorder": "array", "categoryarray": list(dict.fromkeys(rows.label))},
         legend={"orientation": "h", "y": -0.3, "yanchor": "top"}, margin={"l": 10, "r": 10, "t": 40, "b": 10}, height=310,
     )  # fmt: skip
