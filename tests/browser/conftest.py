@@ -33,9 +33,9 @@ def browser():
         instance.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A dashboard started by the README's command on an empty home; ends with the tests."""
+    """A dashboard started by the README's command on an empty home, for the tests of one file."""
     with dashboard(tmp_path_factory) as address:
         yield address
 
