@@ -80,11 +80,24 @@ def test_is_deterministic_and_resumes(method, data, colours):
         assert weights(rest) == weights(rows)
 
 
+def strided(shape, classes):
+    """Convolution, batch norm and pooling."""
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(shape[0], 16, 3, stride=2), torch.nn.BatchNorm2d(16), torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 16, 3, stride=2), torch.nn.BatchNorm2d(16), torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, classes),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("method", METHODS)
-def test_survives_bfloat16(method, data, colours):
-    """It learns in bfloat16 too, and not by the same numbers."""
+def test_survives_bfloat16(method, data, colours, monkeypatch):
+    """It learns in bfloat16 too, and not by the same numbers. In small networks: most processors are slow in it."""
     spec = spec_of(method, data, EPOCHS[data], "bfloat16")
+    if data == "colours":
+        monkeypatch.setitem(ARCHITECTURES, spec.architecture, strided)
+    else:
+        spec = replace(spec, architecture="mlp")
     exact = replace(spec, recipe=replace(spec.recipe, precision="float32"))
     rounded = rows_of(spec)
     assert next(iter(train(exact, find_dataset(data), choose_device("cpu")))).loss != rounded[0].loss
