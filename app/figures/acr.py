@@ -26,83 +26,74 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
     there = published[published.sigma == sigma]
     known = [m for m in ORDER if m in {*here.method, *there.method}]
     known += sorted({*here.method, *there.method} - {*known})
-    figure = go.Figure()
-    for source, (words, symbol) in SOURCES.items():
-        rows = there[there.source == source]
-        if rows.empty:
-            continue
-        figure.add_trace(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": rows.acr.to_list(),
-                "y": [title(m) for m in rows.method],
-                "error_x": {"array": rows.acr_sd.to_list(), "thickness": 1, "color": GREY},
-                "marker": {"symbol": symbol, "size": 11, "color": GREY, "line": {"width": 2}},
-                "name": words,
-                "text": [f"{words}, {seeds} {'seeds' if seeds > 1 else 'seed'}" for seeds in rows.seeds],
-                "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
-            }
-        )
-    figure.add_trace(
+    traces = [
         {
-            "type": "scatter",
-            "mode": "markers",
-            "x": here.acr.to_list(),
-            "y": [title(m) for m in here.method],
-            "error_x": {"array": (1.96 * here.acr_se).to_list(), "thickness": 1.5, "color": GREY},
-            "marker": {"size": 13, "color": [colour(m) for m in here.method]},
-            "text": [labels[run_id] for run_id in here.run_id],
-            "name": "runs of this store",
+            "type": "scatter", "mode": "markers", "x": rows.acr.to_list(), "y": [title(m) for m in rows.method], "name": words,
+            "error_x": {"array": rows.acr_sd.to_list(), "thickness": 1, "color": GREY},
+            "marker": {"symbol": symbol, "size": 11, "color": GREY, "line": {"width": 2}},
+            "text": [f"{words}, {seeds} {'seeds' if seeds > 1 else 'seed'}" for seeds in rows.seeds],
             "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
         }
-    )
-    figure.update_layout(
-        title={"text": f"σ = {sigma:g}", "font": {"size": 15}},
-        xaxis={"title": {"text": "ACR"}},
-        yaxis={"categoryorder": "array", "categoryarray": [title(m) for m in reversed(known)], "automargin": True},
-        legend={"orientation": "h", "y": -0.3, "yanchor": "top"},
-        margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        height=330,
-    )
-    return figure
+        for source, (words, symbol) in SOURCES.items() if len(rows := there[there.source == source])
+    ]  # fmt: skip
+    traces.append({
+        "type": "scatter", "mode": "markers", "x": here.acr.to_list(), "y": [title(m) for m in here.method],
+        "error_x": {"array": (1.96 * here.acr_se).to_list(), "thickness": 1.5, "color": GREY},
+        "marker": {"size": 13, "color": [colour(m) for m in here.method]},
+        "text": [labels[run_id] for run_id in here.run_id], "name": "runs of this store",
+        "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
+    })  # fmt: skip
+    places = [title(m) for m in reversed(known)]
+    return go.Figure(traces, _panel(sigma, 330, {"title": {"text": "ACR"}}, places))
 
 
-def gains(rows: pd.DataFrame, theirs: dict[str, float]) -> go.Figure:
+def _panel(sigma: float, height: int, xaxis: dict, places: list[str]) -> dict:
+    """The layout of one σ's panel; places: what stands along y, the lowest first."""
+    return {
+        "title": {"text": f"σ = {sigma:g}", "font": {"size": 15}}, "xaxis": xaxis, "height": height,
+        "yaxis": {"automargin": True, "categoryorder": "array", "categoryarray": places},
+        "legend": {"orientation": "h", "y": -0.3, "yanchor": "top"}, "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
+    }  # fmt: skip
+
+
+def gains(rows: pd.DataFrame) -> go.Figure:
     """How much ACR each row's method has over its baseline, with the 95 % interval over images, beside the paper's gain (hollow).
 
-    rows: of `queries.acr_gains`, one σ, with `label`; theirs: {label: gain of the published networks}.
+    rows: of `queries.acr_gains`, one σ, with `label` and `published_gain`.
     """
     rows = rows[::-1]
-    figure = go.Figure(
-        [
-            {
-                "type": "scatter", "mode": "markers", "x": list(theirs.values()), "y": list(theirs), "name": "published networks",
-                "marker": {"symbol": "square-open", "size": 11, "color": GREY, "line": {"width": 2}},
-                "hovertemplate": "%{x:+.4f}<extra>%{y}, published networks</extra>",
-            },
-            {
-                "type": "scatter", "mode": "markers", "x": rows.gain.to_list(), "y": rows.label.to_list(), "name": "runs of this store",
-                "error_x": {"array": (1.96 * rows.gain_se).to_list(), "thickness": 1.5, "color": GREY},
-                "marker": {"size": 13, "color": [colour(method) for method in rows.baseline]},
-                "hovertemplate": "%{x:+.4f}<extra>%{y}</extra>",
-            },
-        ]
-    )  # fmt: skip
-    figure.add_vline(x=0, line={"color": GREY, "dash": "dot", "width": 1})
-    return figure.update_layout(
-        title={"text": f"σ = {rows.sigma.iloc[0]:g}", "font": {"size": 15}},
-        xaxis={"title": {"text": "gain in ACR"}, "tickformat": "+.3f", "nticks": 4},
-        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": list(dict.fromkeys(rows.label))},
-        legend={"orientation": "h", "y": -0.3, "yanchor": "top"}, margin={"l": 10, "r": 10, "t": 40, "b": 10}, height=310,
-    )  # fmt: skip
+    theirs = rows[rows.published_gain.notna()]
+    traces = [
+        {
+            "type": "scatter", "mode": "markers", "x": theirs.published_gain.to_list(), "y": theirs.label.to_list(), "name": "published networks",
+            "marker": {"symbol": "square-open", "size": 11, "color": GREY, "line": {"width": 2}},
+            "hovertemplate": "%{x:+.4f}<extra>%{y}, published networks</extra>",
+        },
+        {
+            "type": "scatter", "mode": "markers", "x": rows.gain.to_list(), "y": rows.label.to_list(), "name": "runs of this store",
+            "error_x": {"array": (1.96 * rows.gain_se).to_list(), "thickness": 1.5, "color": GREY},
+            "marker": {"size": 13, "color": [colour(method) for method in rows.baseline]},
+            "hovertemplate": "%{x:+.4f}<extra>%{y}</extra>",
+        },
+    ]  # fmt: skip
+    zero = {
+        "type": "line",
+        "x0": 0,
+        "x1": 0,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "line": {"color": GREY, "dash": "dot", "width": 1},
+    }
+    xaxis = {"title": {"text": "gain in ACR"}, "tickformat": "+.3f", "nticks": 4}
+    return go.Figure(
+        traces, _panel(rows.sigma.iloc[0], 310, xaxis, list(dict.fromkeys(rows.label))) | {"shapes": [zero]}
+    )
 
 
 def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
     """Certified accuracy at r = 0 against ACR; runs that differ in λ alone are joined, from Gaussian; and the Pareto front."""
-    styles = dashes(runs.sigma)
-    figure = go.Figure()
-    labels = run_labels(runs)
+    styles, labels, traces = dashes(runs.sigma), run_labels(runs), []
     paths: dict[tuple, list] = {}
     for run in runs[runs.method == "consistency"].itertuples():
         paths.setdefault(lambda_path(run), []).append(run)
@@ -110,52 +101,33 @@ def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
         along = paths.get(lambda_path(start), [])
         for form in sorted({_form(run) for run in along}):
             path = [start, *sorted((run for run in along if _form(run) == form), key=lambda run: run.lam)]
-            figure.add_trace(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "x": [run.certified_accuracy_0 for run in path],
-                    "y": [run.acr for run in path],
-                    "line": {"color": GREY, "dash": styles[start.sigma], "width": 1.5},
-                    "name": f"σ = {start.sigma:g}, along λ",
-                    "hoverinfo": "skip",
-                }
-            )
+            traces.append({
+                "type": "scatter", "mode": "lines", "x": [run.certified_accuracy_0 for run in path], "y": [run.acr for run in path],
+                "line": {"color": GREY, "dash": styles[start.sigma], "width": 1.5}, "name": f"σ = {start.sigma:g}, along λ",
+                "hoverinfo": "skip",
+            })  # fmt: skip
     front = runs[pareto(runs.certified_accuracy_0.to_numpy(), runs.acr.to_numpy())].sort_values("certified_accuracy_0")
-    figure.add_trace(
+    traces.append({
+        "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
+        "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip",
+    })  # fmt: skip
+    traces += [
         {
-            "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
-            "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip",
+            "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
+            "text": ["" if pd.isna(lam) else f"λ = {lam:g}" for lam in rows.lam], "textposition": "top center",
+            "marker": {"size": 11, "color": colour(method)}, "customdata": [labels[run_id] for run_id in rows.run_id],
+            "name": title(method), "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>%{customdata}</extra>", "cliponaxis": False,
         }
-    )  # fmt: skip
-    for method, rows in runs.groupby("method"):
-        figure.add_trace(
-            {
-                "type": "scatter",
-                "mode": "markers+text",
-                "x": rows.certified_accuracy_0.to_list(),
-                "y": rows.acr.to_list(),
-                "text": ["" if pd.isna(lam) else f"λ = {lam:g}" for lam in rows.lam],
-                "textposition": "top center",
-                "marker": {"size": 11, "color": colour(method)},
-                "customdata": [labels[run_id] for run_id in rows.run_id],
-                "name": title(method),
-                "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>%{customdata}</extra>",
-                "cliponaxis": False,
-            }
-        )
-    figure.update_layout(
-        xaxis={
-            "title": {"text": "certified accuracy at r = 0"},
-            "tickformat": ".1%",
-            "autorangeoptions": {"clipmin": 0, "clipmax": 1.005},
+        for method, rows in runs.groupby("method")
+    ]  # fmt: skip
+    layout = {
+        "xaxis": {
+            "title": {"text": "certified accuracy at r = 0"}, "tickformat": ".1%", "autorangeoptions": {"clipmin": 0, "clipmax": 1.005},
         },
-        yaxis={"title": {"text": "ACR"}},
-        legend={"orientation": "h", "y": -0.25, "yanchor": "top"},
-        margin={"l": 10, "r": 10, "t": 20, "b": 10},
-        height=430,
-    )
-    return figure
+        "yaxis": {"title": {"text": "ACR"}}, "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"},
+        "margin": {"l": 10, "r": 10, "t": 20, "b": 10}, "height": 430,
+    }  # fmt: skip
+    return go.Figure(traces, layout)
 
 
 def _form(run) -> str:

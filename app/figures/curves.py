@@ -16,69 +16,47 @@ def certified_accuracy(
     """
     styles = dashes(runs.sigma) if runs.sigma.nunique() > 1 else dict.fromkeys(runs.sigma, "solid")
     points = dict(tuple(curves.groupby("group_id")))
-    figure = go.Figure()
-    figure.add_traces([_best(method, line) for method, line in envelope.groupby("method")])
+    traces = [_best(method, line) for method, line in envelope.groupby("method")]
     for run in runs.itertuples():
         line = points[run.run_id]
         if line.low.notna().any():
-            figure.add_trace(_band(line, colour(run.method)))
-        figure.add_trace(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": line.r.to_list(),
-                "y": line.certified_accuracy.to_list(),
-                "name": labels[run.run_id],
-                "line": {"color": colour(run.method), "dash": styles[run.sigma], "width": 2.5},
-                "hovertemplate": "radius %{x:.2f}: %{y:.1%}<extra>" + labels[run.run_id] + "</extra>",
-            }
-        )
-    for (_, method, sigma, lam, _), line in published.groupby(
-        ["architecture", "method", "sigma", "lam", "hyper"], dropna=False
-    ):
-        figure.add_trace(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": line.r.to_list(),
-                "y": line.certified_accuracy.to_list(),
-                "name": "published networks",
-                "legendgroup": "published",
-                "showlegend": not any(trace.legendgroup == "published" for trace in figure.data),
-                "line": {"color": colour(method), "dash": styles[sigma], "width": 1},
-                "opacity": 0.75,
-                "hovertemplate": "radius %{x:.2f}: %{y:.1%}<extra>published: "
-                + title(method) + f", σ = {sigma:g}" + ("" if pd.isna(lam) else f", λ = {lam:g}") + "</extra>",
-            }
-        )  # fmt: skip
-    for (sigma, ceiling), _ in runs.groupby(["sigma", "ceiling"]):
-        figure.add_shape(
-            {
-                "type": "line",
-                "x0": ceiling,
-                "x1": ceiling,
-                "y0": 0,
-                "y1": 1,
-                "line": {"color": GREY, "dash": styles[sigma], "width": 1},
-            }
-        )
-        figure.add_annotation(
-            x=ceiling,
-            y=1,
-            yanchor="bottom",
-            text=f"σ = {sigma:g}",
-            showarrow=False,
-            font={"size": 11, "color": GREY},
-        )
-    figure.update_layout(
-        xaxis={"title": {"text": "ℓ2 radius r (pixels in [0, 1])"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "certified accuracy at r"}, "range": [0, 1.06], "tickformat": ".0%"},
-        legend={"orientation": "h", "y": -0.22, "yanchor": "top"},
-        margin={"l": 10, "r": 10, "t": 20, "b": 10},
-        height=480,
-        hovermode="closest",
-    )
-    return figure
+            traces.append(_band(line, colour(run.method)))
+        traces.append(_line(line, labels[run.run_id], colour(run.method), styles[run.sigma]))
+    theirs = published.groupby(["architecture", "method", "sigma", "lam", "hyper"], dropna=False)
+    for number, ((_, method, sigma, lam, _), line) in enumerate(theirs):
+        traces.append(_published(line, method, sigma, lam, styles[sigma]) | {"showlegend": number == 0})
+    ceilings = sorted({(run.sigma, run.ceiling) for run in runs.itertuples()})
+    layout = {
+        "shapes": [
+            {"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": {"color": GREY, "dash": styles[sigma], "width": 1}}
+            for sigma, at in ceilings
+        ],
+        "annotations": [
+            {"x": at, "y": 1, "yanchor": "bottom", "text": f"σ = {sigma:g}", "showarrow": False, "font": {"size": 11, "color": GREY}}
+            for sigma, at in ceilings
+        ],
+        "xaxis": {"title": {"text": "ℓ2 radius r (pixels in [0, 1])"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "certified accuracy at r"}, "range": [0, 1.06], "tickformat": ".0%"},
+        "legend": {"orientation": "h", "y": -0.22, "yanchor": "top"}, "margin": {"l": 10, "r": 10, "t": 20, "b": 10},
+        "height": 480, "hovermode": "closest",
+    }  # fmt: skip
+    return go.Figure(traces, layout)
+
+
+def _line(line: pd.DataFrame, label: str, shade: str, dash: str) -> dict:
+    return {
+        "type": "scatter", "mode": "lines", "x": line.r.to_list(), "y": line.certified_accuracy.to_list(), "name": label,
+        "line": {"color": shade, "dash": dash, "width": 2.5}, "hovertemplate": f"radius %{{x:.2f}}: %{{y:.1%}}<extra>{label}</extra>",
+    }  # fmt: skip
+
+
+def _published(line: pd.DataFrame, method: str, sigma: float, lam: float, dash: str) -> dict:
+    """Thin; all published lines are one entry of the legend."""
+    label = f"published: {title(method)}, σ = {sigma:g}" + ("" if pd.isna(lam) else f", λ = {lam:g}")
+    return _line(line, label, colour(method), dash) | {
+        "name": "published networks", "legendgroup": "published", "opacity": 0.75,
+        "line": {"color": colour(method), "dash": dash, "width": 1},
+    }  # fmt: skip
 
 
 def _band(line: pd.DataFrame, shade: str) -> dict:
@@ -94,22 +72,20 @@ def _band(line: pd.DataFrame, shade: str) -> dict:
 def ranking(ranked: pd.DataFrame) -> go.Figure:
     """Certified accuracy at one radius, a bar a run with its interval, the best on top: rows of `queries.accuracy_at` with low, high, label."""
     rows = ranked[::-1]
-    figure = go.Figure(
-        {
-            "type": "bar", "orientation": "h", "x": rows.certified_accuracy.to_list(), "y": rows.label.to_list(),
-            "marker": {"color": [colour(method) for method in rows.method]},
-            "error_x": {
-                "array": (rows.high - rows.certified_accuracy).to_list(), "thickness": 1.5, "color": GREY,
-                "arrayminus": (rows.certified_accuracy - rows.low).to_list(),
-            },
-            "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
-        }
-    )  # fmt: skip
-    figure.update_layout(
-        xaxis={"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "certified accuracy at r"}},
-        yaxis={"automargin": True}, margin={"l": 10, "r": 10, "t": 10, "b": 10}, height=90 + 30 * len(rows),
-    )  # fmt: skip
-    return figure
+    bars = {
+        "type": "bar", "orientation": "h", "x": rows.certified_accuracy.to_list(), "y": rows.label.to_list(),
+        "marker": {"color": [colour(method) for method in rows.method]},
+        "error_x": {
+            "array": (rows.high - rows.certified_accuracy).to_list(), "thickness": 1.5, "color": GREY,
+            "arrayminus": (rows.certified_accuracy - rows.low).to_list(),
+        },
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+    }  # fmt: skip
+    layout = {
+        "xaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "certified accuracy at r"}},
+        "yaxis": {"automargin": True}, "margin": {"l": 10, "r": 10, "t": 10, "b": 10}, "height": 90 + 30 * len(rows),
+    }  # fmt: skip
+    return go.Figure([bars], layout)
 
 
 def _best(method: str, line: pd.DataFrame) -> dict:

@@ -13,8 +13,8 @@ from app.figures.votes import votes
 from app.widgets.bring_image import bring_image, show_seen
 from app.widgets.certificates import check_a_certificate, round_down, show_certificate, show_side_by_side, show_votes
 from app.widgets.closer_look import show_attack, show_ball, show_copies
+from app.widgets.run_choice import choose_runs
 from backend.datasets import DatasetError, find_dataset
-from backend.home import snapshot_path
 from backend.images import Seen
 from backend.run import Run, RunError
 from backend.spec import Certification
@@ -44,8 +44,7 @@ def models(snapshot: tuple) -> pd.DataFrame:
 
 def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
     """Up to four networks of one data set and their names, {run_id: …}; None where the store has none."""
-    path = snapshot_path()
-    known = models((str(path), path.stat().st_mtime_ns) if path.exists() else ())
+    known = models(queries.mark())
     if known.empty:
         return None
     names = list(known.dataset.unique())
@@ -54,9 +53,8 @@ def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
         dataset = st.selectbox("Data set", names, key="dataset", bind="query-params")
     known = known[known.dataset == dataset]
     labels = run_labels(known)
-    chosen = st.multiselect(
-        "Models", list(labels), default=list(labels)[:1], format_func=labels.get, key="model", bind="query-params",
-        max_selections=MOST_MODELS, placeholder="Choose a network",
+    chosen = choose_runs(
+        st, "Models", labels, list(labels)[:1], "model", max_selections=MOST_MODELS, placeholder="Choose a network",
         help="Networks of finished runs; several are certified side by side. The noise level σ belongs to a network: it was trained "
         "for that much noise.",
     )  # fmt: skip

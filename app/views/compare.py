@@ -9,8 +9,9 @@ from app.figures.palette import run_labels
 from app.widgets.comparable import choose_comparable
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from app.widgets.run_choice import choose_run, choose_runs
 from backend.datasets import DatasetError, find_dataset
-from backend.statistics import acr_by_n, seeds_apart
+from backend.statistics import Paired, acr_by_n, seeds_apart
 from backend.store import queries
 
 NS = [100, 1_000, 10_000, 100_000, 1_000_000]
@@ -44,25 +45,19 @@ def usual(method: str, other: str) -> str:
     return next((i for i in ids if facts.method[i] == method and facts.sigma[i] == 0.5), other)
 
 
-left, right, third = st.columns([2, 3, 1])
-a = left.selectbox(
-    "Reference a", ids, index=ids.index(usual("gaussian", ids[0])), format_func=labels.get, key="a", bind="query-params"
-)
-others = [i for i in ids if i != a]
-first = usual("consistency", others[0])
-chosen = right.multiselect(
-    "Compared with it: b", others, [first if first != a else others[0]], format_func=labels.get, max_selections=MOST, key="b",
-    bind="query-params", placeholder="Choose one run or more",
+left, right = st.columns([2, 3])
+a = choose_run(left, "Reference a", labels, usual("gaussian", ids[0]), "a")
+others = {i: words for i, words in labels.items() if i != a}
+first = usual("consistency", next(iter(others)))
+chosen = choose_runs(
+    right, "Compared with it: b", others, [first if first != a else next(iter(others))], "b", max_selections=MOST,
+    placeholder="Choose one run or more",
 )  # fmt: skip
-r = third.number_input(
-    "Radius r", 0.0, 10.0, 0.5, 0.05, key="r", bind="query-params", help="for certified accuracy at r"
-)
 if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
     st.stop()
 one = facts.loc[a]
 setting = f"{one['mode']}, n = {one.n:,.0f}, n0 = {one.n0:,.0f}, α = {one.alpha:g}, {one.images:,.0f} test images"
-pairs = {b: queries.paired(seeds_of[a], seeds_of[b], r) for b in chosen}
 
 
 def verdict(low: float, high: float, more: str, less: str) -> str:
@@ -70,7 +65,7 @@ def verdict(low: float, high: float, more: str, less: str) -> str:
     return more if low > 0 else less if high < 0 else "the two are **not told apart**"
 
 
-def all_differences() -> None:
+def all_differences(pairs: dict, r: float) -> None:
     """Every b at a glance, where there are several."""
     table = pd.DataFrame(
         [(labels[b], facts.method[b], p.acr, p.acr_low, p.acr_high, p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
@@ -86,55 +81,117 @@ def all_differences() -> None:
         )  # fmt: skip
 
 
-st.subheader("How much, and how surely")
+def in_detail(p: Paired, b: str, r: float) -> None:
+    """How one b differs from a, in figures and in words."""
+    first, second, gained, lost = st.columns(4)
+    first.metric(
+        "ACR, b less a", f"{p.acr:+.4f}", f"{p.acr_low:+.4f} to {p.acr_high:+.4f}", delta_color="off", delta_arrow="off",
+        help=f"mean paired difference with its 95 % interval over the choice of images; paired t test p = {p.acr_p:.2g}",
+    )  # fmt: skip
+    second.metric(
+        f"Certified accuracy at {r:g}, b less a", f"{p.accuracy:+.2%}", f"{p.accuracy_low:+.2%} to {p.accuracy_high:+.2%}",
+        delta_color="off", delta_arrow="off",
+        help="paired differences of the seeds' shares" if p.accuracy_p is None else f"McNemar's exact test p = {p.accuracy_p:.2g}",
+    )  # fmt: skip
+    if p.gained is not None:
+        gained.metric("Images gained", p.gained, help=f"answered correctly with radius at least {r:g} by b alone")
+        lost.metric("Images lost", p.lost, help="by a alone")
+    st.markdown(
+        f"a: **{labels[a]}**, b: **{labels[b]}**. On average "
+        + verdict(p.acr_low, p.acr_high, "b certifies **larger radii**", "b certifies **smaller radii**")
+        + f"; at r = {r:g} "
+        + verdict(p.accuracy_low, p.accuracy_high, "b certifies **more images**", "b certifies **fewer images**")
+        + "."
+    )
+    apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
+    st.caption(
+        f"{setting}. Intervals cover the choice of test images, not that of the training seed: "
+        + (
+            f"over seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+.4f} to {apart[1]:+.4f}."
+            if apart
+            else "another seed of the same method moves ACR too."
+        )
+        + (" Radii of imported logs have three digits." if facts.radius_digits.loc[[a, b]].notna().any() else "")
+    )
+
+
+@st.cache_data(max_entries=8, show_spinner="Reading the test images…")
+def pictures(dataset: str, indices: tuple[int, ...]) -> list[np.ndarray]:
+    """Test images (H, W) or (H, W, 3), 8 bits, enlarged to about 84 pixels without smoothing. Raises DatasetError."""
+    known = find_dataset(dataset)
+    pixels = known.load(train=False).images[list(indices)].transpose(0, 2, 3, 1) * (255.0 / known.scale)
+    factor = max(1, 84 // pixels.shape[1])
+    return [
+        image.squeeze(-1) if image.shape[-1] == 1 else image
+        for image in pixels.repeat(factor, 1).repeat(factor, 2).astype(np.uint8)
+    ]
+
+
+def of_both(b: str, r: float) -> pd.DataFrame:
+    """Each image by a and by b: label, and gain, p and reached (a radius of at least r), of either."""
+    of_a, of_b = (queries.images_of(seeds_of[i], r) for i in (a, b))
+    return of_a.merge(of_b.drop(columns="label"), on="idx", suffixes=("_a", "_b"))
+
+
+def images_changed(b: str, r: float) -> None:
+    """The images that only one of a and b certifies at r, with their pictures where they are wanted."""
+    st.header("Images gained and lost")
+    both = of_both(b, r)
+    changed = both[both.reached_a != both.reached_b].copy()
+    if changed.empty:
+        st.caption(f"None at r = {r:g}.")
+        return
+    changed["by_b"] = (changed.reached_b > changed.reached_a).map({True: "gained", False: "lost"})
+    changed = changed.loc[(changed.gain_b - changed.gain_a).abs().sort_values(ascending=False).index]
+    if st.toggle("Show the pictures", key="pictures", bind="query-params", help="Reads the data set's test images."):
+        some = changed.head(PICTURES)
+        captions = [
+            f"{row.by_b}: {row.gain_a:.2f} → {row.gain_b:.2f}, class {row.label}, image {row.idx}"
+            for row in some.itertuples()
+        ]
+        try:
+            st.image(pictures(one.dataset, tuple(some.idx)), caption=captions, width=112)
+        except DatasetError as error:
+            st.info(f"The test images are not on this machine: {error}", icon=":material/image_not_supported:")
+        if len(changed) > PICTURES:
+            st.caption(f"The {PICTURES} of {len(changed)} whose radius changes most.")
+    radius = st.column_config.NumberColumn(format="%.3f")
+    st.dataframe(
+        changed[["by_b", "idx", "label", "gain_a", "gain_b"]], hide_index=True, alt="images that only one of the runs certifies at r",
+        column_config={"by_b": "by b", "idx": "test image", "label": "class", "gain_a": radius | {"label": "radius a"},
+                       "gain_b": radius | {"label": "radius b"}},
+    )  # fmt: skip
+
+
+@st.fragment
+def at_radius(b: str) -> None:
+    """What depends on a radius that the reader chooses."""
+    st.header("How much, and how surely")
+    r = st.columns([1, 3])[0].number_input(
+        "Radius r", 0.0, 10.0, 0.5, 0.05, key="r", bind="query-params", help="for certified accuracy at r"
+    )
+    pairs = {i: queries.paired(seeds_of[a], seeds_of[i], r) for i in chosen}
+    if len(chosen) > 1:
+        all_differences(pairs, r)
+    in_detail(pairs[b], b, r)
+    images_changed(b, r)
+
+
+b = chosen[0]
 if len(chosen) > 1:
-    all_differences()
     b = st.segmented_control(
         "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail"
     )
-else:
-    b = chosen[0]
-p = pairs[b]
-first, second, gained, lost = st.columns(4)
-first.metric(
-    "ACR, b less a", f"{p.acr:+.4f}", f"{p.acr_low:+.4f} to {p.acr_high:+.4f}", delta_color="off", delta_arrow="off",
-    help=f"mean paired difference with its 95 % interval over the choice of images; paired t test p = {p.acr_p:.2g}",
-)  # fmt: skip
-second.metric(
-    f"Certified accuracy at {r:g}, b less a", f"{p.accuracy:+.2%}", f"{p.accuracy_low:+.2%} to {p.accuracy_high:+.2%}",
-    delta_color="off", delta_arrow="off",
-    help="paired differences of the seeds' shares" if p.accuracy_p is None else f"McNemar's exact test p = {p.accuracy_p:.2g}",
-)  # fmt: skip
-if p.gained is not None:
-    gained.metric("Images gained", p.gained, help=f"answered correctly with radius at least {r:g} by b alone")
-    lost.metric("Images lost", p.lost, help="by a alone")
-st.markdown(
-    f"a: **{labels[a]}**, b: **{labels[b]}**. On average "
-    + verdict(p.acr_low, p.acr_high, "b certifies **larger radii**", "b certifies **smaller radii**")
-    + f"; at r = {r:g} "
-    + verdict(p.accuracy_low, p.accuracy_high, "b certifies **more images**", "b certifies **fewer images**")
-    + "."
-)
-apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
-st.caption(
-    f"{setting}. Intervals cover the choice of test images, not that of the training seed: "
-    + (
-        f"over seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+.4f} to {apart[1]:+.4f}."
-        if apart
-        else "another seed of the same method moves ACR too."
-    )
-    + (" Radii of imported logs have three digits." if facts.radius_digits.loc[[a, b]].notna().any() else "")
-)
+at_radius(b)
 
-images = {i: queries.images_of(seeds_of[i], r) for i in (a, b)}
-both = images[a].merge(images[b].drop(columns="label"), on="idx", suffixes=("_a", "_b"))
+both = of_both(b, 0.0)
 left, right = st.columns(2)
 with left:
-    st.subheader("Radius against radius")
+    st.header("Radius against radius")
     draw(radius_against_radius(both, (labels[a], labels[b])), "radii", "radius of each image by both runs", both)
     st.caption("One point an image; above the line b certifies more. A wrong answer or an abstention counts as 0.")
 with right:
-    st.subheader("By class")
+    st.header("By class")
     classes = queries.per_class(seeds_of[a]).merge(
         queries.per_class(seeds_of[b]), on=["label", "images"], suffixes=(" a", " b")
     )
@@ -165,14 +222,14 @@ if one["mode"] == "fixed" and both[["p_a", "p_b"]].notna().all(axis=None):
     left, right = st.columns(2)
     methods = [facts.method[a], facts.method[b]]
     with left:
-        st.subheader("How sure the votes are", help=TERMS["p_A"])
+        st.header("How sure the votes are", help=TERMS["p_A"])
         shares = {labels[a]: both.p_a.to_numpy(), labels[b]: both.p_b.to_numpy()}
         draw(p_distribution(shares, methods), "p", "distribution of p_A over the images, both runs", both)
         st.caption(
             "The share of votes for the class that was selected, image by image: an estimate of p_A, not its bound."
         )
     with right:
-        st.subheader("ACR at fewer samples", help=TERMS["n"])
+        st.header("ACR at fewer samples", help=TERMS["n"])
         at = {labels[i]: by_samples(i) for i in (a, b)}
         draw(
             acr_by_samples(at, methods),
@@ -188,41 +245,3 @@ else:
     st.caption(
         "The vote counts of these runs are not known at a fixed n: no distribution of p_A, no ACR at fewer samples."
     )
-
-
-@st.cache_data(max_entries=8, show_spinner="Reading the test images…")
-def pictures(dataset: str, indices: tuple[int, ...]) -> list[np.ndarray]:
-    """Test images (H, W) or (H, W, 3), 8 bits, enlarged to about 84 pixels without smoothing. Raises DatasetError."""
-    known = find_dataset(dataset)
-    pixels = known.load(train=False).images[list(indices)].transpose(0, 2, 3, 1) * (255.0 / known.scale)
-    factor = max(1, 84 // pixels.shape[1])
-    return [
-        image.squeeze(-1) if image.shape[-1] == 1 else image
-        for image in pixels.repeat(factor, 1).repeat(factor, 2).astype(np.uint8)
-    ]
-
-
-st.subheader("Images gained and lost")
-changed = both[both.reached_a != both.reached_b].copy()
-if changed.empty:
-    st.caption(f"None at r = {r:g}.")
-    st.stop()
-changed["by_b"] = (changed.reached_b > changed.reached_a).map({True: "gained", False: "lost"})
-changed = changed.loc[(changed.gain_b - changed.gain_a).abs().sort_values(ascending=False).index]
-if st.toggle("Show the pictures", key="pictures", bind="query-params", help="Reads the data set's test images."):
-    some = changed.head(PICTURES)
-    captions = [
-        f"{row.by_b}: {row.gain_a:.2f} → {row.gain_b:.2f}, class {row.label}, image {row.idx}"
-        for row in some.itertuples()
-    ]
-    try:
-        st.image(pictures(one.dataset, tuple(some.idx)), caption=captions, width=112)
-    except DatasetError as error:
-        st.info(f"The test images are not on this machine: {error}", icon=":material/image_not_supported:")
-    if len(changed) > PICTURES:
-        st.caption(f"The {PICTURES} of {len(changed)} whose radius changes most.")
-st.dataframe(
-    changed[["by_b", "idx", "label", "gain_a", "gain_b"]], hide_index=True, alt="images that only one of the runs certifies at r",
-    column_config={"by_b": "by b", "idx": "test image", "label": "class", "gain_a": st.column_config.NumberColumn("radius a", format="%.3f"),
-                   "gain_b": st.column_config.NumberColumn("radius b", format="%.3f")},
-)  # fmt: skip

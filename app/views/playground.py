@@ -91,7 +91,7 @@ def certified(played: Played) -> pd.DataFrame:
 
 def show(name: str, settings: Settings) -> None:
     """One method: its picture and its numbers."""
-    st.subheader(f"{name}: {title(settings.method)}")
+    st.header(f"{name}: {title(settings.method)}")
     training, played = frame(settings.plane, train=True), playground.kept(settings)
     if played is None:
         st.plotly_chart(
@@ -207,7 +207,7 @@ st.caption(
 )
 if any(isinstance(one, Diverged) for one in outcome):
     st.stop()
-st.subheader("Certified accuracy against radius")
+st.header("Certified accuracy against radius")
 st.markdown(verdict(*outcome))
 reach = ceiling(sigma, n, alpha)
 drawn = lines(outcome, reach)

@@ -218,21 +218,21 @@ else:
     status(one)
     if one.name == "finished":
         results(run.run_id, spec)
-    st.subheader("Training")
+    st.header("Training")
     training(run)
-st.subheader("The command that repeats it")
+st.header("The command that repeats it")
 repeat(spec)
 if not read_only():
     with st.expander("Certify these weights again, in another way", icon=":material/verified:"):
         again(run, spec)
 left, right = st.columns(2)
 with left:
-    st.subheader("Settings")
+    st.header("Settings")
     settings(spec)
 with right:
-    st.subheader("Environment")
+    st.header("Environment")
     circumstances(run)
 if run.log_file.exists():
-    st.subheader("Log")
+    st.header("Log")
     log(run, 30)
 tell()

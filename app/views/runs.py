@@ -30,6 +30,10 @@ def jobs() -> None:
         return
     number = counts(everything)
     st.markdown(" · ".join(f"{ICONS[name]} {count} {name}" for name, count in number.items()))
+    if number.get("queued") and not number.get("running") and not read_only():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("No job has begun yet. Should this stay so (every worker was killed, or the disk is full):")
+            st.button("Start the queue", on_click=go_on, icon=":material/play_arrow:")
     one, two = st.columns([3, 2], vertical_alignment="bottom")
     states = one.pills(
         "State", list(number), selection_mode="multi", key="state", bind="query-params", help="none chosen: all of them"
@@ -66,6 +70,10 @@ def together(shown: list[Listed]) -> None:
             st.button(
                 f"Resume all {len(stopped)} stopped", on_click=resume_all, args=(stopped,), icon=":material/replay:"
             )
+
+
+def go_on() -> None:
+    attempt(lambda: local.start_worker() or "The queue is being worked on.", "The queue was not started")
 
 
 def cancel_all(runs: list[Run]) -> None:
@@ -138,8 +146,8 @@ if read_only():
 else:
     with st.expander("New run", expanded=True, icon=":material/add:"):
         launch_form()
-st.subheader("On this machine")
+st.header("On this machine")
 jobs()
-st.subheader("Shipped and imported")
+st.header("Shipped and imported")
 elsewhere()
 tell()

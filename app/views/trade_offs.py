@@ -1,6 +1,8 @@
 """Trade-offs: what certified robustness costs, and whether Consistency buys more of it than the baselines."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from math import floor
 
 import pandas as pd
@@ -26,6 +28,7 @@ st.markdown(
     "regularisation λ buys radius and costs accuracy. Everything below was certified with real samples."
 )
 
+snapshot = queries.mark()
 shown = choose_comparable(queries.runs())
 if shown.empty:
     st.info(
@@ -39,7 +42,17 @@ setting = (
     f"{'' if fixed else one['mode'] + ', at most '}n = {one.n:,.0f}, α = {one.alpha:g}, {one.images:,.0f} test images"
 )
 terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
-common = shown[usual(shown)]  # one setting a method and σ: the others are the path along λ, and ablations
+
+
+@st.cache_resource(max_entries=500, show_spinner=False)
+def made_once(snapshot: tuple, run_ids: tuple, name: str | tuple, _make: Callable):
+    """What `_make` makes of these runs of this snapshot: once for all who look at them. name: what else it depends on."""
+    return _make()
+
+
+once = partial(made_once, snapshot, tuple(shown.run_id))
+# One setting a method and σ: the others are the path along λ, and ablations.
+common = shown[once("usual", lambda: usual(shown))]
 
 
 def of_the_papers(table: pd.DataFrame) -> pd.DataFrame:
@@ -79,12 +92,11 @@ def versus(rows: pd.DataFrame) -> str:
     return "Consistency is " + "; ".join(parts) + "."
 
 
-def claim() -> None:
-    """Consistency's gain in ACR over each baseline, image by image, beside the paper's gain at the same λ."""
+def gains_of(common: pd.DataFrame) -> pd.DataFrame:
+    """Consistency's gain over each baseline, mean over seeds, with what the paper's released networks gain; maybe no row."""
     rows = queries.acr_gains(common.run_id, PAIRS)
     if rows.empty:
-        return
-    st.subheader("Does Consistency beat the baselines?")
+        return rows
     rows["hyper"] = rows.lam.fillna(-1)
     rows = rows.groupby(["sigma", "method", "baseline", "recipe", "hyper"], as_index=False).agg(
         {"gain": "mean", "gain_se": "mean", "lam": "first", "seed": "nunique", "images": "first"}
@@ -94,17 +106,25 @@ def claim() -> None:
     )  # every other row is of Consistency over Gaussian augmentation
     if rows.recipe.nunique() > 1:
         rows["label"] += ", " + rows.recipe
-    rows["baseline_place"] = rows.baseline.map(lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-    rows = rows.sort_values(["method", "recipe", "baseline_place"])  # Consistency alone first
-    sigmas = sorted(rows.sigma.unique())
     comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs
+    rows["published_gain"] = [published_gain(comparable, row) for row in rows.itertuples()]
+    rows["place"] = rows.baseline.map(lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    return rows.sort_values(["method", "recipe", "place"]).drop(columns=["hyper", "place"])  # Consistency alone first
+
+
+def claim() -> None:
+    """Consistency's gain in ACR over each baseline, image by image, beside the paper's gain at the same λ."""
+    rows = once("gains", lambda: gains_of(common))
+    if rows.empty:
+        return
+    st.header("Does Consistency beat the baselines?")
+    sigmas = sorted(rows.sigma.unique())
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         here = rows[rows.sigma == sigma]
-        theirs = {row.label: gain for row in here.itertuples() if (gain := published_gain(comparable, row)) is not None}
         with column:
             draw(
-                gains(here, theirs), f"gain {sigma:g}", f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals",
-                here.assign(published_gain=here.label.map(theirs)).drop(columns=["hyper", "baseline_place"]),
+                once(("gains", sigma), lambda here=here: gains(here)), f"gain {sigma:g}",
+                f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals", here,
             )  # fmt: skip
             for recipe, alone in here[here.method == "consistency"].groupby("recipe"):
                 st.markdown((f"*{recipe}*: " if rows.recipe.nunique() > 1 else "") + versus(alone))
@@ -135,14 +155,13 @@ def how_trained() -> None:
         )
 
 
-@st.fragment
-def curves_of(drawn: pd.DataFrame) -> None:
-    """Certified accuracy against radius: a panel a σ, or all in one."""
-    extras = st.pills(
-        "Also show", ["all σ in one", "95 % bands", "envelope", "published networks"], selection_mode="multi",
-        default=["published networks"], key="extras", bind="query-params",
-        help="*95 % bands*: Clopper–Pearson's interval over the choice of images, for lines of one seed. *envelope*: " + TERMS["envelope"],
-    )  # fmt: skip
+def names_of(drawn: pd.DataFrame) -> dict[str, str]:
+    """Each of these runs in words; they are `common` or `shown`."""
+    return once(("names", len(drawn)), lambda: run_labels(drawn))
+
+
+def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
+    """{σ: (figure, its numbers)}; one under None, of all σ, if `joint`."""
     curves = queries.group_curves(drawn.run_id.to_list())
     curves["low"], curves["high"] = curves.certified_accuracy - curves.sd, curves.certified_accuracy + curves.sd
     if "95 % bands" in extras:
@@ -154,23 +173,35 @@ def curves_of(drawn: pd.DataFrame) -> None:
     )
     if "published networks" not in extras:
         theirs = theirs.head(0)
-    joint = "all σ in one" in extras or "envelope" in extras
     best = queries.envelope(drawn.run_id.to_list() if "envelope" in extras else [])
-    names = run_labels(drawn)
-    lines = drawn[drawn.run_id.isin(curves.group_id)]
-    sigmas = [None] if joint else sorted(lines.sigma.unique())
-    for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
+    lines, names, panels = drawn[drawn.run_id.isin(curves.group_id)], names_of(drawn), {}
+    for sigma in [None] if joint else sorted(lines.sigma.unique()):
         here = lines if sigma is None else lines[lines.sigma == sigma]
         points = curves[curves.group_id.isin(here.run_id)]
         words = names if sigma is None else {i: name.replace(f", σ = {sigma:g}", "") for i, name in names.items()}
+        there = theirs if sigma is None else theirs[theirs.sigma == sigma]
+        figure = certified_accuracy(here, points, there, best, words)
+        panels[sigma] = figure, points.assign(run=points.group_id.map(names))
+    return panels
+
+
+@st.fragment
+def curves_of(drawn: pd.DataFrame) -> None:
+    """Certified accuracy against radius: a panel a σ, or all in one."""
+    extras = st.pills(
+        "Also show", ["all σ in one", "95 % bands", "envelope", "published networks"], selection_mode="multi",
+        default=["published networks"], key="extras", bind="query-params",
+        help="*95 % bands*: Clopper–Pearson's interval over the choice of images, for lines of one seed. *envelope*: " + TERMS["envelope"],
+    )  # fmt: skip
+    joint = "all σ in one" in extras or "envelope" in extras
+    panels = once(("curves", len(drawn), *sorted(extras)), lambda: curve_panels(drawn, extras, joint))
+    for column, (sigma, (figure, points)) in zip(st.columns(len(panels)), panels.items(), strict=True):
         with column:
             draw(
-                certified_accuracy(
-                    here, points, theirs if sigma is None else theirs[theirs.sigma == sigma], best, words
-                ),
+                figure,
                 "curves" if sigma is None else f"curves {sigma:g}",
                 "Certified accuracy against radius, one line a run; the download has the numbers",
-                points.assign(run=points.group_id.map(names)),
+                points,
             )
 
 
@@ -205,7 +236,7 @@ def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
 claim()
 how_trained()
 
-st.subheader("Certified accuracy against radius")
+st.header("Certified accuracy against radius")
 drawn = common
 if len(common) < len(shown) and st.toggle(
     "Every setting", key="every", bind="query-params", help="Other λ and ablations too, here and in the ranking."
@@ -219,17 +250,17 @@ st.caption(
     + "Vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
 )
 
-st.subheader("Which is best at a radius?")
-best_at_radius(drawn, run_labels(drawn))
+st.header("Which is best at a radius?")
+best_at_radius(drawn, names_of(drawn))
 
 if not published.empty:
-    st.subheader("Average certified radius beside the paper's", help=TERMS["ACR"])
+    st.header("Average certified radius beside the paper's", help=TERMS["ACR"])
     sigmas = sorted(shown.sigma.unique())
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         with column:
             here = common[common.sigma == sigma]
             draw(
-                beside_published(here, published, sigma), f"acr {sigma:g}", f"ACR of each method at σ = {sigma:g} beside the paper's",
+                once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:g}", f"ACR of each method at σ = {sigma:g} beside the paper's",
                 pd.concat([here[["method", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]),
             )  # fmt: skip
     st.caption(
@@ -247,7 +278,7 @@ if not published.empty:
             + " ".join(f"*{source}*: {rows.reference.iloc[0]}." for source, rows in published.groupby("source"))
         )
     )
-if len(table := cells(shown, peers)):
+if len(table := once("cells", lambda: cells(shown, peers)).copy()):
     counted = table.verdict.value_counts()
     st.markdown(
         "**Are the published values reproduced?** "
@@ -268,10 +299,10 @@ if len(table := cells(shown, peers)):
         "of it, taken that ours vary as theirs do. *Below* is what a shorter recipe costs, or a weaker attack: see how these networks were trained."
     )
 
-st.subheader("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
+st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
 columns = ["run_id", "method", "sigma", "lam", "hyper", "seed", "certified_accuracy_0", "acr", "acr_se"]
 draw(
-    against_clean_accuracy(shown),
+    once("trade-off", lambda: against_clean_accuracy(shown)),
     "trade-off",
     "ACR against certified accuracy at r = 0, one point a run",
     shown[columns],
@@ -281,7 +312,7 @@ st.caption(
     "images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
 )
 
-st.subheader("The runs")
+st.header("The runs")
 table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "recipe", "epochs", "ceiling", "device", "git_commit"]])
 st.dataframe(
     table.assign(run_id="/run?run=" + table.run_id),

@@ -18,7 +18,7 @@ from backend.spec import Certification
 
 def show_copies(copies: np.ndarray, answers: list[str], certificate: dict) -> None:
     """Noisy copies as the network saw them, and its answer on each."""
-    st.subheader("What the network votes on")
+    st.header("What the network votes on")
     scale = certificate["image"]["scale"]
     picture_row(
         (enlarged(copy, scale, SIDE), f"→ {answer}", f"a noisy copy, answered {answer}")
@@ -33,7 +33,7 @@ def show_copies(copies: np.ndarray, answers: list[str], certificate: dict) -> No
 
 def show_ball(seen: Seen, certificate: dict, other: np.ndarray | None) -> None:
     """The size of the certified ball in words, and images on its surface. other: an attack's image (C, H, W)."""
-    st.subheader("How far is that?")
+    st.header("How far is that?")
     radius, scale = certificate["radius"], certificate["image"]["scale"]
     values, pixels = seen.pixels.size, whole_pixels(radius, len(seen.pixels))
     one = floor_levels(grey_levels(radius, len(seen.pixels)))
@@ -65,7 +65,7 @@ def floor_levels(levels: float) -> str:
 
 def show_attack(run: Run, seen: Seen, certificate: dict, settings: Certification) -> None:
     """A button that attacks the smoothed classifier, and what it found: with the certificate, a bracket of the truth."""
-    st.subheader("How much more is there?")
+    st.header("How much more is there?")
     st.markdown(
         "The certificate is a lower bound: the nearest image with another answer may be farther away. An attack on the "
         "smoothed classifier looks for one, and each that it finds is an upper bound."
@@ -74,6 +74,9 @@ def show_attack(run: Run, seen: Seen, certificate: dict, settings: Certification
     label = "Attack it again" if run.run_id in attacks else "Attack it"
     if st.button(label, icon=":material/bolt:", key="attack"):
         attacks.pop(run.run_id, None)
+        st.button(
+            "Stop", key="stop attack", help="Ends the search without an answer."
+        )  # as every press, it ends this one
         try:
             attacks[run.run_id] = attack(run, seen, certificate, settings)
         except (RunError, ValueError, RuntimeError) as error:

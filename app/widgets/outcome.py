@@ -54,7 +54,7 @@ def results(run_id: str, spec: RunSpec) -> None:
         f"Intervals are 95 % over the choice of images, not of the training seed.{digits}"
     )
     _curve(row)
-    st.subheader("By class")
+    st.header("By class")
     _per_class(run_id, spec.dataset)
 
 
@@ -66,7 +66,7 @@ def _curve(row: pd.DataFrame) -> None:
     )
     none = pd.DataFrame(columns=["architecture", "method", "sigma", "lam", "hyper", "r", "certified_accuracy"])
     figure = certified_accuracy(row, points, none, none, run_labels(row)).update_layout(showlegend=False, height=360)
-    st.subheader("Certified accuracy")
+    st.header("Certified accuracy")
     draw(figure, "certified accuracy", "certified accuracy of this run at every radius, with its 95 % band", points)
 
 

@@ -305,6 +305,11 @@ def _ask(sql: str, parameters: list | None = None) -> pd.DataFrame:
     return answer
 
 
+def mark() -> tuple:
+    """What names the current snapshot; another one has another. Asked before the answers that are to be kept under it."""
+    return _snapshot().mark
+
+
 def _snapshot() -> "_Snapshot":
     """The current snapshot, opened anew only when it was replaced."""
     path = snapshot_path()

@@ -107,7 +107,7 @@ def served(home: Path, log: Path) -> tuple[subprocess.Popen, str]:
     number = port()
     with open(log, "w") as output:
         process = subprocess.Popen(
-            [CHECKOUT / ".venv/bin/python", "-m", "streamlit", "run", "app/main.py", "--server.port", str(number), "--server.headless", "true"],
+            [CHECKOUT / ".venv/bin/python", "-m", "app", "--server.port", str(number), "--server.headless", "true"],
             cwd=CHECKOUT, env=os.environ | {"CERTSCOPE_HOME": str(home)}, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     address, deadline = f"http://127.0.0.1:{number}", time.monotonic() + 120

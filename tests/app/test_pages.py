@@ -1,5 +1,7 @@
 """The pages' logic, without a browser."""
 
+import time
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -99,7 +101,21 @@ def test_states_of_runs_are_told(home, digits_spec):
     assert "the loss of epoch 1 is not finite" in text
     assert "— queued" in text
     assert "this is not a spec" in text
-    assert {b.label for b in app.button} == {"Start", "Retry", "Cancel", "Clone", "Delete"}
+    assert {b.label for b in app.button} == {"Start", "Start the queue", "Retry", "Cancel", "Clone", "Delete"}
+
+
+def test_a_queue_whose_workers_were_all_killed_goes_on(home, digits_spec):
+    publish()
+    left = Run.create(runs_root(), digits_spec())
+    left.set_state("queued")
+    app = page("runs").run()
+    next(b for b in app.button if b.label == "Start the queue").click().run()
+    assert not app.exception
+    deadline = time.monotonic() + 120
+    while left.state()["state"] != "finished":
+        assert time.monotonic() < deadline, left.state()
+        time.sleep(0.1)
+    assert "Start the queue" not in {b.label for b in app.run().button}
 
 
 def test_compare_says_what_the_paired_tests_say(home):
@@ -125,6 +141,24 @@ def test_compare_says_what_the_paired_tests_say(home):
     assert "wants two certified runs of the same settings" in app.info[0].value
 
 
+def test_a_link_to_a_comparison_names_runs_and_outlives_new_ones(home):
+    publish()
+    runs = (
+        queries.runs().query("dataset == 'mnist' and sigma == 1").drop_duplicates("method").set_index("method").run_id
+    )
+    app = page("compare")
+    app.query_params["a"], app.query_params["b"] = runs["macer"], [runs["stability"], runs["gaussian"], "nothing-s1"]
+    app.run()
+    assert not app.exception
+    assert app.selectbox(key="a").value == runs["macer"]
+    assert app.multiselect(key="b").value == [runs["stability"], runs["gaussian"]]
+    app.multiselect(key="b").set_value([runs["consistency"]]).run()
+    assert app.query_params["b"] == runs["consistency"]
+    app.selectbox(key="a").set_value(runs["consistency"]).run()
+    assert not app.exception
+    assert runs["consistency"] not in app.multiselect(key="b").value
+
+
 def test_compare_shows_the_images_that_changed(home):
     publish()
     app = page("compare").run()
@@ -135,6 +169,6 @@ def test_compare_shows_the_images_that_changed(home):
         queries.runs().query("dataset == 'mnist' and sigma == 0.5").drop_duplicates("method").set_index("method").run_id
     )
     a, b = (queries.images_of([runs[m]], 1.2) for m in ("gaussian", "consistency"))
-    table = app.dataframe[-1].value
+    table = app.dataframe[0].value
     assert set(table[table.by_b == "gained"].idx) == set(a.idx[(b.reached > a.reached)])
     assert not app.info  # the test images were read

@@ -5,6 +5,7 @@ The pictures lie in CERTSCOPE_ARTIFACTS (default: var/artifacts) afterwards.
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,4 +85,9 @@ def test_is_accessible_and_fits(name, themed, address):
         assert not page.evaluate(STICKING_OUT)
         picture(page, f"{name}-{theme}")
         assert not page.evaluate(STICKING_OUT)
-    assert page.get_by_role("heading", level=1).count() == 1
+    levels = page.evaluate(
+        "[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(heading => +heading.tagName[1])"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels

@@ -70,6 +70,9 @@ def test_draws_a_seven_certifies_and_attacks_it(page, address):
     assert image.max() > 200
     assert (image[-10:, :9] == 0).all()  # the slip, at the bottom left, was taken back
     page.get_by_role("button", name="Attack it").click()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_text("Searching")).to_have_count(0)
+    page.get_by_role("button", name="Attack it", exact=True).click()
     expect(page.get_by_role("button", name="Attack it again")).to_be_visible(timeout=120_000)
     said = page.get_by_text("robust radius of the smoothed classifier").inner_text()
     low, high = map(float, re.search(r"([\d.]+) ≤ robust radius .* ≤ ([\d.]+)\.", said).groups())
@@ -78,6 +81,29 @@ def test_draws_a_seven_certifies_and_attacks_it(page, address):
     expect(page.get_by_text(re.compile(r"of 10,000 fresh votes for \d, [\d,]+ for 7"))).to_be_visible()
     page.get_by_role("button", name="Clear", exact=True).click()
     expect(page.get_by_role("button", name="Certify", exact=True)).to_be_disabled()
+
+
+def test_draws_with_a_finger_on_a_telephone(browser, address):
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    opened(page, address)
+    bring(page, "Draw")
+    page.locator("canvas").scroll_into_view_if_needed()
+    box, before = page.locator("canvas").bounding_box(), page.locator("canvas").evaluate("c => c.toDataURL()")
+    touch = context.new_cdp_session(page)
+    for kind, x, y in [
+        ("touchStart", 140, 40),
+        *(("touchMove", 140, y) for y in range(50, 230, 15)),
+        ("touchEnd", 0, 0),
+    ]:
+        points = [] if kind == "touchEnd" else [{"x": box["x"] + x, "y": box["y"] + y}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(page.get_by_role("button", name="Undo", exact=True)).to_be_enabled()
+    assert page.locator("canvas").evaluate("c => c.toDataURL()") != before
+    assert page.locator("canvas").bounding_box() == box, "the page scrolled under the finger"
+    certify(page)
+    assert certificate_of(page)["class"] == "1"
+    context.close()
 
 
 def test_pastes_an_image_anywhere_on_the_page(page, address):
@@ -123,8 +149,9 @@ def test_the_paste_button_reads_the_clipboard(page, address):
 
 
 def test_two_networks_side_by_side_and_one_verified_by_upload(page, address, tmp_path):
-    models = ("Gaussian, σ = 0.5", "Gaussian + Consistency, σ = 0.5, λ = 5")
-    opened(page, address, "certify_image?n=1,000&" + "&".join(f"model={m.replace('+', '%2B')}" for m in models))
+    models = {"Gaussian, σ = 0.5": "gaussian-s0.5-", "Gaussian + Consistency, σ = 0.5, λ = 5": "consistency-s0.5-l5-"}
+    ids = [next(PRECOMPUTED.glob(f"mnist-lenet-{name}seed0-*")).name for name in models.values()]
+    opened(page, address, "certify_image?n=1,000&" + "&".join(f"model={run_id}" for run_id in ids))
     certify(page)
     expect(page.get_by_text("Certified ℓ2 radius")).to_have_count(2)
     for name in models:
@@ -146,6 +173,7 @@ def test_two_networks_side_by_side_and_one_verified_by_upload(page, address, tmp
             tmp_path / f"{name}.json"
         )
         expect(page.get_by_text(f"{name}.json")).to_be_visible()
+        expect(page.get_by_text("It holds up (match)")).to_have_count(0)  # the verdict on the file before
         page.get_by_role("button", name="Verify", exact=True).click()
         expect(page.get_by_text(says)).to_be_visible(timeout=60_000)
 

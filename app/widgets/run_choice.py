@@ -1,0 +1,28 @@
+"""Choosing runs, kept in the page's address by run id: their names in words change when the store gets another run."""
+
+import streamlit as st
+
+
+def choose_run(where, label: str, labels: dict[str, str], default: str, key: str, **options) -> str:
+    """A selectbox of runs {run_id: words}; returns the id of the one that is chosen."""
+    wanted = [st.session_state.get(key), st.query_params.get(key), default]
+    st.session_state[key] = next(run_id for run_id in wanted if run_id in labels)
+    return where.selectbox(
+        label, list(labels), format_func=labels.get, key=key, on_change=_keep, args=(key,), **options
+    )
+
+
+def choose_runs(where, label: str, labels: dict[str, str], default: list[str], key: str, **options) -> list[str]:
+    """A multiselect of runs {run_id: words}; returns the ids of those that are chosen, maybe none."""
+    wanted = st.session_state.get(key)
+    if wanted is None:
+        wanted = st.query_params.get_all(key)[: options.get("max_selections")] or default
+    known = [run_id for run_id in wanted if run_id in labels]
+    st.session_state[key] = known or (default if wanted else [])
+    return where.multiselect(
+        label, list(labels), format_func=labels.get, key=key, on_change=_keep, args=(key,), **options
+    )
+
+
+def _keep(key: str) -> None:
+    st.query_params[key] = st.session_state[key]
