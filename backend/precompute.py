@@ -237,7 +237,10 @@ def add_verb(verb) -> None:
     )
     sub.add_argument("--budget", type=float, metavar="MINUTES", help="stop then, in the middle of a run if need be")
     sub.add_argument(
-        "--shard", default="1/1", metavar="I/K", help="only every K-th run, from the I-th: one machine of K"
+        "--shard",
+        default="1/1",
+        metavar="I/K",
+        help="only every K-th run, from the I-th: one machine of K; processes of one machine share the queue without",
     )
     sub.add_argument("--list", action="store_true", help="say what is done and what is left, and stop")
     sub.add_argument("--pack", metavar="TAR", help="write the finished folders into a tar file, and stop")
