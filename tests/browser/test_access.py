@@ -48,7 +48,7 @@ def settled(page):
     """The script has run, and every figure is drawn."""
     expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible(timeout=60_000)
     page.wait_for_function(
-        "[...document.querySelectorAll('.stPlotlyChart')].every(c => c.querySelector('.main-svg')) && !document.querySelector('.stSkeleton')"
+        "[...document.querySelectorAll('.stPlotlyChart')].every(c => c.querySelector('.main-svg')) && !document.querySelector('[data-testid=stSkeleton]')"
     )
     page.wait_for_timeout(500)  # transitions of colours
 
