@@ -69,7 +69,9 @@ def listed(path: Path) -> Listed | None:
         if not run.spec_file.exists():
             return None
         mark = (0, run.spec_file.stat().st_mtime_ns, 0)
-    if known and known[0] == mark and known[1].name not in ("running", "interrupted"):  # these change without the file
+    if (
+        known and known[0] == mark and known[1].name not in ("running", "interrupted", DAMAGED)
+    ):  # these change without the file
         return known[1]
     try:
         state, _ = run.state(), run.spec

@@ -17,7 +17,7 @@ from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan
 from backend.progress import Progress, duration
-from backend.run import Run, RunError, all_runs
+from backend.run import Epoch, Run, RunError, all_runs
 from backend.spec import Certification, RunSpec, SpecError
 
 SIX = ("gaussian", "stability", "consistency", "smoothadv", "macer", "smoothadv_consistency")
@@ -155,7 +155,8 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
 
         def follow(row, progress=progress) -> None:
             progress.show(row)
-            if end is not None and time.monotonic() > end:
+            # Not between an epoch and its checkpoint: it would have to be trained again.
+            if end is not None and not isinstance(row, Epoch) and time.monotonic() > end:
                 raise KeyboardInterrupt
 
         try:
@@ -189,6 +190,8 @@ def unpack(file: Path) -> list[str]:
     aside.mkdir(parents=True)
     try:
         with tarfile.open(file) as tar:
+            if not all(member.isfile() or member.isdir() for member in tar.getmembers()):
+                raise RunError(f"{file} holds a link or a device; nothing was taken from it")
             tar.extractall(aside, filter="data")
         runs = list(all_runs(aside))
         if len(runs) != len(list(aside.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
@@ -250,19 +253,20 @@ def add_verb(verb) -> None:
 
 def _precompute(options) -> None:
     if options.unpack:
-        print("\n".join(unpack(Path(options.unpack))) or "nothing new")
+        print("\n".join(unpack(Path(options.unpack))) or "nothing new: folders of these names are here already")
         return
     number, _, of = options.shard.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise SpecError(f"a shard is I/K with 1 <= I <= K, not {options.shard!r}")
-    from backend.pipeline import choose_device
-
-    parts = queue(gpu=choose_device(options.device).type == "cuda")
+    both = [*queue(gpu=False), *queue(gpu=True)]  # what is finished may come from another machine
     if options.pack:
-        print("\n".join(pack(parts, Path(options.pack))) or "nothing is finished yet")
+        print("\n".join(pack(both, Path(options.pack))) or "nothing is finished yet")
     elif options.ship:
-        print("\n".join(ship(parts)) or "nothing new is finished")
+        print("\n".join(ship(both)) or "nothing new is finished")
     else:
+        from backend.pipeline import choose_device
+
+        parts = queue(gpu=choose_device(options.device).type == "cuda")
         print(overview(parts), flush=True)
         if not options.list:
             budget = None if options.budget is None else options.budget * 60

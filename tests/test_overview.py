@@ -57,6 +57,10 @@ def test_a_process_that_is_gone_and_a_damaged_folder_are_told(home, digits_spec)
         assert states[gone.run_id]["state"] == "interrupted"
         assert states[damaged.run_id]["state"] == "damaged"
         assert "is not JSON" in states[damaged.run_id]["error"]
+    whole = gone.spec_file.read_text()
+    for text, name in (("{}", "damaged"), (whole, "interrupted")):  # mended, while state.json stays as it is
+        gone.spec_file.write_text(text)
+        assert {one.run.run_id: one.name for one in listing(runs_root())}[gone.run_id] == name
     with gone.held():  # resumed: the file is the same
         assert {one.run.run_id: one.name for one in listing(runs_root())}[gone.run_id] == "running"
 

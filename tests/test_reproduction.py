@@ -12,7 +12,14 @@ from backend.store.publish import publish
 
 
 def table(rows):
-    columns = {"dataset": "mnist", "architecture": "lenet", "source": "trained", "recipe": "paper", "epochs": 90}
+    columns = {
+        "dataset": "mnist",
+        "architecture": "lenet",
+        "source": "trained",
+        "recipe": "paper",
+        "epochs": 90,
+        "seed": 0,
+    }
     return pd.DataFrame([columns | row for row in rows])
 
 
@@ -51,6 +58,8 @@ def test_cells_by_hand():
     several = cells(table([consistency(0.5, 5.0, 1.61, seed=0), consistency(0.5, 5.0, 1.62, seed=1)]), peers)
     assert (several.our_seeds[0], several.difference[0]) == (2, pytest.approx(0.015))
     assert several.half[0] == pytest.approx(2.776 * 0.01 * (1 / 2 + 1 / 5) ** 0.5, abs=5e-5)
+    again = table([consistency(0.5, 5.0, 1.61), consistency(0.5, 5.0, 1.61, weights_dtype="float32")])
+    assert cells(again, peers).our_seeds[0] == 1  # one seed, certified in two ways
     assert cells(table([consistency(1.0, 5.0, 1.6)]), peers).empty
     two = cells(table([consistency(0.5, 5.0, 1.6), consistency(0.5, 5.0, 1.4, recipe="quick", epochs=8)]), peers)
     assert dict(zip(two.recipe, two.verdict, strict=True)) == {

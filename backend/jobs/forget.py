@@ -37,11 +37,14 @@ def forget(runs: Iterable[Run]) -> None:
     try:
         for run in runs:
             local.delete(run)
-    finally:
-        try:
+    except (RunError, OSError):
+        with contextlib.suppress(Exception):  # what comes first is what is said
             publish()
-        except Exception as error:  # whatever it was: the folders are gone, and the store is disposable
-            raise RunError(
-                f"the folders are deleted, but the results store could not be brought up to date ({error}); "
-                "`python -m backend publish` does it"
-            ) from error
+        raise
+    try:
+        publish()
+    except Exception as error:  # whatever it was: the folders are gone, and the store is disposable
+        raise RunError(
+            f"the folders are deleted, but the results store could not be brought up to date ({error}); "
+            "`python -m backend publish` does it"
+        ) from error

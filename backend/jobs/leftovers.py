@@ -70,9 +70,11 @@ def _in_root(root: Path) -> Iterator[Leftover]:
 
 @contextlib.contextmanager
 def _publisher_lock() -> Iterator[bool]:
-    try:
-        with open(home() / ".publish.lock") as lock:
+    with contextlib.ExitStack() as held:
+        try:
+            lock = held.enter_context(open(home() / ".publish.lock"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
-    except OSError:  # there was no publisher yet, or there is one now
-        yield False
+            free = True
+        except OSError:  # there was no publisher yet, or there is one now
+            free = False
+        yield free

@@ -3,7 +3,9 @@
 from backend.home import home, runs_root
 from backend.jobs import local, queue
 from backend.jobs.leftovers import collect
-from backend.run import all_runs, find_run
+from backend.overview import DAMAGED, listing
+from backend.process import is_here
+from backend.run import Run, find_run
 
 
 def add_verbs(verb) -> None:
@@ -28,23 +30,36 @@ def add_verbs(verb) -> None:
 
 
 def _queue(options) -> None:
-    def named(ids: list[str], *states: str):
-        every = (run for run in all_runs(runs_root()) if run.state()["state"] in states)
-        return every if ids == ["all"] else (find_run(run_id, runs_root()) for run_id in ids)
-
     # The last one first: else a slot that is freed takes up one that is to be cancelled next.
-    for run in reversed(list(named(options.cancel or [], "queued", "running"))):
+    for run in reversed(_named(options.cancel, "queued", "running")):
         local.cancel(run)
-    for run in named(options.first or [], "queued"):
+    for run in _named(options.first, "queued"):
         queue.prioritise(run, queue.PRIORITIES[1] if options.priority is None else options.priority)
-    if resumed := list(named(options.resume or [], "interrupted")):
+    if resumed := _named(options.resume, "interrupted"):
         queue.enqueue(runs_root(), resumed, options.priority or 0)
     local.start_worker()
-    for run in all_runs(runs_root()):
-        if (state := run.state())["state"] == "running":
-            print(f"running  {state.get('slot') or state.get('host')}  {run.run_id}  since {state['since']}")
+    for one in listing(runs_root()):
+        if one.name == "running":
+            state = one.state
+            print(f"running  {state.get('slot') or state.get('host')}  {one.run.run_id}  since {state['since']}")
+        elif one.name == DAMAGED:
+            print(f"damaged  {one.run.run_id}: {one.state['error']}")
     for run, state in queue.waiting(runs_root()):
         print(f"queued   priority {state.get('priority', 0)}  {run.run_id}  since {state['since']}")
+
+
+def _named(ids: list[str] | None, *states: str) -> list[Run]:
+    """The runs of these ids; of `all`, those of this machine's queue that are in one of the states.
+
+    Raises RunError for an id that is none, and for a run whose state cannot be read.
+    """
+    if ids == ["all"]:
+        found = [one for one in listing(runs_root()) if one.name in states]
+        return [one.run for one in found if one.name != "running" or (one.state.get("queue") and is_here(one.state))]
+    runs = [find_run(run_id, runs_root()) for run_id in ids or []]
+    for run in runs:
+        run.state()
+    return runs
 
 
 def _collect(options) -> None:

@@ -23,6 +23,10 @@ SAME = [
     "dataset", "architecture", "method", "sigma", "lam", "hyper", "recipe", "epochs", "weights_dtype", "precision",
     "train_precision", "n", "n0", "alpha", "mode", "image_set", "source", "radius_digits",
 ]  # fmt: skip
+# Of a seed that was certified on equal terms more than once, the run that was trained with it, else the first.
+ONE_A_SEED = (
+    f"QUALIFY row_number() OVER (PARTITION BY {', '.join(SAME)}, seed ORDER BY weights_of IS NOT NULL, run_id) = 1"
+)
 SETTINGS = ["dataset", "mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
 MEASURES = ("acr", "certified_accuracy_0", "abstention")
 
@@ -126,7 +130,7 @@ def groups() -> pd.DataFrame:
     measures = ", ".join(f"avg({m}) AS {m}, stddev_samp({m}) AS {m}_sd" for m in MEASURES)
     return _ask(
         f"SELECT {', '.join(SAME)}, list(run_id ORDER BY seed) AS run_ids, count(DISTINCT seed) AS seeds, {measures}, any_value(images) AS images, "
-        f"any_value(ceiling) AS ceiling FROM runs WHERE images > 0 GROUP BY {', '.join(SAME)} ORDER BY dataset, sigma, method, lam"
+        f"any_value(ceiling) AS ceiling FROM (FROM runs WHERE images > 0 {ONE_A_SEED}) GROUP BY {', '.join(SAME)} ORDER BY dataset, sigma, method, lam"
     )
 
 
@@ -136,7 +140,7 @@ def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
     return _ask(
         f"""
         WITH chosen AS (SELECT *, min(run_id) OVER (PARTITION BY {", ".join(SAME)}) AS group_id
-                        FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
+                        FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED}),
         points AS (SELECT group_id, seed, images, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
                    FROM curves JOIN chosen USING (run_id))
         SELECT group_id, i / {PER_UNIT}.0 AS r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(DISTINCT seed) AS seeds,

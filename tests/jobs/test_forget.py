@@ -42,6 +42,13 @@ def test_a_run_that_is_worked_on_stays(trained):
     assert trained.run_id in queries.run_ids()
 
 
+def test_why_nothing_was_deleted_is_said_before_what_failed_afterwards(trained, monkeypatch):
+    monkeypatch.setattr("backend.store.publish.publish", lambda: 1 / 0)
+    with trained.held(), pytest.raises(RunError, match="being worked on"):
+        forget([trained])
+    assert trained.spec_file.exists()
+
+
 def test_a_store_that_cannot_be_written_is_told(trained, monkeypatch):
     def full():
         raise OSError(28, "No space left on device")

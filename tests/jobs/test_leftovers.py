@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from backend import process
 from backend.cli import main
 from backend.home import imported_root, runs_root
 from backend.jobs.leftovers import OLD, collect
@@ -55,6 +56,17 @@ def test_gc_says_what_it_would_delete_and_deletes_it_when_told_to(home, littered
     assert list(collect()) == []
 
 
+def test_what_cannot_be_deleted_is_named(home, littered, monkeypatch, capsys):
+    def refused(leftover):
+        raise PermissionError(13, "Permission denied", str(leftover.path))
+
+    for left in littered - {home / ".results.duckdb.next"}:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    monkeypatch.setattr("backend.jobs.leftovers.Leftover.remove", refused)
+    assert main(["gc", "--delete"]) == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
 def test_what_a_live_process_holds_is_left_alone(home, littered):
     (run,) = all_runs(runs_root())
     with run.held(), open(home / ".publish.lock") as publisher:
@@ -80,6 +92,17 @@ def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch)
     assert "only a queued run has a priority" in capsys.readouterr().err
     assert main(["queue", "--first", waiting[1], "--priority", "1000"]) == 1
     assert "a priority is a whole number from -100 to 100, not 1000" in capsys.readouterr().err
-    assert main(["queue", "--cancel", "all"]) == 0
-    assert capsys.readouterr().out == ""
+    foreign = Run.create(runs_root(), digits_spec(seed=3))  # from a command line: not the queue's to end
+    damaged = Run.create(runs_root(), digits_spec(seed=4))
+    with foreign.held():
+        foreign.set_state("running", **process.identity())
+        damaged.state_file.write_text("{")
+        assert main(["queue", "--cancel", "all"]) == 0
+        said = capsys.readouterr().out
+        assert f"{foreign.run_id}  since" in said
+        assert f"damaged  {damaged.run_id}: " in said
+        assert "queued" not in said
+        assert foreign.state()["state"] == "running"
+    assert main(["queue", "--resume", damaged.run_id]) == 1
+    assert "is not JSON" in capsys.readouterr().err
     assert {json.loads(run.state_file.read_text())["state"] for run in runs} == {"cancelled"}

@@ -13,7 +13,7 @@ import pytest
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.metrics import abstention, acr, certified_accuracy
 from backend.home import CHECKOUT, runs_root, snapshot_path
-from backend.plan import plan
+from backend.plan import certify_again, plan
 from backend.run import Certificate, Epoch, Run
 from backend.spec import Certification
 from backend.store import publish as publisher
@@ -278,7 +278,11 @@ def test_groups_and_their_curves_by_hand(home):
     seeds = [[(1, 1, v), (2, 2, 990), (3, 4, 999), (5, -1, 500)] for v in (700, 900, 990)]
     runs = [finished(rows, method="consistency", seed=i) for i, rows in enumerate(seeds)]
     other = finished(ROWS, method="consistency", values={"lam": 7.0})
+    again = Run.create(runs_root(), certify_again(runs[1].spec, runs[1].run_id, runs[1].spec.certification))
+    for file in (runs[1].certificates_file, runs[1].state_file):  # the second seed, certified once more on equal terms
+        shutil.copy(file, again.path)
     publish()
+    assert again.run_id in queries.run_ids()
     table = queries.groups()
     assert table.seeds.tolist() == [3, 1]
     group = table.iloc[0]
