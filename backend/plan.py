@@ -60,7 +60,9 @@ def usual_values(method: str, dataset: str, sigma: float, recipe: str, epochs: i
         whole = f.metadata["of_epochs"]
         if whole and epochs < whole and values[f.name]:
             values[f.name] = max(1, round(values[f.name] * epochs / whole))
-    return values | (METHODS[method].quick_values if recipe == "quick" else {})
+    if recipe == "quick":
+        values |= METHODS[method].quick_values | METHODS[method].quick_values_at.get((dataset, sigma), {})
+    return values
 
 
 def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str, tuple]:

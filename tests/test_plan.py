@@ -6,7 +6,7 @@ import pytest
 
 from backend import cli
 from backend.home import PRECOMPUTED
-from backend.plan import certify_again, command, numbers, plan, sweep
+from backend.plan import certify_again, command, numbers, plan, sweep, usual_values
 from backend.run import Run, all_runs
 from backend.spec import Certification, SpecError
 from backend.training.methods import METHODS
@@ -88,3 +88,11 @@ def test_a_grid_is_bounded_before_it_is_planned():
         sweep(*grid, most=23, dataset="digits")
     with pytest.raises(SpecError, match="not 4,000,000,000"):
         sweep(["gaussian"], range(1, 4_000_001), [], range(1000), most=500, dataset="digits")
+
+
+@pytest.mark.parametrize(
+    ("sigma", "recipe", "epochs", "warmup"), [(0.5, "quick", 8, 1), (1.0, "quick", 8, 4), (1.0, "paper", 90, 10)]
+)
+def test_epsilon_grows_longer_at_sigma_one_in_the_quick_recipe(sigma, recipe, epochs, warmup):
+    for method in ("smoothadv", "smoothadv_consistency"):
+        assert usual_values(method, "mnist", sigma, recipe, epochs)["warmup"] == warmup

@@ -36,6 +36,7 @@ class Method:
     formula: ClassVar[str] = ""  # the loss of one image in LaTeX, line by line, for the Guide
     paper_values: ClassVar[dict[tuple[str, float], dict]] = {}  # (data set, σ) -> the paper's hyper-parameters
     quick_values: ClassVar[dict] = {}  # hyper-parameters that the recipe `quick` sets otherwise
+    quick_values_at: ClassVar[dict[tuple[str, float], dict]] = {}  # and those that it does at (data set, σ) alone
 
     def __post_init__(self):
         check_fields(self)
