@@ -1,7 +1,9 @@
 """Ours beside the published networks, cell by cell, and whether another training seed could explain the difference."""
 
 import json
+from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from backend.plan import departures, usual_values
@@ -165,17 +167,22 @@ def published_gain(published: pd.DataFrame, row) -> float | None:
 def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     """Consistency's runs that differ from the usual one in λ alone, beside the released ones at the same λ and m."""
     path = runs[(runs.method == "consistency") & (runs.recipe == runs.recipe.mode()[0])].fillna({"missing_classes": 0})
-    path = path[path.hyper.map(lambda text: (hyper := json.loads(text))["m"] == 2 and hyper["form"] == "default")]
+    path = _where(path, lambda hyper: hyper["m"] == 2 and hyper["form"] == "default")
     rows = []
     for run in path.sort_values(["sigma", "lam"]).itertuples():
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
-        at = at[at.hyper.map(lambda text: json.loads(text).get("m", 2) == 2)].sort_values("seeds")
+        at = _where(at, lambda hyper: hyper.get("m", 2) == 2).sort_values("seeds")
         collapsed = f"collapsed: {run.missing_classes:.0f} classes hardly ever answered" if run.missing_classes else ""
         theirs = f"{at.acr.iloc[-1]:.4f} ({at.certified_accuracy_0.iloc[-1]:.1%})" if len(at) else ""
         rows.append(
             (f"{run.sigma:g}", f"{run.lam:g}", f"{run.acr:.4f}", f"{run.certified_accuracy_0:.1%}", theirs, collapsed)
         )
     return _markdown(("σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
+
+
+def _where(rows: pd.DataFrame, says: Callable[[dict], bool]) -> pd.DataFrame:
+    """The rows, maybe none, whose hyper-parameters are as `says` wants them."""
+    return rows[np.array([says(json.loads(text)) for text in rows.hyper], dtype=bool)]
 
 
 def _in_order(column: pd.Series) -> pd.Series:

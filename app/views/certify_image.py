@@ -35,7 +35,9 @@ st.markdown(
 def models(snapshot: tuple) -> pd.DataFrame:
     """The runs of the store that have weights, one a network, the paper's first. snapshot: what names this state of the store."""
     runs = queries.runs()
-    trained = runs[(runs.source == "trained") & runs.folder.map(lambda folder: Run(folder).weights_file.exists())]
+    if runs.empty:
+        return runs
+    trained = runs[[run.source == "trained" and Run(run.folder).weights_file.exists() for run in runs.itertuples()]]
     trained = trained[~trained.weights_of.fillna(trained.run_id).duplicated()]  # one network, several certifications
     return trained.sort_values(
         ["dataset", "method"], key=lambda c: c.map(lambda v: (v not in ("mnist", "consistency"), v))

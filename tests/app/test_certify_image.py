@@ -36,8 +36,9 @@ def press(app, label):
 
 
 def models(app, **wanted):
-    """Run ids of the store with these columns, chosen in the page."""
+    """Run ids of the store with these columns and with weights, chosen in the page."""
     runs = queries.runs()
+    runs = runs[[Run(folder).weights_file.exists() for folder in runs.folder]]
     for column, values in wanted.items():
         runs = runs[runs[column].isin(values)]
     ids = runs.run_id.to_list()
