@@ -73,6 +73,11 @@ def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str
     return {name: (hyper[name], value) for name, value in paper.items() if name in hyper and hyper[name] != value}
 
 
+def in_words(value) -> str:
+    """A hyper-parameter as people write it: 1, not 1.0; words as they are."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def sweep(
     methods: Iterable[str], sigmas: Iterable[float], lams: Iterable[float], seeds: Iterable[int], *,
     most: int | None = None, **rest,

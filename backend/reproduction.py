@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from backend.plan import departures, usual_values
+from backend.plan import departures, in_words, usual_values
 from backend.statistics import reproduction
 from backend.store import queries
 from backend.training.methods import METHODS
@@ -106,7 +106,7 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
         why = ", ".join(
             [
                 f"{run.recipe}: {run.epochs} epochs, not 90",
-                *(f"{name} = {a:g}, not {b:g}" for name, (a, b) in changes.items()),
+                *(f"{name} = {in_words(a)}, not {in_words(b)}" for name, (a, b) in changes.items()),
             ]
         )
         table = f"{authors.acr[key]:.4f} ± {authors.acr_sd[key]:.4f}" if key in authors.index else ""
@@ -134,7 +134,7 @@ def _over_seeds(mean: float, seeds: int) -> str:
 def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     common = runs[usual(runs)]
     gains = queries.acr_gains(common.run_id, PAIRS)
-    gains = gains.groupby(["sigma", "method", "baseline", "recipe"], as_index=False).agg(
+    gains = gains.groupby(["architecture", "sigma", "method", "baseline", "recipe", "epochs"], as_index=False).agg(
         {"gain": "mean", "gain_se": "mean", "lam": "first"}
     )
     rows = []
@@ -157,7 +157,7 @@ def published_gain(published: pd.DataFrame, row) -> float | None:
 
     Ablations of fewer seeds than the most that a method has there are left aside.
     """
-    at = published[published.sigma == row.sigma]
+    at = published[(published.sigma == row.sigma) & (published.architecture == row.architecture)]
     at = at[at.seeds == at.groupby("method").seeds.transform("max")]
     ours = at[(at.method == row.method) & (at.lam.isna() | (at.lam == row.lam))]
     base = at[at.method == row.baseline]

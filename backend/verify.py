@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from math import isfinite, prod
 
@@ -125,7 +126,14 @@ def _check_counts(c: dict) -> tuple[Certification, tuple[float, float]]:
 def _check_image(image: dict) -> None:
     if any(type(v) is not int or not 0 <= v <= image["scale"] <= 255 for v in image["values"]):
         raise Refuted("the image's values must be whole numbers from 0 to its scale")
-    if prod(image["shape"]) != len(image["values"]):
+    shape = image["shape"]
+    if (
+        type(shape) is not list
+        or len(shape) != 3
+        or any(type(side) is not int or not 1 <= side <= 10_000 for side in shape)
+    ):
+        raise Refuted("the image's shape must be three whole numbers from 1 to 10000")
+    if prod(shape) != len(image["values"]):
         raise Refuted("the image does not have as many values as its shape says")
     if hashlib.sha256(bytes(image["values"])).hexdigest() != image["sha256"]:
         raise Refuted("the pixels are not those of the image's SHA-256")
@@ -148,8 +156,10 @@ def _sample_again(
         raise Refuted(f"the image does not have the shape and scale of {spec.dataset}")
     pixels = np.array(image["values"], dtype=np.uint8).reshape(image["shape"])
     if replayed := c["samples"] + c["n0"] <= most_replayed:
-        replay = Session(run, pixels, settings, device, c["seed"]).watch()
-        same = next(look for look in replay if look.done >= c["samples"] or look.stop)
+        with closing(
+            Session(run, pixels, settings, device, c["seed"]).watch()
+        ) as replay:  # gives its turn back at the end
+            same = next(look for look in replay if look.done >= c["samples"] or look.stop)
         if list(same.counts) == c["counts"] and list(same.selection) == c["selection_counts"]:
             return Verdict("match", f"sampled again with its seed, {run.run_id} gives the same {c['samples']} votes")
     anew = Certification(n=min(max(10_000, c["samples"]), FRESH), n0=1, float_sound=settings.float_sound)

@@ -72,8 +72,10 @@ def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
     peers = pd.DataFrame(
         [("gaussian", 0.5, float("nan"), 1.5, 5), ("consistency", 0.5, 5.0, 1.6, 5), ("consistency", 0.5, 20.0, 1.7, 1)],
         columns=["method", "sigma", "lam", "acr", "seeds"],
-    )  # fmt: skip
-    row = pd.Series({"method": "consistency", "baseline": "gaussian", "sigma": 0.5, "lam": 5.0})
+    ).assign(architecture="lenet")  # fmt: skip
+    row = pd.Series(
+        {"architecture": "lenet", "method": "consistency", "baseline": "gaussian", "sigma": 0.5, "lam": 5.0}
+    )
     assert published_gain(peers, row) == pytest.approx(0.1)
     assert published_gain(peers, row.replace({5.0: 20.0})) is None
     assert published_gain(peers, row.replace({"gaussian": "macer"})) is None

@@ -1,6 +1,8 @@
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import BoundedSemaphore
 
 import numpy as np
 import pytest
@@ -64,6 +66,21 @@ def test_another_seed_is_consistent(genuine):
     """As on a device that draws other noise from the same seed."""
     other = genuine | {"seed": genuine["seed"] ^ 1}
     assert verify(other, find, "cpu").word == "consistent"
+
+
+def test_a_check_takes_one_turn_at_a_time(genuine, monkeypatch):
+    """With a single turn: sampling anew after the replay would wait for itself."""
+    monkeypatch.setattr("backend.live.TURNS", BoundedSemaphore(1))
+    with ThreadPoolExecutor(1) as pool:
+        assert (
+            pool.submit(verify, genuine | {"seed": genuine["seed"] ^ 1}, find, "cpu").result(120).word == "consistent"
+        )
+
+
+@pytest.mark.parametrize("shape", [[99_999] * 170_000, [1, 28, 28.0], "1", [784], [1, 28, -28], None])
+def test_a_shape_that_is_none_is_refuted_at_once(genuine, shape):
+    verdict = verify(genuine | {"image": genuine["image"] | {"shape": shape}}, find, "cpu")
+    assert (verdict.word, "three whole numbers" in verdict.reason) == ("refuted", True)
 
 
 def changed(c, **changes):

@@ -7,6 +7,7 @@ from math import isfinite
 import plotly.graph_objects as go
 
 from app.figures.palette import GREY
+from app.figures.rounding import round_down, round_up
 
 SAME, FOUND = "#0072B2", "#D55E00"
 
@@ -33,16 +34,16 @@ def bounds(tracks: Sequence[Track], n: int, target: float | None = None) -> go.F
     figure = go.Figure()
     for track in tracks:
         usual = {"type": "scatter", "x": track.samples, "mode": "lines+markers", "legendgroup": track.name}
-        said = "%{x:,} samples: %{y:.3f}"
+        said = "%{x:,} samples: %{customdata}"
         figure.add_trace(
             usual | {
-                "y": track.lower, "name": track.name, "line": {"color": track.colour, "width": 2.5, "shape": "hv"}, "marker": {"size": 5},
+                "y": track.lower, "customdata": [round_down(r) for r in track.lower], "name": track.name, "line": {"color": track.colour, "width": 2.5, "shape": "hv"}, "marker": {"size": 5},
                 "hovertemplate": f"at least, after {said}<extra></extra>",
             }
         )  # fmt: skip
         figure.add_trace(
             usual | {
-                "y": track.upper, "showlegend": False, "line": {"color": track.colour, "width": 1.2, "dash": "dot", "shape": "hv"},
+                "y": track.upper, "customdata": ["" if r is None else round_up(r) for r in track.upper], "showlegend": False, "line": {"color": track.colour, "width": 1.2, "dash": "dot", "shape": "hv"},
                 "marker": {"size": 4}, "hovertemplate": f"at most, after {said}<extra></extra>",
             }
         )  # fmt: skip
@@ -67,7 +68,7 @@ def bracket(certified: float, found: float) -> go.Figure:
             {
                 "type": "bar", "orientation": "h", "y": [""], "base": [start], "x": [end - start], "name": name,
                 "marker": {"color": shade, "opacity": 1 if shade == SAME else 0.35},
-                "hovertemplate": f"{name}: {start:.3f} to {end:.3f}<extra></extra>",
+                "hovertemplate": f"{name}: {round_down(start)} to {round_down(end) if shade == SAME else round_up(end)}<extra></extra>",
             }
             for start, end, shade, name in parts
             if end > start
@@ -76,7 +77,7 @@ def bracket(certified: float, found: float) -> go.Figure:
     figure.add_trace(
         {
             "type": "scatter", "x": [found], "y": [""], "mode": "markers", "name": "another answer, found by the attack",
-            "marker": {"symbol": "x", "size": 14, "color": FOUND}, "hovertemplate": "%{x:.3f}<extra></extra>",
+            "marker": {"symbol": "x", "size": 14, "color": FOUND}, "hovertemplate": f"{round_up(found)}<extra></extra>",
         }
     )  # fmt: skip
     figure.update_layout(

@@ -9,9 +9,10 @@ import streamlit as st
 
 from app.figures.bounds import Track, bounds
 from app.figures.palette import COLOURS, colour, run_labels
+from app.figures.rounding import round_down
 from app.figures.votes import votes
 from app.widgets.bring_image import bring_image, show_seen
-from app.widgets.certificates import check_a_certificate, round_down, show_certificate, show_side_by_side, show_votes
+from app.widgets.certificates import check_a_certificate, show_certificate, show_side_by_side, show_votes
 from app.widgets.closer_look import show_attack, show_ball, show_copies
 from app.widgets.run_choice import choose_runs
 from backend.datasets import DatasetError, find_dataset

@@ -170,7 +170,10 @@ def at_radius(b: str) -> None:
     r = st.columns([1, 3])[0].number_input(
         "Radius r", 0.0, 10.0, 0.5, 0.05, key="r", bind="query-params", help="for certified accuracy at r"
     )
-    pairs = {i: queries.paired(seeds_of[a], seeds_of[i], r) for i in chosen}
+    try:
+        pairs = {i: queries.paired(seeds_of[a], seeds_of[i], r) for i in chosen}
+    except queries.StoreError:  # a run was deleted meanwhile: the whole page looks again
+        st.rerun()
     if len(chosen) > 1:
         all_differences(pairs, r)
     in_detail(pairs[b], b, r)

@@ -9,6 +9,7 @@ from app.figures.acr import ORDER, against_clean_accuracy, beside_published, gai
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.pairs import acr_by_samples, p_distribution, radius_against_radius
 from app.figures.palette import run_labels, title
+from app.figures.rounding import round_down
 from app.figures.samples import contributions, radius_by_p, samples_by_radius
 from app.figures.votes import votes
 from app.widgets.comparable import SETTINGS, settings_label
@@ -67,18 +68,20 @@ def how_far() -> None:
     k = int(p * n + 1e-9)
     shown = st.columns(4)
     shown[0].metric("Votes, if as expected", f"{k:,}", help="⌊p_A n⌋: real votes scatter around it")
-    shown[1].metric("p_A at least", f"{lower_bound(k, n, ALPHA):.5f}", help="the Clopper–Pearson bound of these votes")
-    shown[2].metric("Certified radius", f"{reached:.3f}", help=TERMS["radius"])
+    shown[1].metric(
+        "p_A at least", round_down(lower_bound(k, n, ALPHA), 5), help="the Clopper–Pearson bound of these votes"
+    )
+    shown[2].metric("Certified radius", round_down(reached), help=TERMS["radius"])
     shown[3].metric("Exact radius", f"{exact:.3f}", help="σ Φ⁻¹(p_A), which nobody knows")
     certified = [expected_radius(v, sigma, n, ALPHA) for v in GRID]
     draw(
         radius_by_p(GRID, [radius(v, sigma) for v in GRID], certified, most, (p, reached), n), "radius by p",
-        f"Radius against p_A: {n:,} samples certify {reached:.3f} of {exact:.3f} at p_A = {p:g}, and {most:.3f} at most",
+        f"Radius against p_A: {n:,} samples certify {round_down(reached)} of {exact:.3f} at p_A = {p:g}, and {round_down(most)} at most",
         pd.DataFrame({"p_A": GRID, "certified_radius": certified}),
     )  # fmt: skip
     st.caption(
         f"σ = {sigma:g}, α = {ALPHA:g}, votes at their expectation. Even {n:,} votes of {n:,} prove no more than p_A ≥ "
-        f"{lower_bound(n, n, ALPHA):.5f}: the **ceiling** σ Φ⁻¹(α^(1/n)) = {most:.3f}. Ten times fewer wrong votes add about as much radius every time; "
+        f"{round_down(lower_bound(n, n, ALPHA), 5)}: the **ceiling** σ Φ⁻¹(α^(1/n)) = {round_down(most)}. Ten times fewer wrong votes add about as much radius every time; "
         "a larger σ stretches everything, and makes p_A smaller."
     )
 

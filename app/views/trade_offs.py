@@ -14,7 +14,7 @@ from app.figures.palette import run_labels, title
 from app.widgets.comparable import choose_comparable
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
-from backend.plan import departures
+from backend.plan import departures, in_words
 from backend.reproduction import PAIRS, cells, published_gain, usual
 from backend.statistics import share_band
 from backend.store import queries
@@ -98,14 +98,16 @@ def gains_of(common: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return rows
     rows["hyper"] = rows.lam.fillna(-1)
-    rows = rows.groupby(["sigma", "method", "baseline", "recipe", "hyper"], as_index=False).agg(
+    cell = ["sigma", "method", "baseline", "architecture", "recipe", "epochs", "hyper"]
+    rows = rows.groupby(cell, as_index=False).agg(
         {"gain": "mean", "gain_se": "mean", "lam": "first", "seed": "nunique", "images": "first"}
     )
     rows["label"] = rows.baseline.map(title).where(
         rows.method == "consistency", "with SmoothAdv, over SmoothAdv"
     )  # every other row is of Consistency over Gaussian augmentation
-    if rows.recipe.nunique() > 1:
-        rows["label"] += ", " + rows.recipe
+    for name in ("architecture", "recipe", "epochs"):
+        if rows[name].nunique() > 1:
+            rows["label"] += ", " + rows[name].astype(str) + (" epochs" if name == "epochs" else "")
     comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs
     rows["published_gain"] = [published_gain(comparable, row) for row in rows.itertuples()]
     rows["place"] = rows.baseline.map(lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
@@ -143,7 +145,10 @@ def how_trained() -> None:
     for method, rows in common[common.source == "trained"].groupby("method"):
         here = [departures(method, one.dataset, run.sigma, json.loads(run.hyper)) for run in rows.itertuples()]
         if merged := {name: pair for departure in here for name, pair in departure.items()}:
-            said.append(f"{title(method)}: " + ", ".join(f"{k} = {a:g} (paper: {b:g})" for k, (a, b) in merged.items()))
+            said.append(
+                f"{title(method)}: "
+                + ", ".join(f"{k} = {in_words(a)} (paper: {in_words(b)})" for k, (a, b) in merged.items())
+            )
     recipes = sorted(set(zip(shown.recipe, shown.epochs, strict=True)))
     named = ", ".join(f"`{name}` ({epochs} epochs)" for name, epochs in recipes)
     with st.expander(
@@ -174,7 +179,9 @@ def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
     if "published networks" not in extras:
         theirs = theirs.head(0)
     best = queries.envelope(drawn.run_id.to_list() if "envelope" in extras else [])
-    lines, names, panels = drawn[drawn.run_id.isin(curves.group_id)], names_of(drawn), {}
+    lines, panels = drawn[drawn.run_id.isin(curves.group_id)], {}
+    seeds = curves.groupby("group_id").seeds.first()
+    names = {i: words + (f" ({seeds[i]} seeds)" if seeds[i] > 1 else "") for i, words in run_labels(lines).items()}
     for sigma in [None] if joint else sorted(lines.sigma.unique()):
         here = lines if sigma is None else lines[lines.sigma == sigma]
         points = curves[curves.group_id.isin(here.run_id)]
@@ -216,6 +223,8 @@ def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
     ranked = queries.accuracy_at(reach, drawn.run_id.to_list())
     ranked["low"], ranked["high"] = share_band(ranked.reached.to_numpy(), ranked.images.to_numpy())
     ranked["label"] = ranked.run_id.map(names)
+    if ranked.empty:  # deleted meanwhile: the whole page looks again
+        st.rerun()
     best = ranked.iloc[0]
     left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
     left.markdown(f"**{best.label}**" if best.reached else "Nothing is certified that far: n samples reach no further.")

@@ -2,15 +2,14 @@
 
 import json
 from hashlib import sha256
-from math import ceil, floor
 
 import streamlit as st
 
+from app.figures.rounding import round_down
 from app.figures.votes import votes
 from app.widgets.glossary import TERMS
 from backend.home import PRECOMPUTED, runs_root
 from backend.run import find_run
-from backend.spec import SpecError
 
 BOUNDS = {
     "fixed": "one-sided Clopper–Pearson bound",
@@ -131,24 +130,19 @@ def _verdict(content: bytes) -> tuple[str, str]:
     from backend.verify import read, verify  # torch is loaded only for those who check
 
     try:
-        verdict = verify(
-            read(content, MOST_BYTES), lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED), "auto", MOST_REPLAYED
-        )
-    except (SpecError, ValueError, RuntimeError) as error:
+        certificate = read(content, MOST_BYTES)
+    except ValueError as error:
         return "refuted", str(error).rstrip(".")
+    try:
+        verdict = verify(certificate, lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED), "auto", MOST_REPLAYED)
+    except (
+        ValueError,
+        RuntimeError,
+    ) as error:  # its counts were right; that the network cannot be asked refutes nothing
+        return "unchecked", f"the claim follows from the counts; its network cannot be asked ({str(error).rstrip('.')})"
     return verdict.word, verdict.reason
 
 
 def plain(text: str) -> str:
     """Words that may be a visitor's, as they are: no Markdown, no line of more than 400 characters."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~$:" else c for c in " ".join(text[:400].split()))
-
-
-def round_down(value: float) -> str:
-    """Three decimals, never rounded up."""
-    return f"{floor(value * 1000) / 1000:.3f}"
-
-
-def round_up(value: float) -> str:
-    """Three decimals, never rounded down."""
-    return f"{ceil(value * 1000) / 1000:.3f}"

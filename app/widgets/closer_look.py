@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 
 from app.figures.bounds import bracket
-from app.widgets.certificates import round_down, round_up
+from app.figures.rounding import round_down, round_up
 from app.widgets.pixels import SIDE, difference, enlarged, picture_row
 from backend.ball import grey_levels, moved, random_direction, whole_pixels
 from backend.datasets import find_dataset

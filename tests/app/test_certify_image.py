@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageDraw
 from streamlit.testing.v1 import AppTest
 
-from app.widgets.certificates import plain, round_down, round_up
+from app.figures.rounding import round_down, round_up
+from app.widgets.certificates import plain
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.images import DATA_URL
 from backend.run import Run

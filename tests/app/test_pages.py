@@ -1,13 +1,16 @@
 """The pages' logic, without a browser."""
 
+import json
+import shutil
 import time
+from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from backend.home import CHECKOUT, runs_root
+from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.reproduction import cells
-from backend.run import Run
+from backend.run import Run, find_run
 from backend.store import queries
 from backend.store.publish import publish
 
@@ -172,3 +175,29 @@ def test_compare_shows_the_images_that_changed(home):
     table = app.dataframe[0].value
     assert set(table[table.by_b == "gained"].idx) == set(a.idx[(b.reached > a.reached)])
     assert not app.info  # the test images were read
+
+
+def test_a_run_with_another_form_and_one_with_more_seeds_are_named(home):
+    """The only runs of their recipe: whatever differs from the paper's is said, words as well as numbers; a mean is no seed's."""
+    publish()
+    shipped = queries.runs().query("dataset == 'mnist' and sigma == 0.5").drop_duplicates("method").set_index("method")
+    source = find_run(shipped.run_id["consistency"], PRECOMPUTED)
+    hyper = dict(source.spec.hyper) | {"form": "kl"}
+    odd = replace(source.spec, hyper=hyper, recipe=replace(source.spec.recipe, name="paper"))
+    gaussian = find_run(shipped.run_id["gaussian"], PRECOMPUTED)
+    for spec, like in ((odd, source), (replace(gaussian.spec, seed=1), gaussian)):
+        run = Run.create(runs_root(), spec)
+        for file in (like.certificates_file, like.training_file, like.state_file, like.environment_file):
+            shutil.copy(file, run.path)
+    publish()
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert "form = kl (paper: default)" in words(app)
+    names = [
+        trace["name"]
+        for chart in app.get("plotly_chart")
+        for trace in json.loads(chart.proto.spec)["data"]
+        if "name" in trace
+    ]
+    assert "Gaussian (2 seeds)" in names
+    assert not [name for name in names if "seed 1" in name]
