@@ -57,15 +57,16 @@ class Session:
         with TURNS:
             yield from self._watch()
 
-    def attack(self, answer: int) -> Iterator[bracket.Progress]:
+    def attack(self, answer: int, nth: int = 1) -> Iterator[bracket.Progress]:
         """Look for a near image with another answer than `answer`, which was certified for this one; `bracket.attack`.
 
-        Waits as `watch` does; every attack draws noise of its own.
+        Waits as `watch` does; every attack draws noise of its own. The nth on one image has α / (n (n + 1)): whoever attacks
+        until something is found is still wrong with probability at most α.
         """
         soft = deepcopy(self.network)  # whose weights others are certifying with meanwhile
-        pixels = torch.from_numpy(self.pixels)
+        pixels, alpha = torch.from_numpy(self.pixels), self.settings.alpha / (nth * (nth + 1))
         with TURNS:
-            yield from bracket.attack(self._smoothed(), soft, pixels, self.dataset.scale, answer, self.settings.alpha)
+            yield from bracket.attack(self._smoothed(), soft, pixels, self.dataset.scale, answer, alpha)
 
     def noisy_copies(self, number: int) -> tuple[np.ndarray, list[str]]:
         """What the network sees when it votes, the same at every call: uint8 (number, C, H, W) in the data set's scale,

@@ -55,7 +55,7 @@ def test_a_visitor_who_stops_gives_the_turn_back(monkeypatch):
 def bracket():
     s = session()
     *_, look = s.watch()
-    *_, progress = s.attack(look.predict)
+    *_, progress = s.attack(look.predict, nth=3)
     return look, progress.other
 
 
@@ -64,6 +64,7 @@ def test_the_attack_brackets_the_radius(bracket):
     assert look.predict == 4
     assert other.answer != 4
     assert 0 < look.radius < other.distance < 5
+    assert other.alpha == 0.001 / 12  # of 1/2, 1/6, 1/12, … which are 1 together
     again = Session(RUNS[0], other.pixels.numpy(), Certification(n=1_000), "cpu", 77)
     *_, there = again.watch()
     assert there.counts[other.answer] > there.counts[4]  # other noise, another seed

@@ -210,7 +210,7 @@ with right:
         st.caption("Bring an image first: take a sample, upload, draw or paste one.")
     if pressed:
         st.session_state.certified = chosen
-        st.session_state.certificates, st.session_state.attacks = {}, {}  # of an earlier press
+        st.session_state.update(certificates={}, attacks={}, presses={})  # those are of an earlier press
         kept = "the radius shown stays certified" if settings.mode != "fixed" else "nothing is certified then"
         st.button("Stop", help=f"Ends the sampling; {kept}.")
         try:

@@ -70,15 +70,16 @@ def show_attack(run: Run, seen: Seen, certificate: dict, settings: Certification
         "The certificate is a lower bound: the nearest image with another answer may be farther away. An attack on the "
         "smoothed classifier looks for one, and each that it finds is an upper bound."
     )
-    attacks = st.session_state.setdefault("attacks", {})
+    attacks, presses = (st.session_state.setdefault(name, {}) for name in ("attacks", "presses"))
     label = "Attack it again" if run.run_id in attacks else "Attack it"
     if st.button(label, icon=":material/bolt:", key="attack"):
         attacks.pop(run.run_id, None)
+        presses[run.run_id] = presses.get(run.run_id, 0) + 1
         st.button(
             "Stop", key="stop attack", help="Ends the search without an answer."
         )  # as every press, it ends this one
         try:
-            attacks[run.run_id] = attack(run, seen, certificate, settings)
+            attacks[run.run_id] = attack(run, seen, certificate, settings, presses[run.run_id])
         except (RunError, ValueError, RuntimeError) as error:
             st.error(f"This model cannot be attacked: {error}")
         else:
@@ -87,7 +88,7 @@ def show_attack(run: Run, seen: Seen, certificate: dict, settings: Certification
         show_bracket(run, seen, certificate, attacks[run.run_id])
 
 
-def attack(run: Run, seen: Seen, certificate: dict, settings: Certification):
+def attack(run: Run, seen: Seen, certificate: dict, settings: Certification, nth: int):
     """Search with progress; what `bracket.Other` says, or None."""
     from backend.live import Session, others_first
 
@@ -95,7 +96,7 @@ def attack(run: Run, seen: Seen, certificate: dict, settings: Certification):
     place = st.empty()
     place.progress(0.0, "Others are sampling; yours begins when one is through." if others_first() else "Searching…")
     start, last = time.monotonic(), None
-    with closing(session.attack(certificate["classes"].index(certificate["class"]))) as steps:
+    with closing(session.attack(certificate["classes"].index(certificate["class"]), nth)) as steps:
         for last in steps:
             near = f"; the nearest so far at {last.distance:.3f}, not yet tested" if last.distance is not None else ""
             place.progress(last.part, f"Searching, {time.monotonic() - start:.0f} s{near}")
@@ -117,19 +118,19 @@ def show_bracket(run: Run, seen: Seen, certificate: dict, other) -> None:
     low, high = round_down(radius), round_up(other.distance)
     evidence = (
         f"{other.votes:,} of {other.samples:,} fresh votes for {there}, {other.against:,} for {answer}; the test is one of "
-        f"{other.tests} that share α."
+        f"{other.tests} that share {other.alpha:.2g}, this attack's part of α."
     )
     if other.distance < radius:
         st.warning(
             f"**A contradiction.** At distance {high} votes say that {there} is likelier than {answer}, and the certificate says that no image "
-            f"within {low} is answered otherwise. One of the two is wrong, as happens with probability at most {alpha + other.alpha:g}. ({evidence})",
+            f"within {low} is answered otherwise. One of the two is wrong, as happens with probability at most {2 * alpha:g}, however often it is attacked. ({evidence})",
             icon=":material/priority_high:",
         )
     else:
         st.markdown(
             f"**{low} ≤ robust radius of the smoothed classifier ≤ {high}.** No image within {low} is answered otherwise than {answer}, "
-            f"and the image below, at distance {high}, is: {there} is likelier than {answer} there. Each end is wrong with probability at most α = {alpha:g}: both hold with "
-            f"probability at least {1 - alpha - other.alpha:g}."
+            f"and the image below, at distance {high}, is: {there} is likelier than {answer} there. The lower end is wrong with probability at most "
+            f"α = {alpha:g}, the upper with at most α in all attacks on this image together: both hold with probability at least {1 - 2 * alpha:g}."
         )
         st.plotly_chart(
             bracket(radius, other.distance), key="bracket", alt=f"certified up to {low}, another answer found at {high}"
