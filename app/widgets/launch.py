@@ -16,10 +16,18 @@ from backend.training.methods import METHODS
 
 KINDS = ("One run", "Grid")
 Key = Callable[[str], str]
+MOST_SEED = 2**53 - 1  # the last whole number that a browser tells from its neighbours
 
 
 def fill(spec: RunSpec) -> str:
-    """Let the form begin with a run's settings; returns what of them it does not take over, in words, or nothing."""
+    """Let the form begin with a run's settings; returns what of them it does not take over, in words, or nothing.
+
+    Raises SpecError for a run whose settings its fields cannot hold.
+    """
+    if spec.seed > MOST_SEED:
+        raise SpecError(
+            f"a seed is at most {MOST_SEED} in a browser, not {spec.seed}; `python -m backend run` takes it"
+        )
     number, _ = st.session_state.get("draft", (0, None))
     st.session_state["draft"] = (number + 1, spec)
     if spec.source != "trained":
@@ -92,7 +100,7 @@ def _one(dataset: Dataset, start: RunSpec | None, shared: dict, key: Key) -> lis
     sigma = two.number_input(
         "Noise σ", 0.0001, 100.0, start.sigma if start else 0.5, 0.25, format="%g", help=TERMS["σ"], key=key("sigma")
     )
-    seed = three.number_input("Seed", 0, 2**53 - 1, start.seed if start else 0, 1, help=TERMS["seed"], key=key("seed"))
+    seed = three.number_input("Seed", 0, MOST_SEED, start.seed if start else 0, 1, help=TERMS["seed"], key=key("seed"))
     usual = usual_values(method, dataset.name, sigma, shared["recipe"], shared["epochs"])
     context = f"{dataset.name} {sigma} {shared['recipe']}"
     if start is not None and start.method == method:  # a clone keeps what it was not asked to change
