@@ -23,6 +23,7 @@ st.markdown(
     "Networks that were certified on the same images with the same n and α, **image by image**: pairs tell apart what "
     "averages with their intervals cannot. Runs that differ in their seeds alone are compared as one."
 )
+snapshot = queries.mark()
 shown = choose_comparable(queries.runs())
 groups = queries.groups()
 groups["group_id"] = groups.run_ids.map(min)
@@ -172,8 +173,11 @@ def at_radius(b: str) -> None:
     )
     try:
         pairs = {i: queries.paired(seeds_of[a], seeds_of[i], r) for i in chosen}
-    except queries.StoreError:  # a run was deleted meanwhile: the whole page looks again
-        st.rerun()
+    except queries.StoreError as error:
+        if queries.mark() != snapshot:  # a run was deleted meanwhile: the whole page looks again
+            st.rerun()
+        st.warning(str(error), icon=":material/compare_arrows:")
+        return
     if len(chosen) > 1:
         all_differences(pairs, r)
     in_detail(pairs[b], b, r)

@@ -223,7 +223,7 @@ def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
     ranked = queries.accuracy_at(reach, drawn.run_id.to_list())
     ranked["low"], ranked["high"] = share_band(ranked.reached.to_numpy(), ranked.images.to_numpy())
     ranked["label"] = ranked.run_id.map(names)
-    if ranked.empty:  # deleted meanwhile: the whole page looks again
+    if ranked.empty and queries.mark() != snapshot:  # deleted meanwhile: the whole page looks again
         st.rerun()
     best = ranked.iloc[0]
     left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
