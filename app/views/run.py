@@ -164,10 +164,18 @@ def repeat(spec: RunSpec) -> None:
     )
 
 
+def without_weights(run: Run, spec: RunSpec) -> str:
+    if spec.source != "trained":
+        return "There are no weights of it here."
+    if run.path.parent == PRECOMPUTED:
+        return "Its weights are not shipped with Certscope: those of the table are. The command above trains them again."
+    return "It has no weights yet."
+
+
 def again(run: Run, spec: RunSpec) -> None:
     """Certify the same weights in another way."""
     if not run.weights_file.exists():
-        st.caption("There are no weights of it here." if spec.source != "trained" else "It has no weights yet.")
+        st.caption(without_weights(run, spec))
         return
     try:
         dataset = find_dataset(spec.dataset)

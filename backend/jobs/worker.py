@@ -77,7 +77,7 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
     if weights is None and spec.weights_of is not None:
         weights = find_run(spec.weights_of, runs_root(), PRECOMPUTED).weights()
         if weights is None:
-            raise RunError(f"{spec.weights_of} has no weights yet; train it first")
+            raise RunError(f"{spec.weights_of} has no weights here; train it first, by the command on its page")
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
     done = run.resume_point(spec.recipe.epochs if weights else checkpoint_epoch(checkpoint))
     ours = {"commit": _commit(), "seed": spec.seed}

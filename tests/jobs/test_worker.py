@@ -139,7 +139,7 @@ def test_failure_is_written_down_and_can_be_mended(home, digits_spec):
 
 def test_certifying_again_takes_the_weights_and_trains_nothing(home, digits_spec):
     source = Run.create(runs_root(), replace(digits_spec(), certification=None))
-    with pytest.raises(RunError, match="has no weights yet"):
+    with pytest.raises(RunError, match="has no weights here"):
         work(Run.create(runs_root(), certify_again(source.spec, source.run_id, Certification(n=50, every=90))), "cpu")
     work(source, "cpu")
     assert source.certificates() == []
