@@ -16,6 +16,7 @@ from torch import nn
 from backend import __version__
 from backend.certification import bracket
 from backend.certification.smoothed_classifier import Look, SmoothedClassifier
+from backend.classifier.folding import folded
 from backend.classifier.weights import unpack
 from backend.datasets import find_dataset
 from backend.pipeline import choose_device, circumstances
@@ -155,4 +156,4 @@ def watch_together(sessions: Sequence[Session]) -> Iterator[tuple[int, Look]]:
 
 @lru_cache(maxsize=8)
 def _network(weights: bytes, architecture: str, dataset: str, device: torch.device) -> nn.Module:
-    return unpack(weights, architecture, find_dataset(dataset), device)
+    return folded(unpack(weights, architecture, find_dataset(dataset), device), find_dataset(dataset).shape)

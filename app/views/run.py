@@ -168,7 +168,9 @@ def without_weights(run: Run, spec: RunSpec) -> str:
     if spec.source != "trained":
         return "There are no weights of it here."
     if run.path.parent == PRECOMPUTED:
-        return "Its weights are not shipped with Certscope: those of the table are. The command above trains them again."
+        return (
+            "Its weights are not shipped with Certscope: those of the table are. The command above trains them again."
+        )
     return "It has no weights yet."
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from backend.certification.self_test import check_noise
 from backend.certification.smoothed_classifier import SmoothedClassifier
+from backend.classifier.folding import folded
 from backend.datasets import Dataset
 from backend.run import Certificate
 from backend.spec import RunSpec
@@ -22,6 +23,7 @@ def certify(
     settings = spec.certification
     split = dataset.load(train=False)
     grid = dataset.scale if settings.float_sound else None
+    classifier = folded(classifier, dataset.shape)
     smoothed = SmoothedClassifier(classifier, len(dataset.classes), spec.sigma, device, spec.seed, spec.precision, grid)
     check_noise(smoothed.sampler, spec.seed)
     left = [idx for idx in settings.chosen(len(split.labels)) if idx not in done]

@@ -24,7 +24,6 @@ class Sampler:
 
     Every image draws all its noise, in float32, from a generator of its own, in blocks of fixed size: its votes depend
     neither on which other images are counted beside it nor on how many. In bfloat16 the noisy image is rounded last.
-    Batch norms are folded into the convolutions before them.
     """
 
     def __init__(
@@ -33,10 +32,6 @@ class Sampler:
     ):  # fmt: skip
         """grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point."""
         self.dtype = PRECISIONS[precision]
-        if any(isinstance(layer, nn.BatchNorm2d) for layer in classifier.modules()):
-            from torch.fx.experimental.optimization import fuse  # slow to import, and LeNet does without
-
-            classifier = fuse(classifier.eval())  # a copy
         if precision != "float32":
             classifier = deepcopy(classifier).to(self.dtype)  # the caller's stays what it is
         self.classifier = classifier

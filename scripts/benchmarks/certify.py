@@ -16,6 +16,7 @@ import torch
 
 from backend.certification.sampler import BLOCKS, Sampler
 from backend.classifier.architectures import ARCHITECTURES
+from backend.classifier.folding import folded
 from backend.pipeline import choose_device
 from backend.training.noise import stream
 
@@ -77,6 +78,7 @@ def measure(name: str, device, seconds: float, batches: tuple[int, ...]) -> dict
     plain = ARCHITECTURES[name](shape, CLASSES).to(device).eval()
     ours = ARCHITECTURES[name](shape, CLASSES).to(device, memory_format=torch.channels_last).eval()
     ours.load_state_dict(plain.state_dict())
+    ours = folded(ours, shape)
     image = torch.rand(1, *shape, device=device)
     entrants = {f"anchor {b}": (lambda n, b=b: anchor(plain, image[0], n, b)) for b in batches}
     for precision in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):

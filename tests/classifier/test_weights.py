@@ -3,8 +3,8 @@ import safetensors.torch
 import torch
 from torch.nn.functional import max_pool2d, relu
 
-from backend.certification.sampler import Sampler
 from backend.classifier.architectures import ARCHITECTURES
+from backend.classifier.folding import folded
 from backend.classifier.weights import WeightsError, build, pack, unpack
 from backend.datasets import DATASETS
 from backend.spec import SpecError
@@ -74,20 +74,6 @@ def test_residual_networks_have_the_published_size(name, millions):
     assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
-def test_the_sampler_folds_batch_norms_into_the_same_function():
-    torch.manual_seed(0)
-    network = ARCHITECTURES["resnet20"]((3, 32, 32), 10).train()
-    with torch.no_grad():
-        for _ in range(3):
-            network(torch.rand(16, 3, 32, 32))
-    network.eval()
-    sampler = Sampler(network, 10, 0.5, CPU)
-    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in sampler.classifier.modules())
-    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in network.modules())
-    x = torch.rand(8, 3, 32, 32)
-    assert torch.allclose(sampler.classifier(x), network(x), atol=1e-4)
-
-
 def test_densenet_has_the_published_size():
     """Huang et al., Table 2: DenseNet (k = 12) of depth 40 has 1.0 M parameters; 40 layers with weights, 2 of them 1×1."""
     network = ARCHITECTURES["densenet40"]((3, 32, 32), 10).eval()
@@ -112,5 +98,5 @@ def test_normalisation_is_the_first_layer_and_travels_with_the_weights(architect
     assert torch.allclose(network(x), network[1]((x - mean) / sd), atol=1e-5)
     packed = pack(network, "float32")
     assert safetensors.torch.load(packed)["0.mean"].flatten().tolist() == pytest.approx(cifar.mean)
-    folded = Sampler(unpack(packed, architecture, cifar, CPU), 10, 0.5, CPU).classifier
-    assert torch.allclose(folded(x), network(x), rtol=1e-3, atol=1e-4)
+    flat = folded(unpack(packed, architecture, cifar, CPU), cifar.shape)
+    assert torch.allclose(flat(x), network(x), rtol=1e-3, atol=1e-4)
