@@ -129,11 +129,10 @@ class Certification:
     def __post_init__(self):
         whole("n", self.n, 1, 1_000_000_000)
         whole("n0", self.n0, 1, 1_000_000_000)
-        whole("every", self.every, 1)
+        whole("every", self.every, 1, 1_000_000)
         if self.limit is not None:
-            whole("limit", self.limit, 1)
-        if not isinstance(self.alpha, float) or not 0 < self.alpha < 1:
-            raise SpecError(f"alpha must lie strictly between 0 and 1, not {self.alpha!r}")
+            whole("limit", self.limit, 1, 1_000_000_000)
+        between("alpha", self.alpha, 1e-12, 0.999)
         one_of("mode", self.mode, MODES)
         for name, modes in (("radius", ("anytime", "at-radius")), ("width", ("anytime",))):
             if (value := getattr(self, name)) is not None:

@@ -135,10 +135,8 @@ def _verdict(content: bytes) -> tuple[str, str]:
         return "refuted", str(error).rstrip(".")
     try:
         verdict = verify(certificate, lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED), "auto", MOST_REPLAYED)
-    except (
-        ValueError,
-        RuntimeError,
-    ) as error:  # its counts were right; that the network cannot be asked refutes nothing
+    except (ValueError, RuntimeError) as error:
+        # Its counts were right: that the network cannot be asked refutes nothing.
         return "unchecked", f"the claim follows from the counts; its network cannot be asked ({str(error).rstrip('.')})"
     return verdict.word, verdict.reason
 

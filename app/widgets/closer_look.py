@@ -75,9 +75,8 @@ def show_attack(run: Run, seen: Seen, certificate: dict, settings: Certification
     if st.button(label, icon=":material/bolt:", key="attack"):
         attacks.pop(run.run_id, None)
         presses[run.run_id] = presses.get(run.run_id, 0) + 1
-        st.button(
-            "Stop", key="stop attack", help="Ends the search without an answer."
-        )  # as every press, it ends this one
+        # As every press on a page, this one ends what the last one began.
+        st.button("Stop", key="stop attack", help="Ends the search without an answer.")
         try:
             attacks[run.run_id] = attack(run, seen, certificate, settings, presses[run.run_id])
         except (RunError, ValueError, RuntimeError) as error:
