@@ -1,7 +1,7 @@
 """Is the noise what the proofs assume? Asked before every certification job; takes some hundredths of a second."""
 
 import torch
-from scipy.stats import binom, norm
+from scipy.special import bdtr, bdtrc, ndtr, ndtri  # scipy.stats takes a second to import
 from torch import Tensor
 
 from backend.certification.sampler import Sampler, SamplingError
@@ -27,15 +27,15 @@ def check_noise(sampler: Sampler, seed: int) -> None:
 def check_values(z: Tensor, step: float = 0.0) -> None:
     """The checks, on values (STREAMS, VALUES) that should be standard normal, rounded to multiples of `step`."""
     z = z.double()
-    n, far = z.numel(), norm.isf(DOUBT / 2)
+    n, far = z.numel(), -ndtri(DOUBT / 2)
     variance = 1 + step**2 / 12  # rounding to a grid adds this (Sheppard)
     _expect("mean", z.mean().item(), 0.0, far * (variance / n) ** 0.5)
     _expect("variance", z.square().mean().item(), variance, far * (2 / n) ** 0.5 * 1.05)
     _expect("third moment", z.pow(3).mean().item(), 0.0, far * (15 / n) ** 0.5 * 1.05)
     for sd in (3.0, 4.0, 5.0):
         edge = sd if not step else (int(sd / step) + 0.5) * step  # a boundary of the rounding cells
-        seen, p = int((z.abs() > edge).sum()), 2 * norm.sf(edge)
-        if binom.sf(seen - 1, n, p) < DOUBT or binom.cdf(seen, n, p) < DOUBT:
+        seen, p = int((z.abs() > edge).sum()), 2 * ndtr(-edge)
+        if bdtrc(seen - 1, n, p) < DOUBT or bdtr(seen, n, p) < DOUBT:
             raise SamplingError(
                 f"the noise is not Gaussian: {seen} of {n} values beyond {edge:.2f} sd, {n * p:.0f} expected"
             )
@@ -45,7 +45,7 @@ def check_values(z: Tensor, step: float = 0.0) -> None:
         "correlation of two images",
         correlation.abs().max().item(),
         0.0,
-        norm.isf(DOUBT / len(z) ** 2) / z.shape[1] ** 0.5,
+        -ndtri(DOUBT / len(z) ** 2) / z.shape[1] ** 0.5,
     )
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
+
+from backend.training.sgd import SGD
 
 
 def rank() -> int:
@@ -23,14 +24,14 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def together(classifier: nn.Module, optimiser: Optimizer, device: torch.device) -> nn.Module:
+def together(classifier: nn.Module, optimiser: SGD, device: torch.device) -> nn.Module:
     """The module to call in the loop: the classifier itself, or, of several processes, one that averages gradients."""
     if world() == 1:
         return classifier
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    for state in optimiser.state.values():
-        dist.broadcast(state["momentum_buffer"], 0)
+    for value in filter(None.__ne__, optimiser.velocity.values()):
+        dist.broadcast(value, 0)
     return DistributedDataParallel(
         classifier, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
     )

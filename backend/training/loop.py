@@ -18,6 +18,7 @@ from backend.training.batches import InMemory, Streamed
 from backend.training.distributed import add_up, rank, same_buffers, together, world
 from backend.training.methods import Batch, make
 from backend.training.noise import gaussian, stream, stream_seed
+from backend.training.sgd import SGD
 
 CHECK_EVERY = 200  # steps between two looks at whether the loss is finite: each waits for the device
 
@@ -39,9 +40,7 @@ def train(
     classifier = build(spec.architecture, dataset, device).train()
     if spec.recipe.init == "kaiming":
         classifier.apply(_kaiming)
-    optimiser = torch.optim.SGD(
-        classifier.parameters(), spec.recipe.lr, spec.recipe.momentum, weight_decay=spec.recipe.weight_decay, fused=True
-    )
+    optimiser = SGD(classifier, spec.recipe)
     first = restore(checkpoint, classifier, optimiser) if checkpoint else 0
     images = training_images(dataset, device)
     if len(images.labels) < 2 * world():
@@ -72,7 +71,7 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 
 
 def _one_epoch(
-    spec: RunSpec, epoch: int, classifier: nn.Module, optimiser, images: InMemory | Streamed, dataset: Dataset
+    spec: RunSpec, epoch: int, classifier: nn.Module, optimiser: SGD, images: InMemory | Streamed, dataset: Dataset
 ) -> Epoch:
     method, device, start = make(spec.method, dict(spec.hyper)), images.labels.device, time.perf_counter()
     generator = stream(spec.seed, "epoch", epoch, device)
@@ -87,17 +86,13 @@ def _one_epoch(
     seen, steps, rate, tally = 0, 0, 0.0, Tally(len(dataset.classes), device)
     for loaded, wanted in images.epoch(order, spec.recipe.batch, method.chunks, spec.seed, epoch, generator):
         rate = learning_rate(spec.recipe, epoch + min(seen + 1, total - 0.5) / total)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
         for part, y in zip(loaded.chunk(method.chunks), wanted.chunk(method.chunks), strict=True):
             x = part.float().div_(dataset.scale)
             noise = gaussian(method.noises, x, spec.sigma, generator)
             with autocast:
                 logits, terms = method.loss_terms(classifier, Batch(x, y, noise, spec.sigma, epoch, generator))
             loss = sum(terms.values())
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            optimiser.step(loss, rate)
             tally.add(logits.detach(), y, loss.detach(), terms)
             steps += 1
             if steps % CHECK_EVERY == 0:
@@ -159,11 +154,10 @@ def _kaiming(layer: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def snapshot(epoch: int, classifier: nn.Module, optimiser: torch.optim.Optimizer) -> bytes:
+def snapshot(epoch: int, classifier: nn.Module, optimiser: SGD) -> bytes:
     """Weights, momentum and the number of finished epochs as safetensors bytes."""
     tensors = {f"weight/{name}": value for name, value in classifier.state_dict().items()}
-    for name, parameter in classifier.named_parameters():
-        tensors[f"momentum/{name}"] = optimiser.state[parameter]["momentum_buffer"]
+    tensors |= {f"momentum/{name}": value for name, value in optimiser.velocity.items() if value is not None}
     cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return safetensors.torch.save(cpu, metadata={"epoch": str(epoch)})
 
@@ -176,13 +170,13 @@ def checkpoint_epoch(checkpoint: bytes | None) -> int:
     return int(json.loads(checkpoint[8 : 8 + size])["__metadata__"]["epoch"])
 
 
-def restore(checkpoint: bytes, classifier: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def restore(checkpoint: bytes, classifier: nn.Module, optimiser: SGD) -> int:
     """Put a `snapshot` back and return its number of finished epochs."""
     tensors = safetensors.torch.load(checkpoint)
     classifier.load_state_dict(
         {name.removeprefix("weight/"): value for name, value in tensors.items() if name.startswith("weight/")}
     )
-    for name, parameter in classifier.named_parameters():
-        buffer = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])  # the parameter's memory format
-        optimiser.state[parameter]["momentum_buffer"] = buffer
+    for name, parameter in optimiser.parameters.items():
+        if (value := tensors.get(f"momentum/{name}")) is not None:
+            optimiser.velocity[name] = torch.empty_like(parameter.data).copy_(value)  # the parameter's memory format
     return checkpoint_epoch(checkpoint)

@@ -13,8 +13,9 @@ from backend.pipeline import choose_device
 from backend.plan import plan
 from backend.run import Checkpoint, Epoch
 from backend.spec import RECIPES, Recipe
-from backend.training.loop import Tally, TrainingError, learning_rate, train
+from backend.training.loop import Tally, TrainingError, learning_rate, restore, snapshot, train
 from backend.training.methods import METHODS, make
+from backend.training.sgd import SGD
 
 DIGITS = DATASETS["digits"]
 
@@ -146,3 +147,27 @@ def test_macer_with_16_noise_vectors_at_batch_256_fits_two_gigabytes():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True)
     assert int(out.stdout) < 2048
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_steps_are_torchs_to_the_bit(momentum):
+    """Against torch.optim.SGD, over epochs that a checkpoint parts."""
+    recipe = replace(RECIPES["quick"], momentum=momentum, weight_decay=0.01)
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimiser = SGD(ours, recipe)
+    reference = torch.optim.SGD(theirs.parameters(), 1.0, momentum, weight_decay=0.01, fused=True)
+    for step in range(6):
+        if step == 3:
+            checkpoint = snapshot(1, ours, optimiser)
+            ours = torch.nn.Linear(5, 3)
+            optimiser = SGD(ours, recipe)
+            assert restore(checkpoint, ours, optimiser) == 1
+        x, lr = torch.rand(4, 5), 0.1 / (step + 1)
+        optimiser.step(ours(x).square().sum(), lr)
+        reference.param_groups[0]["lr"] = lr
+        reference.zero_grad()
+        theirs(x).square().sum().backward()
+        reference.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
