@@ -22,7 +22,7 @@ from backend.spec import Certification, RunSpec, SpecError
 
 SIX = ("gaussian", "stability", "consistency", "smoothadv", "macer", "smoothadv_consistency")
 SIGMAS = (0.25, 0.5, 1.0)
-LAMS = (10, 1, 20, 15, 2, 25, 30, 0)  # beside the paper's λ = 5; the ends of the path first
+LAMS = (10, 1, 20, 30, 0, 2, 15, 25)  # beside the paper's λ = 5; far apart first
 ALL_IMAGES = Certification(n=100_000, every=1)  # as in the papers
 MOST_BYTES = 28 * 2**20  # of precomputed/
 
