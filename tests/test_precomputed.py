@@ -32,7 +32,7 @@ def test_consistency_is_above_gaussian(sigma, home):
     assert [c.idx for c in gaussian] == [c.idx for c in consistency] == list(range(0, 10_000, 20))
     assert acr(consistency) > acr(gaussian)
     publish()
-    gains = queries.acr_gains(list(RUNS), [("gaussian", "consistency")])
+    gains = queries.acr_gains(list(TABLE), [("gaussian", "consistency")])
     gain = gains[gains.sigma == sigma].iloc[0]
     assert gain.gain == pytest.approx(acr(consistency) - acr(gaussian))
     assert gain.gain - 1.96 * gain.gain_se > 0
