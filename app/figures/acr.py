@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour, dashes, lambda_path, run_labels, title
+from app.figures.palette import GREY, colour, lambda_path, run_labels, title
 from backend.statistics import pareto
 
 ORDER = ("gaussian", "stability", "macer", "smoothadv", "consistency", "smoothadv_consistency")
@@ -47,8 +47,8 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
     return go.Figure(traces, _panel(sigma, 330, {"title": {"text": "ACR"}}, places))
 
 
-def _panel(sigma: float, height: int, xaxis: dict, places: list[str]) -> dict:
-    """The layout of one σ's panel; places: what stands along y, the lowest first."""
+def _panel(sigma: float, height: int, xaxis: dict, places: list[str] = ()) -> dict:
+    """The layout of one σ's panel; places: what stands along y, the lowest first, where that is no number."""
     return {
         "title": {"text": f"σ = {sigma:g}", "font": {"size": 15}}, "xaxis": xaxis, "height": height,
         "yaxis": {"automargin": True, "categoryorder": "array", "categoryarray": places},
@@ -91,43 +91,49 @@ def gains(rows: pd.DataFrame) -> go.Figure:
     )
 
 
-def against_clean_accuracy(runs: pd.DataFrame) -> go.Figure:
-    """Certified accuracy at r = 0 against ACR; runs that differ in λ alone are joined, from Gaussian; and the Pareto front."""
-    styles, labels, traces = dashes(runs.sigma), run_labels(runs), []
-    paths: dict[tuple, list] = {}
-    for run in runs[runs.method == "consistency"].itertuples():
-        paths.setdefault(lambda_path(run), []).append(run)
-    for start in runs[runs.method == "gaussian"].itertuples():
-        along = paths.get(lambda_path(start), [])
-        for form in sorted({_form(run) for run in along}):
-            path = [start, *sorted((run for run in along if _form(run) == form), key=lambda run: run.lam)]
-            traces.append({
-                "type": "scatter", "mode": "lines", "x": [run.certified_accuracy_0 for run in path], "y": [run.acr for run in path],
-                "line": {"color": GREY, "dash": styles[start.sigma], "width": 1.5}, "name": f"σ = {start.sigma:g}, along λ",
-                "hoverinfo": "skip",
-            })  # fmt: skip
+def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
+    """Certified accuracy at r = 0 against ACR at one σ; runs that differ in λ alone are joined, from Gaussian; and the Pareto front."""
+    labels, runs = run_labels(runs), runs[runs.sigma == sigma]
     front = runs[pareto(runs.certified_accuracy_0.to_numpy(), runs.acr.to_numpy())].sort_values("certified_accuracy_0")
-    traces.append({
-        "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
-        "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip",
-    })  # fmt: skip
-    traces += [
+    traces = [
         {
-            "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
-            "text": ["" if pd.isna(lam) else f"λ = {lam:g}" for lam in rows.lam], "textposition": "top center",
-            "marker": {"size": 11, "color": colour(method)}, "customdata": [labels[run_id] for run_id in rows.run_id],
-            "name": title(method), "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>%{customdata}</extra>", "cliponaxis": False,
-        }
-        for method, rows in runs.groupby("method")
-    ]  # fmt: skip
-    layout = {
-        "xaxis": {
-            "title": {"text": "certified accuracy at r = 0"}, "tickformat": ".1%", "autorangeoptions": {"clipmin": 0, "clipmax": 1.005},
+            "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
+            "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip",
         },
-        "yaxis": {"title": {"text": "ACR"}}, "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"},
-        "margin": {"l": 10, "r": 10, "t": 20, "b": 10}, "height": 430,
-    }  # fmt: skip
-    return go.Figure(traces, layout)
+        *(
+            {
+                "type": "scatter", "mode": "lines", "x": [run.certified_accuracy_0 for run in path], "y": [run.acr for run in path],
+                "line": {"color": colour("consistency"), "width": 1.5}, "name": "along λ", "hoverinfo": "skip",
+            }
+            for path in _paths(runs)
+        ),
+        *(
+            {
+                "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
+                "text": [f"{lam:g}" if method == "consistency" else "" for lam in rows.lam], "textposition": "top center",
+                "marker": {"size": 11, "color": colour(method)}, "name": title(method), "cliponaxis": False,
+                "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],
+                "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f} ± %{customdata[1]:.4f}<extra>%{customdata[0]}</extra>",
+            }
+            for method, rows in runs.groupby("method")
+        ),
+    ]  # fmt: skip
+    xaxis = {
+        "title": {"text": "certified accuracy at r = 0"},
+        "tickformat": ".1%",
+        "nticks": 6,
+        "autorangeoptions": {"clipmin": 0, "clipmax": 1.005},
+    }
+    return go.Figure(traces, _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}}})
+
+
+def _paths(runs: pd.DataFrame) -> list[list]:
+    """Consistency's runs that differ in λ alone, from Gaussian's at the same settings on, in the order of λ."""
+    along: dict[tuple, list] = {}
+    for run in runs[runs.method == "consistency"].sort_values("lam").itertuples():
+        along.setdefault((lambda_path(run), _form(run)), []).append(run)
+    starts = {lambda_path(run): run for run in runs[runs.method == "gaussian"].itertuples()}
+    return [[starts[path], *some] for (path, _), some in along.items() if path in starts]
 
 
 def _form(run) -> str:

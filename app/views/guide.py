@@ -194,8 +194,8 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
         "ACR of each method beside the paper's at σ = 0.5", published,
     )  # fmt: skip
     beside(
-        "Along λ", against_clean_accuracy(runs),
-        "ACR against certified accuracy at r = 0, one point a run", runs[["run_id", "certified_accuracy_0", "acr"]],
+        "Along λ", against_clean_accuracy(runs, 0.5),
+        "ACR against certified accuracy at r = 0 at σ = 0.5, one point a run", runs.loc[runs.sigma == 0.5, ["run_id", "certified_accuracy_0", "acr"]],
     )  # fmt: skip
 
 

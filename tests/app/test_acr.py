@@ -1,0 +1,21 @@
+"""The figures of ACR, on the shipped runs."""
+
+import pytest
+
+from app.figures.acr import against_clean_accuracy
+from backend.store import queries
+from backend.store.publish import publish
+
+
+@pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
+def test_the_path_goes_along_lambda_and_nothing_beats_the_front(home, sigma):
+    publish()
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick' and sigma == @sigma")
+    traces = {trace.name: trace for trace in against_clean_accuracy(queries.runs(), sigma).data}
+    path = runs[runs.method.isin(["gaussian", "consistency"])].fillna({"lam": -1}).sort_values("lam")
+    assert list(traces["along λ"].y) == path.acr.to_list()
+    assert list(traces["Gaussian + Consistency"].text) == [f"{lam:g}" for lam in runs[runs.method == "consistency"].lam]
+    front = set(zip(traces["Pareto front"].x, traces["Pareto front"].y, strict=True))
+    points = list(zip(runs.certified_accuracy_0, runs.acr, strict=True))
+    beaten = {(x, y) for x, y in points if any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)}
+    assert front == set(points) - beaten
