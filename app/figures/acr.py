@@ -92,7 +92,10 @@ def gains(rows: pd.DataFrame) -> go.Figure:
 
 
 def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
-    """Certified accuracy at r = 0 against ACR at one σ; runs that differ in λ alone are joined, from Gaussian; and the Pareto front."""
+    """Certified accuracy at r = 0 against ACR at one σ; runs that differ in λ alone are joined, from Gaussian; and the Pareto front.
+
+    Collapsed runs lie so far below that the others would be one spot: they are outside the first view, and are named in it.
+    """
     labels, runs = run_labels(runs), runs[runs.sigma == sigma]
     front = runs[pareto(runs.certified_accuracy_0.to_numpy(), runs.acr.to_numpy())].sort_values("certified_accuracy_0")
     traces = [
@@ -124,7 +127,22 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
         "nticks": 6,
         "autorangeoptions": {"clipmin": 0, "clipmax": 1.005},
     }
-    return go.Figure(traces, _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}}})
+    layout = _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}}}
+    collapsed = runs.missing_classes.fillna(0) > 0
+    if collapsed.any() and not collapsed.all():
+        xaxis["range"], layout["yaxis"]["range"] = (_span(runs[~collapsed][c]) for c in ("certified_accuracy_0", "acr"))
+        words = "<br>".join(
+            f"collapsed: {labels[run.run_id]}, ACR {run.acr:.2f}" for run in runs[collapsed].itertuples()
+        )
+        place = {"x": 0, "xanchor": "left", "y": 0, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
+        layout["annotations"] = [{"text": words, "align": "left", "showarrow": False, "font": {"color": GREY}} | place]
+    return go.Figure(traces, layout)
+
+
+def _span(values: pd.Series) -> list[float]:
+    """From a little below the least to a little above the greatest."""
+    room = 0.1 * (values.max() - values.min()) or 0.01
+    return [values.min() - room, values.max() + room]
 
 
 def _paths(runs: pd.DataFrame) -> list[list]:

@@ -320,7 +320,9 @@ for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
 st.caption(
     f"Up is more robust, right is more accurate: {setting}, one seed a point; hover for the interval over images. The numbers are λ of Gaussian + Consistency. "
     "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
-    "noises and weighs the entropy. ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
+    "noises and weighs the entropy. "
+    + ("A double click shows the collapsed runs too. " if len(collapsed) else "")
+    + "ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
 )
 
 st.header("The runs")

@@ -15,9 +15,8 @@ class SGD:
 
     def __init__(self, classifier: nn.Module, recipe: Recipe):
         self.parameters = dict(classifier.named_parameters())
-        self.velocity: dict[str, Tensor | None] = dict.fromkeys(
-            self.parameters
-        )  # None before the first step, and without momentum
+        # None before the first step, and without momentum.
+        self.velocity: dict[str, Tensor | None] = dict.fromkeys(self.parameters)
         self.fixed = {
             "momentum": recipe.momentum, "weight_decay": recipe.weight_decay,
             "dampening": 0.0, "nesterov": False, "maximize": False, "fused": True,

@@ -23,3 +23,15 @@ def test_the_path_goes_along_lambda_and_nothing_beats_the_front(home, sigma):
     points = list(zip(runs.certified_accuracy_0, runs.acr, strict=True))
     beaten = {(x, y) for x, y in points if any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)}
     assert front == set(points) - beaten
+
+
+def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(home):
+    """λ = 30 at σ = 1 answers one class."""
+    publish()
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
+    layout = against_clean_accuracy(runs, 1.0).layout
+    assert layout.xaxis.range[0] > 0.8
+    assert layout.yaxis.range[0] > 1.3
+    (note,) = layout.annotations
+    assert note.text == "collapsed: Gaussian + Consistency, σ = 1, λ = 30, ACR 0.36"
+    assert not against_clean_accuracy(runs, 0.5).layout.annotations
