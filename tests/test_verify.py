@@ -107,7 +107,7 @@ def changed(c, **changes):
         ({"seed": "x"}, "seed must be"),
         ({"seed": -5}, "seed must be"),
         ({"seed": 10**400}, "seed must be"),
-        ({"float_sound": True, "alpha": 1e-15}, "too small for noise on a grid"),
+        ({"float_sound": True, "alpha": 1e-12}, "too small for noise on a grid"),
         ({"float_sound": True, "sigma": -1.0}, "sigma times scale"),
         ({"image__values": [12.9] * 784}, "whole numbers from 0"),
         ({"image__shape": [1, 28, 27]}, "as many values as its shape"),
