@@ -134,7 +134,7 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
         words = "<br>".join(
             f"collapsed: {labels[run.run_id]}, ACR {run.acr:.2f}" for run in runs[collapsed].itertuples()
         )
-        place = {"x": 0, "xanchor": "left", "y": 0, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
+        place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
         layout["annotations"] = [{"text": words, "align": "left", "showarrow": False, "font": {"color": GREY}} | place]
     return go.Figure(traces, layout)
 
