@@ -39,8 +39,8 @@ class Part:
 def queue(gpu: bool) -> list[Part]:
     """What is worth computing, the most valuable first: on a CPU at n = 10 000 on every 20th image, on a GPU as in the papers.
 
-    On a CPU: six methods at three σ by the quick recipe; the path along λ; m and the loss's forms; the paper's recipe for
-    the three methods that it does not take hours for; more seeds. On a GPU the paper's recipe for everything, then seeds.
+    On a CPU: six methods at three σ by the quick recipe; the path along λ; the paper's recipe for the three methods that
+    it does not take hours for; m and the loss's forms; more seeds. On a GPU the paper's recipe for everything, then seeds.
     """
     recipe = "paper" if gpu else "quick"
 
@@ -67,8 +67,8 @@ def queue(gpu: bool) -> list[Part]:
             Part("ablations", ablations),
             Part("data sets", others),
         ]
-    slow = runs(("gaussian", "stability", "consistency"), recipe="paper")
-    return [table, Part("lambda", along), Part("ablations", ablations), Part("paper", slow), Part("seeds", seeds)]
+    slow = runs(("gaussian", "consistency", "stability"), sigmas=(0.5, 0.25, 1.0), recipe="paper")
+    return [table, Part("lambda", along), Part("paper", slow), Part("ablations", ablations), Part("seeds", seeds)]
 
 
 def done(spec: RunSpec) -> Run | None:
