@@ -1,3 +1,5 @@
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -5,6 +7,7 @@ import sys
 
 import pytest
 
+from backend.cli import main
 from backend.home import CHECKOUT, runs_root
 from backend.progress import duration
 from backend.training.methods import METHODS
@@ -16,14 +19,26 @@ COLUMNS = [
 SMALL = ["--dataset", "digits", "--epochs", "1", "--n", "100", "--n0", "10", "--every", "90"]
 
 
-def backend(*arguments, status=0, **environment):
+def checked(returned, status, out, error):
+    assert returned == status, out + error
+    assert "Traceback" not in error
+    return out if status == 0 else error
+
+
+def backend(*arguments, status=0):
+    """In this process: what it wrote to stdout, or to stderr where it fails."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        returned = main([str(argument) for argument in arguments])
+    return checked(returned, status, out.getvalue(), error.getvalue())
+
+
+def fresh(*arguments, status=0, **environment):
+    """The same in a process of its own."""
     result = subprocess.run(
         [sys.executable, "-m", "backend", *map(str, arguments)],
         cwd=CHECKOUT, capture_output=True, text=True, check=False, env=os.environ | environment,
     )  # fmt: skip
-    assert result.returncode == status, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    return result.stdout if status == 0 else result.stderr
+    return checked(result.returncode, status, result.stdout, result.stderr)
 
 
 def stored():
@@ -48,10 +63,10 @@ def test_sweep_runs_the_grid_and_the_store_lists_it(home):
 
 
 def test_train_then_certify(home):
-    output = backend("train", "--dataset", "digits", "--method", "consistency", "--lam", 2, "--epochs", 2)
+    output = fresh("train", "--dataset", "digits", "--method", "consistency", "--lam", 2, "--epochs", 2)
     assert "epoch 2/2" in output
     (folder,) = runs_root().glob("digits-*")
-    output = backend("certify", folder.name, "--n", 100, "--n0", 10, "--every", 90)
+    output = fresh("certify", folder.name, "--n", 100, "--n0", 10, "--every", 90)
     assert "certified 5/5 images" in output
     records = stored()
     assert sorted(r["images"] or 0 for r in records) == [0, 5]
@@ -83,14 +98,14 @@ def test_errors_are_one_line(home, arguments, says):
 
 
 def test_mnist_that_is_nowhere_names_the_path(home, tmp_path):
-    error = backend("run", "--epochs", 1, status=1, CERTSCOPE_DATA=str(tmp_path), https_proxy="http://127.0.0.1:9")
+    error = fresh("run", "--epochs", 1, status=1, CERTSCOPE_DATA=str(tmp_path), https_proxy="http://127.0.0.1:9")
     assert error.startswith(f"certscope: MNIST is not in {tmp_path / 'MNIST' / 'raw'} and could not be downloaded")
     assert error.count("\n") == 1
 
 
 def test_a_home_that_cannot_be_written_is_named(home, tmp_path):
     (tmp_path / "file").write_text("")
-    error = backend("run", *SMALL, status=1, CERTSCOPE_HOME=str(tmp_path / "file"))
+    error = fresh("run", *SMALL, status=1, CERTSCOPE_HOME=str(tmp_path / "file"))
     assert error.startswith("certscope: Not a directory")
     assert error.count("\n") == 1
 

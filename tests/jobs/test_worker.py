@@ -22,7 +22,7 @@ COMMAND = [
     "--method",
     "consistency",
     "--epochs",
-    "12",
+    "6",
     "--n",
     "3000",
     "--n0",
@@ -77,7 +77,7 @@ def undisturbed(tmp_path_factory):
         return results(only_run())
 
 
-@pytest.mark.parametrize(("epochs", "images"), [(1, 0), (5, 0), (12, 1), (12, 9)], ids=str)
+@pytest.mark.parametrize(("epochs", "images"), [(1, 0), (4, 0), (6, 1), (6, 9)], ids=str)
 def test_killed_while_training_or_certifying(home, undisturbed, epochs, images):
     process = start(home)
 
@@ -106,7 +106,7 @@ def test_killed_again_and_again(home, undisturbed):
     dice, kills, returned = random.Random(0), 0, None
     while returned != 0:
         process, rows = start(home), written()
-        aim = rows + dice.randint(3, 8)
+        aim = rows + dice.randint(3, 6)
         deadline = time.monotonic() + 120
         while process.poll() is None and (now := written()) < aim:
             assert now >= rows - 1, "more was lost than the row in flight"
