@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.figures.pairs import acr_by_samples, differences, p_distribution, radius_against_radius
 from app.figures.palette import run_labels
-from app.widgets.comparable import choose_comparable
+from app.widgets.comparable import choose_comparable, look_again
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.run_choice import choose_run, choose_runs
@@ -24,6 +24,7 @@ st.markdown(
     "averages with their intervals cannot. Runs that differ in their seeds alone are compared as one."
 )
 snapshot = queries.mark()
+look_again(snapshot)
 shown = choose_comparable(queries.runs())
 groups = queries.groups()
 groups["group_id"] = groups.run_ids.map(min)

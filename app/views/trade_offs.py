@@ -11,7 +11,7 @@ import streamlit as st
 from app.figures.acr import ORDER, against_clean_accuracy, beside_published, gains
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.palette import run_labels, title
-from app.widgets.comparable import choose_comparable
+from app.widgets.comparable import choose_comparable, look_again
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.plan import departures, in_words
@@ -29,6 +29,7 @@ st.markdown(
 )
 
 snapshot = queries.mark()
+look_again(snapshot)
 shown = choose_comparable(queries.runs())
 if shown.empty:
     st.info(

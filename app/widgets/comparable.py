@@ -1,13 +1,24 @@
 """Choosing runs that may be compared: one data set, one n, one α, one set of images."""
 
+import contextlib
+
 import pandas as pd
 import streamlit as st
 
 from app.figures.palette import title
 from app.widgets.glossary import TERMS
 from backend.datasets import DATASETS
+from backend.store import queries
 
 SETTINGS = ["mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
+
+
+@st.fragment(run_every=5)
+def look_again(snapshot: tuple) -> None:
+    """Draw the whole page anew when runs were published or deleted since it was drawn from that snapshot."""
+    with contextlib.suppress(queries.StoreError):  # what is shown stands until there is a store again
+        if queries.mark() != snapshot:
+            st.rerun()
 
 
 def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:

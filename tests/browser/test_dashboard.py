@@ -167,6 +167,9 @@ def test_a_wrong_file_gets_a_sentence(page, address, tmp_path):
 
 
 def test_starts_a_run_and_sees_it_finish_on_the_plot(page, address):
+    """In another tab, which stays open and draws it as soon as it is published."""
+    plots = page.context.new_page()
+    opened(plots, address, "", "What does certified robustness cost?")
     opened(page, address, "runs", "Runs")
     expect(page.get_by_text("Nothing was started here yet")).to_be_visible()
     page.get_by_role("spinbutton", name="Epochs").fill("15")
@@ -177,12 +180,10 @@ def test_starts_a_run_and_sees_it_finish_on_the_plot(page, address):
     expect(page.get_by_text(re.compile("digits-smallcnn-consistency-s0.5-l5-seed0-.* — finished"))).to_be_visible(
         timeout=120_000
     )
-    page.get_by_role("link", name="Trade-offs").click()
-    expect(page.get_by_role("heading", name="What does certified robustness cost?")).to_be_visible()
-    page.get_by_test_id("stSelectbox").first.click()
-    page.get_by_role("option", name="digits").click()
-    expect(page.get_by_text("n = 500, α = 0.001, 90 test images").first).to_be_visible()
-    expect(page.locator("[class*=st-key-curves] .scatterlayer .trace")).to_have_count(1)
+    plots.get_by_test_id("stSelectbox").first.click()
+    plots.get_by_role("option", name="digits").click()
+    expect(plots.get_by_text("n = 500, α = 0.001, 90 test images").first).to_be_visible()
+    expect(plots.locator("[class*=st-key-curves] .scatterlayer .trace")).to_have_count(1)
 
 
 def test_cancels_a_run_and_resumes_it(page, address):
