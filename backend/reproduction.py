@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from backend.plan import departures, in_words, usual_values
+from backend.plan import departures, in_words, recipe_for, usual_values
 from backend.statistics import reproduction
 from backend.store import queries
 from backend.training.methods import METHODS
@@ -103,20 +103,22 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
         key = (cell.architecture, cell.method, cell.sigma)
         run = hyper.loc[(*key, cell.recipe)]
         changes = departures(cell.method, run.dataset, run.sigma, json.loads(run.hyper))
+        whole = recipe_for("paper", run.dataset).epochs
         why = ", ".join(
             [
-                f"{run.recipe}: {run.epochs} epochs, not 90",
+                *([f"{run.epochs} epochs, not {whole}"] if run.epochs != whole else ()),
                 *(f"{name} = {in_words(a)}, not {in_words(b)}" for name, (a, b) in changes.items()),
             ]
         )
         table = f"{authors.acr[key]:.4f} ± {authors.acr_sd[key]:.4f}" if key in authors.index else ""
         rows.append(
-            (f"{cell.sigma:g}", METHODS[cell.method].title, _over_seeds(cell.ours, cell.our_seeds), f"{cell.theirs:.4f} ± {cell.their_sd:.4f}",
+            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _over_seeds(cell.ours, cell.our_seeds), f"{cell.theirs:.4f} ± {cell.their_sd:.4f}",
              f"{cell.difference:+.4f} ± {cell.half:.4f}", f"**{cell.verdict}**", why if cell.verdict != "reproduced" else "", table)
         )  # fmt: skip
     head = (
         "σ",
         "method",
+        "recipe",
         "ours",
         "released networks, same terms",
         "difference",
@@ -143,11 +145,19 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         verdict = "above" if row.gain > half else "below" if row.gain < -half else "not told apart"
         theirs = published_gain(peers, row)
         rows.append(
-            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, f"{row.gain:+.4f} ± {half:.4f}", f"**{verdict}**",
+            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+.4f} ± {half:.4f}", f"**{verdict}**",
              "" if theirs is None else f"{theirs:+.4f}")
         )  # fmt: skip
     return _markdown(
-        ("σ", "method", "over", "gain in ACR, 95 % interval over images", "verdict", "gain of the released networks"),
+        (
+            "σ",
+            "method",
+            "over",
+            "recipe",
+            "gain in ACR, 95 % interval over images",
+            "verdict",
+            "gain of the released networks",
+        ),
         rows,
     )
 

@@ -289,12 +289,12 @@ if not published.empty:
         )
     )
 if len(table := once("cells", lambda: cells(shown, peers)).copy()):
-    counted = table.verdict.value_counts()
-    st.markdown(
-        "**Are the published values reproduced?** "
-        + ", ".join(f"{word} in {counted[word]}" for word in ("reproduced", "above", "below") if word in counted)
-        + f" of {len(table)} cells."
-    )
+    said = []
+    for recipe, rows in table.groupby("recipe"):
+        counted = rows.verdict.value_counts()
+        words = ", ".join(f"{word} in {counted[word]}" for word in ("reproduced", "above", "below") if word in counted)
+        said.append(f"{words} of {len(rows)} cells by the recipe `{recipe}`")
+    st.markdown(f"**Are the published values reproduced?** {'; '.join(said)}.")
     table["method"] = table.method.map(title) + (", " + table.recipe if table.recipe.nunique() > 1 else "")
     four = st.column_config.NumberColumn(format="%.4f")
     signed = st.column_config.NumberColumn(format="%+.4f")
@@ -302,7 +302,7 @@ if len(table := once("cells", lambda: cells(shown, peers)).copy()):
         table[["method", "sigma", "verdict", "difference", "half", "ours", "our_seeds", "theirs", "their_sd", "their_seeds"]],
         hide_index=True, alt="ours beside the published networks, cell by cell",
         column_config={"sigma": "σ", "difference": signed, "half": st.column_config.NumberColumn("±", format="%.4f"), "ours": four, "theirs": four,
-                       "their_sd": four, "our_seeds": "our seeds", "their_seeds": "their seeds"},
+                       "their_sd": st.column_config.NumberColumn("their sd", format="%.4f"), "our_seeds": "our seeds", "their_seeds": "their seeds"},
     )  # fmt: skip
     st.caption(
         "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what another choice of training seeds alone would make "
