@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour, lambda_path, run_labels, title
+from app.figures.palette import GREY, colour, lambda_path, run_labels, symbols, title
 from backend.statistics import pareto
 
 ORDER = ("gaussian", "stability", "macer", "smoothadv", "consistency", "smoothadv_consistency")
@@ -36,13 +36,17 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
         }
         for source, (words, symbol) in SOURCES.items() if len(rows := there[there.source == source])
     ]  # fmt: skip
-    traces.append({
-        "type": "scatter", "mode": "markers", "x": here.acr.to_list(), "y": [title(m) for m in here.method],
-        "error_x": {"array": (1.96 * here.acr_se).to_list(), "thickness": 1.5, "color": GREY},
-        "marker": {"size": 13, "color": [colour(m) for m in here.method]},
-        "text": [labels[run_id] for run_id in here.run_id], "name": "runs of this store",
-        "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
-    })  # fmt: skip
+    kinds = symbols(runs.recipe)
+    traces += [
+        {
+            "type": "scatter", "mode": "markers", "x": rows.acr.to_list(), "y": [title(m) for m in rows.method],
+            "error_x": {"array": (1.96 * rows.acr_se).to_list(), "thickness": 1.5, "color": GREY},
+            "marker": {"size": 13, "symbol": kinds[recipe], "color": [colour(m) for m in rows.method]},
+            "text": [labels[run_id] for run_id in rows.run_id],
+            "name": "runs of this store" + (f", {recipe}" if len(kinds) > 1 else ""), "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
+        }
+        for recipe, rows in here.groupby("recipe")
+    ]  # fmt: skip
     places = [title(m) for m in reversed(known)]
     return go.Figure(traces, _panel(sigma, 330, {"title": {"text": "ACR"}}, places))
 
@@ -96,7 +100,7 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
 
     Collapsed runs lie so far below that the others would be one spot: they are outside the first view, and are named in it.
     """
-    labels, runs = run_labels(runs), runs[runs.sigma == sigma]
+    labels, kinds, runs = run_labels(runs), symbols(runs.recipe), runs[runs.sigma == sigma]
     front = runs[pareto(runs.certified_accuracy_0.to_numpy(), runs.acr.to_numpy())].sort_values("certified_accuracy_0")
     traces = [
         {
@@ -107,14 +111,15 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
             {
                 "type": "scatter", "mode": "lines", "x": [run.certified_accuracy_0 for run in path], "y": [run.acr for run in path],
                 "line": {"color": colour("consistency"), "width": 1.5}, "name": "along λ", "hoverinfo": "skip",
+                "legendgroup": "along λ", "showlegend": number == 0,
             }
-            for path in _paths(runs)
+            for number, path in enumerate(_paths(runs))
         ),
         *(
             {
                 "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
                 "text": [f"{lam:g}" if method == "consistency" else "" for lam in rows.lam], "textposition": "top center",
-                "marker": {"size": 11, "color": colour(method)}, "name": title(method), "cliponaxis": False,
+                "marker": {"size": 11, "symbol": [kinds[recipe] for recipe in rows.recipe], "color": colour(method)}, "name": title(method), "cliponaxis": False,
                 "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],
                 "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f} ± %{customdata[1]:.4f}<extra>%{customdata[0]}</extra>",
             }

@@ -19,6 +19,7 @@ COLOURS = {
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 GREY = "#808080"
+SYMBOLS = ("circle", "diamond", "triangle-up", "square")
 
 
 def colour(method: str) -> str:
@@ -27,6 +28,11 @@ def colour(method: str) -> str:
 
 def title(method: str) -> str:
     return METHODS[method].title if method in METHODS else method
+
+
+def symbols(recipes) -> dict[str, str]:
+    """A marker for each recipe."""
+    return {recipe: SYMBOLS[i % len(SYMBOLS)] for i, recipe in enumerate(sorted(set(recipes), reverse=True))}
 
 
 def dashes(sigmas) -> dict[float, str]:

@@ -48,7 +48,24 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
     kept = st.pills(
         "Method", methods, selection_mode="multi", default=methods, format_func=title, key="method", bind="query-params"
     )
+    certified = _of_recipes(certified)
     return certified[certified.sigma.map(lambda s: f"{s:g}" in wanted) & certified.method.isin(kept)]
+
+
+def _of_recipes(certified: pd.DataFrame) -> pd.DataFrame:
+    """A filter where runs were trained by several recipes, at first the one of most runs: a longer training is no better method."""
+    trained = certified[certified.source == "trained"]
+    recipes = trained.recipe.value_counts()
+    if len(recipes) < 2:
+        return certified
+    epochs = {
+        name: " or ".join(map(str, sorted(some))) for name, some in trained.groupby("recipe").epochs.unique().items()
+    }
+    wanted = st.pills(
+        "Recipe", sorted(recipes.index), selection_mode="multi", default=recipes.index[:1].tolist(), key="recipe", bind="query-params",
+        help=f"{TERMS['recipe']} Here {', '.join(f'`{name}`: {some} epochs' for name, some in epochs.items())}. Methods compare within one recipe.",
+    )  # fmt: skip
+    return certified[certified.recipe.isin(wanted) | (certified.source != "trained")]
 
 
 def settings_label(mode: str, n: int, n0: int, alpha: float, image_set: str, runs: pd.DataFrame) -> str:

@@ -9,14 +9,27 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
+from backend.plan import recipe_for
 from backend.reproduction import cells, usual
 from backend.run import Run, find_run
 from backend.store import queries
 from backend.store.publish import publish
 
+GAUSSIAN, CONSISTENCY = (
+    "mnist-lenet-gaussian-s0.5-seed0-06682b8c",
+    "mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4",
+)  # shipped runs
+
 
 def page(name):
     return AppTest.from_file(str(CHECKOUT / "app" / "views" / f"{name}.py"), default_timeout=60)
+
+
+def imitate(shipped, spec):
+    """A run of that spec among the user's, with the rows of a shipped one."""
+    run = Run.create(runs_root(), spec)
+    for file in (shipped.certificates_file, shipped.training_file, shipped.state_file, shipped.environment_file):
+        shutil.copy2(file, run.path)
 
 
 def words(app):
@@ -45,7 +58,7 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(home):
     assert "Consistency is **above** Gaussian" in text
     assert "n = 10,000, α = 0.001, 500 test images" in text
     assert "on the same terms" in text
-    runs = queries.runs()
+    runs = queries.runs().query("recipe == 'quick'")  # at first those of the most common recipe are shown
     gains = queries.acr_gains(runs[usual(runs)].run_id, [("smoothadv", "consistency")])
     below = gains[(gains.sigma == 0.5) & (gains.gain + 1.96 * gains.gain_se < 0)]
     assert len(below) == 1
@@ -60,13 +73,25 @@ def test_the_best_at_a_radius_is_asked_of_the_store(home):
     """At r = 1.7 σ = 0.25 and 0.5 reach nothing; at 0.5 the first of the ranking is named; beyond everything nobody is."""
     publish()
     app = page("trade_offs").run()
-    runs = queries.runs()
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
     for r in (0.5, 1.7):
         app.slider(key="r").set_value(r).run()
-        best = queries.accuracy_at(r, runs[runs.dataset == "mnist"].run_id.to_list()).iloc[0]
+        best = queries.accuracy_at(r, runs.run_id.to_list()).iloc[0]
         assert app.metric[-1].value == f"{best.certified_accuracy:.1%}"
         assert f"σ = {best.sigma:g}" in words(app)
     assert "looks better than it is" in words(app)
+
+
+def test_methods_are_compared_within_a_recipe_unless_more_are_asked_for(home):
+    shipped = find_run(GAUSSIAN, PRECOMPUTED)
+    imitate(shipped, replace(shipped.spec, recipe=recipe_for("paper", "mnist"), seed=9))
+    publish()
+    app = page("trade_offs").run()
+    for wanted in (["quick"], ["paper"], ["paper", "quick"]):
+        app.button_group(key="recipe").set_value(wanted).run()
+        assert not app.exception
+        assert set(app.dataframe[-1].value.recipe) == set(wanted)
+    assert page("trade_offs").run().button_group(key="recipe").value == ["quick"]
 
 
 def test_nothing_chosen_is_an_empty_state(home):
@@ -178,18 +203,12 @@ def test_compare_shows_the_images_that_changed(home):
 
 
 def test_a_run_with_another_form_and_one_with_more_seeds_are_named(home):
-    """The only runs of their recipe: whatever differs from the paper's is said, words as well as numbers; a mean is no seed's."""
-    publish()
-    shipped = queries.runs().query("dataset == 'mnist' and sigma == 0.5").drop_duplicates("method").set_index("method")
-    source = find_run(shipped.run_id["consistency"], PRECOMPUTED)
-    hyper = dict(source.spec.hyper) | {"form": "kl"}
-    odd = replace(source.spec, hyper=hyper, recipe=replace(source.spec.recipe, name="paper"))
-    gaussian = find_run(shipped.run_id["gaussian"], PRECOMPUTED)
-    for spec, like in ((odd, source), (replace(gaussian.spec, seed=1), gaussian)):
-        run = Run.create(runs_root(), spec)
-        for file in (like.certificates_file, like.training_file, like.state_file, like.environment_file):
-            shutil.copy(file, run.path)
-    publish()
+    """In a store without the usual form: whatever differs from the paper's is said, words as well as numbers; a mean is no seed's."""
+    gaussian, consistency = (find_run(name, PRECOMPUTED) for name in (GAUSSIAN, CONSISTENCY))
+    imitate(consistency, replace(consistency.spec, hyper=dict(consistency.spec.hyper) | {"form": "kl"}))
+    imitate(gaussian, gaussian.spec)
+    imitate(gaussian, replace(gaussian.spec, seed=1))
+    publish((runs_root(),))
     app = page("trade_offs").run()
     assert not app.exception
     assert "form = kl (paper: default)" in words(app)
