@@ -56,7 +56,7 @@ def _thresholds(sd: float) -> list[int]:
     if not 0 < sd <= MOST_STEPS:
         raise ValueError(f"noise on a grid wants sigma times scale to be positive and at most {MOST_STEPS}, not {sd:g}")
     with mp.workdps(50):
-        half = 0
-        while ncdf(-(half + mpf(0.5)) / mpf(sd)) * 2**BITS >= 1:
-            half += 1
-        return [min(2**BITS - 1, int(ncdf((j + mpf(0.5)) / mpf(sd)) * 2**BITS)) for j in range(-half, half)]
+        below = []  # for j = −1, −2, …
+        while (place := ncdf(-(len(below) + mpf(0.5)) / mpf(sd)) * 2**BITS) >= 1:
+            below.append(int(place))
+        return [*reversed(below), *(2**BITS - 1 - place for place in below)]  # Φ(−x) = 1 − Φ(x), and none is whole
