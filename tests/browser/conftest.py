@@ -33,9 +33,16 @@ def browser():
         instance.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(tmp_path_factory):
-    """A dashboard started by the README's command on an empty home, for the tests of one file."""
+    """A dashboard started by the README's command on an empty home, in which no test starts a run."""
+    with dashboard(tmp_path_factory) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def own_address(tmp_path_factory):
+    """Another one for the tests of one file, which start runs."""
     with dashboard(tmp_path_factory) as address:
         yield address
 

@@ -166,11 +166,11 @@ def test_a_wrong_file_gets_a_sentence(page, address, tmp_path):
     expect(page.get_by_text("The image is damaged or cut off")).to_be_visible()
 
 
-def test_starts_a_run_and_sees_it_finish_on_the_plot(page, address):
+def test_starts_a_run_and_sees_it_finish_on_the_plot(page, own_address):
     """In another tab, which stays open and draws it as soon as it is published."""
     plots = page.context.new_page()
-    opened(plots, address, "", "What does certified robustness cost?")
-    opened(page, address, "runs", "Runs")
+    opened(plots, own_address, "", "What does certified robustness cost?")
+    opened(page, own_address, "runs", "Runs")
     expect(page.get_by_text("Nothing was started here yet")).to_be_visible()
     page.get_by_role("spinbutton", name="Epochs").fill("15")
     page.get_by_role("spinbutton", name="Samples n", exact=True).fill("500")
@@ -186,8 +186,8 @@ def test_starts_a_run_and_sees_it_finish_on_the_plot(page, address):
     expect(plots.locator("[class*=st-key-curves] .scatterlayer .trace")).to_have_count(1)
 
 
-def test_cancels_a_run_and_resumes_it(page, address):
-    opened(page, address, "runs", "Runs")
+def test_cancels_a_run_and_resumes_it(page, own_address):
+    opened(page, own_address, "runs", "Runs")
     page.get_by_role("spinbutton", name="Seed").fill("7")
     page.get_by_role("spinbutton", name="Samples n", exact=True).fill("20000")
     page.get_by_role("spinbutton", name="Samples n", exact=True).press("Enter")

@@ -26,8 +26,8 @@ def cards(page):
     return page.locator("[class*=st-key-job-]")
 
 
-def test_a_grid_is_launched_and_finishes(page, address):
-    opened(page, address, "runs", "Runs")
+def test_a_grid_is_launched_and_finishes(page, own_address):
+    opened(page, own_address, "runs", "Runs")
     page.get_by_role("radio", name="Grid").click()
     typed(page, "textbox", "Noise σ", "0.25,0.5")
     expect(page.get_by_text("'0.25,0.5' is none")).to_be_visible()
@@ -49,8 +49,8 @@ def test_a_grid_is_launched_and_finishes(page, address):
     expect(page.get_by_text(re.compile("finished runs? of this machine"))).to_be_visible()
 
 
-def test_a_clone_differs_in_what_was_changed(page, address):
-    opened(page, address, "runs?find=gaussian+s0.25", "Runs")
+def test_a_clone_differs_in_what_was_changed(page, own_address):
+    opened(page, own_address, "runs?find=gaussian+s0.25", "Runs")
     page.get_by_role("button", name="Clone").click()
     expect(page.get_by_text("The form holds the settings of digits-smallcnn-gaussian-s0.25-seed0-")).to_be_visible()
     expect(page.get_by_role("spinbutton", name="Noise σ")).to_have_value("0.25")
@@ -63,8 +63,8 @@ def test_a_clone_differs_in_what_was_changed(page, address):
     )
 
 
-def test_deleting_asks_first(page, address):
-    opened(page, address, "runs?find=gaussian+seed3", "Runs")
+def test_deleting_asks_first(page, own_address):
+    opened(page, own_address, "runs?find=gaussian+seed3", "Runs")
     expect(cards(page)).to_have_count(1)
     for answer in ("Keep it", "Delete for good"):
         page.get_by_role("button", name="Delete").click()
@@ -93,8 +93,8 @@ def test_a_deep_link_shows_a_run(page, address):
     expect(page.get_by_role("spinbutton", name="Epochs")).to_have_value("8")
 
 
-def test_the_list_leads_to_a_runs_page_and_its_weights_are_certified_again(page, address):
-    opened(page, address, "runs?find=consistency+s0.25", "Runs")
+def test_the_list_leads_to_a_runs_page_and_its_weights_are_certified_again(page, own_address):
+    opened(page, own_address, "runs?find=consistency+s0.25", "Runs")
     page.get_by_role("link", name="Open").click()
     expect(page.get_by_role("heading", name="Gaussian + Consistency, σ = 0.25")).to_be_visible()
     page.get_by_text("Certify these weights again").click()
@@ -102,7 +102,7 @@ def test_the_list_leads_to_a_runs_page_and_its_weights_are_certified_again(page,
     typed(page, "spinbutton", "Samples n", "150")
     page.get_by_role("button", name="Certify these weights").click()
     expect(page.get_by_text(re.compile("is (queued|running)"))).to_be_visible()
-    opened(page, address, "runs?find=consistency+s0.25", "Runs")
+    opened(page, own_address, "runs?find=consistency+s0.25", "Runs")
     expect(page.get_by_text(re.compile("weights of digits-smallcnn-consistency.*, 90 images certified"))).to_be_visible(
         timeout=120_000
     )
