@@ -233,7 +233,7 @@ IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LARGE_PAPER = {"epochs": 90, "lr": 0.1, "drop_every": 30}
 DIGITS = tuple("0123456789")
 # E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten Digits, the test set, UCI Machine Learning
-# Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
+# Repository, https://doi.org/10.24432/C50P49, CC BY 4.0; the file as bundled with scikit-learn.
 DIGITS_FILE = Path(__file__).with_name("digits.csv.gz")
 GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

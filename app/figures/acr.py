@@ -119,11 +119,12 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
             {
                 "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
                 "text": [f"{lam:g}" if method == "consistency" else "" for lam in rows.lam], "textposition": "top center",
-                "marker": {"size": 11, "symbol": [kinds[recipe] for recipe in rows.recipe], "color": colour(method)}, "name": title(method), "cliponaxis": False,
+                "marker": {"size": 11, "symbol": kinds[recipe], "color": colour(method)}, "cliponaxis": False,
+                "name": title(method) + (f", {recipe}" if len(kinds) > 1 else ""),
                 "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],
                 "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f} ± %{customdata[1]:.4f}<extra>%{customdata[0]}</extra>",
             }
-            for method, rows in runs.groupby("method")
+            for (method, recipe), rows in runs.groupby(["method", "recipe"])
         ),
     ]  # fmt: skip
     xaxis = {

@@ -38,7 +38,7 @@ def certified_accuracy(
         "xaxis": {"title": {"text": "ℓ2 radius r (pixels in [0, 1])"}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "certified accuracy at r"}, "range": [0, 1.06], "tickformat": ".0%"},
         "legend": {"orientation": "h", "y": -0.22, "yanchor": "top"}, "margin": {"l": 10, "r": 10, "t": 20, "b": 10},
-        "height": 480 + 24 * max(0, len(runs) - 6), "hovermode": "closest",  # a longer legend takes nothing from the plot
+        "height": 480 + 24 * min(8, max(0, len(runs) - 6)), "hovermode": "closest",  # a longer legend takes nothing from the plot
     }  # fmt: skip
     return go.Figure(traces, layout)
 

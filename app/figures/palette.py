@@ -42,7 +42,8 @@ def dashes(sigmas) -> dict[float, str]:
 
 
 def run_labels(runs: pd.DataFrame) -> dict[str, str]:
-    """Each run in words, {run_id: words}: method, σ, λ, and whatever else tells runs of the same method, σ and λ apart."""
+    """Each run in words, {run_id: words}: method, σ, λ, and whatever else tells runs of the same method, σ and λ apart; and the recipe,
+    if there are several."""
     facts = {run.run_id: _facts(run) for run in runs.itertuples()}
     usual = {"method": title, "sigma": "σ = {:g}".format, "lam": "λ = {:g}".format}
     groups: dict[tuple, list[dict]] = {}
@@ -52,9 +53,10 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
         key: {name for name in set().union(*group) if len({other.get(name) for other in group}) > 1} - usual.keys()
         for key, group in groups.items()
     }
+    everywhere = {"recipe"} if runs.recipe.nunique() > 1 else set()
     labels = {}
     for run_id, f in facts.items():
-        telling = apart[tuple(f.get(name) for name in usual)]
+        telling = apart[tuple(f.get(name) for name in usual)] | everywhere
         words = [say(f[name]) for name, say in usual.items() if f.get(name) is not None]
         labels[run_id] = ", ".join(words + [f"{name} {value}" for name, value in f.items() if name in telling])
     return labels

@@ -57,7 +57,7 @@ def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
     known = known[known.dataset == dataset]
     labels = run_labels(known)
     chosen = choose_runs(
-        st, "Models", labels, list(labels)[:1], "model", max_selections=MOST_MODELS, placeholder="Choose a network",
+        st, "Models", labels, list(labels)[:1], "model", {}, max_selections=MOST_MODELS, placeholder="Choose a network",
         help="Networks of finished runs; several are certified side by side. The noise level σ belongs to a network: it was trained "
         "for that much noise.",
     )  # fmt: skip

@@ -42,18 +42,19 @@ ids = list(labels)
 facts = shown.set_index("run_id")
 
 
-def usual(method: str, other: str) -> str:
-    """That method's run at σ = 0.5, else the other choice."""
-    return next((i for i in ids if facts.method[i] == method and facts.sigma[i] == 0.5), other)
+def usual(method: str, among: list[str]) -> str:
+    """That method's run at σ = 0.5, else the first."""
+    return next((i for i in among if facts.method[i] == method and facts.sigma[i] == 0.5), among[0])
 
 
+group_of = {run_id: group for group, run_ids in seeds_of.items() for run_id in run_ids}
 left, right = st.columns([2, 3])
-a = choose_run(left, "Reference a", labels, usual("gaussian", ids[0]), "a")
+a = choose_run(left, "Reference a", labels, usual("gaussian", ids), "a", group_of)
 others = {i: words for i, words in labels.items() if i != a}
-first = usual("consistency", next(iter(others)))
+alike = [i for i in others if (facts.recipe[i], facts.epochs[i]) == (facts.recipe[a], facts.epochs[a])]
 chosen = choose_runs(
-    right, "Compared with it: b", others, [first if first != a else next(iter(others))], "b", max_selections=MOST,
-    placeholder="Choose one run or more",
+    right, "Compared with it: b", others, [usual("consistency", alike or list(others))], "b", group_of,
+    max_selections=MOST, placeholder="Choose one run or more",
 )  # fmt: skip
 if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")

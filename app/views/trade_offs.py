@@ -30,10 +30,10 @@ st.markdown(
 
 snapshot = queries.mark()
 look_again(snapshot)
-shown = choose_comparable(queries.runs())
+shown = choose_comparable(queries.runs(), one_training=True)
 if shown.empty:
     st.info(
-        "No certified run fits these filters. Choose another σ or method above, or start a run on the **Runs** page.",
+        "No certified run fits these filters. Choose another recipe, σ or method above, or start a run on the **Runs** page.",
         icon=":material/filter_alt_off:",
     )
     st.stop()

@@ -21,8 +21,11 @@ def look_again(snapshot: tuple) -> None:
             st.rerun()
 
 
-def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
-    """Filters for data set, settings, σ and method, kept in the URL; returns the chosen certified runs (maybe none)."""
+def choose_comparable(runs: pd.DataFrame, one_training: bool = False) -> pd.DataFrame:
+    """Filters for data set, settings, σ and method, kept in the URL; returns the chosen certified runs (maybe none).
+
+    one_training: also for the recipe, at first the one of most runs, for a longer training is no better method.
+    """
     certified = runs[runs.images.notna()]
     if certified.empty:
         return certified
@@ -39,33 +42,41 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
     for column, value in zip(SETTINGS, labels[chosen], strict=True):
         certified = certified[certified[column] == value]
-    sigmas = [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())]
-    wanted = third.pills(
-        "Noise σ", sigmas, selection_mode="multi", default=sigmas, key="sigma", bind="query-params",
-        help=TERMS["σ"],
-    )  # fmt: skip
-    methods = sorted(certified.method.unique())
-    kept = st.pills(
-        "Method", methods, selection_mode="multi", default=methods, format_func=title, key="method", bind="query-params"
+    if one_training:
+        certified = _of_trainings(certified)
+    sigmas = _all_of(
+        third, "Noise σ", "sigma", [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())], help=TERMS["σ"]
     )
-    certified = _of_recipes(certified)
-    return certified[certified.sigma.map(lambda s: f"{s:g}" in wanted) & certified.method.isin(kept)]
+    methods = _all_of(st, "Method", "method", sorted(certified.method.unique()), format_func=title)
+    return certified[certified.sigma.map(lambda s: f"{s:g}" in sigmas) & certified.method.isin(methods)]
 
 
-def _of_recipes(certified: pd.DataFrame) -> pd.DataFrame:
-    """A filter where runs were trained by several recipes, at first the one of most runs: a longer training is no better method."""
+def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str]:
+    """Pills, kept in the URL: at first all are chosen, and later also those that new runs or another data set bring."""
+    if not options:
+        return []
+    seen = st.session_state.get(f"{key} seen", options)
+    if key in st.session_state and (new := [option for option in options if option not in seen]):
+        st.session_state[key] = [option for option in options if option in new or option in st.session_state[key]]
+    st.session_state[f"{key} seen"] = options
+    return where.pills(label, options, selection_mode="multi", default=options, key=key, bind="query-params", **more)
+
+
+def _of_trainings(certified: pd.DataFrame) -> pd.DataFrame:
+    """A filter where runs were trained in several ways; says what it leaves out."""
     trained = certified[certified.source == "trained"]
-    recipes = trained.recipe.value_counts()
-    if len(recipes) < 2:
+    several = trained.groupby("recipe").epochs.transform("nunique") > 1
+    training = trained.recipe.mask(several, trained.recipe + ", " + trained.epochs.astype(str) + " epochs")
+    counts = training.value_counts()
+    if len(counts) < 2:
         return certified
-    epochs = {
-        name: " or ".join(map(str, sorted(some))) for name, some in trained.groupby("recipe").epochs.unique().items()
-    }
     wanted = st.pills(
-        "Recipe", sorted(recipes.index), selection_mode="multi", default=recipes.index[:1].tolist(), key="recipe", bind="query-params",
-        help=f"{TERMS['recipe']} Here {', '.join(f'`{name}`: {some} epochs' for name, some in epochs.items())}. Methods compare within one recipe.",
+        "Recipe", sorted(counts.index), selection_mode="multi", default=counts.index[:1].tolist(), key="recipe", bind="query-params",
+        help=f"{TERMS['recipe']} Methods compare within one training. Imported runs are always shown.",
     )  # fmt: skip
-    return certified[certified.recipe.isin(wanted) | (certified.source != "trained")]
+    if left := [f"{count} of `{name}`" for name, count in counts.items() if name not in wanted]:
+        st.caption(f":material/filter_alt: Not shown, for they were trained otherwise: {', '.join(left)}.")
+    return certified.drop(training[~training.isin(wanted)].index)
 
 
 def settings_label(mode: str, n: int, n0: int, alpha: float, image_set: str, runs: pd.DataFrame) -> str:

@@ -130,7 +130,7 @@ def groups() -> pd.DataFrame:
     measures = ", ".join(f"avg({m}) AS {m}, stddev_samp({m}) AS {m}_sd" for m in MEASURES)
     return _ask(
         f"SELECT {', '.join(SAME)}, list(run_id ORDER BY seed) AS run_ids, count(DISTINCT seed) AS seeds, {measures}, any_value(images) AS images, "
-        f"any_value(ceiling) AS ceiling FROM (FROM runs WHERE images > 0 {ONE_A_SEED}) GROUP BY {', '.join(SAME)} ORDER BY dataset, sigma, method, lam"
+        f"any_value(ceiling) AS ceiling FROM (FROM runs WHERE images > 0 {ONE_A_SEED}) GROUP BY {', '.join(SAME)} ORDER BY dataset, recipe, epochs, sigma, method, lam"
     )
 
 

@@ -1,8 +1,10 @@
 """The figures of ACR, on the shipped runs."""
 
+import pandas as pd
 import pytest
 
-from app.figures.acr import against_clean_accuracy
+from app.figures.acr import against_clean_accuracy, beside_published
+from app.figures.palette import run_labels
 from backend.store import queries
 from backend.store.publish import publish
 
@@ -35,3 +37,21 @@ def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(home):
     (note,) = layout.annotations
     assert note.text == "collapsed: Gaussian + Consistency, σ = 1, λ = 30, ACR 0.36"
     assert not against_clean_accuracy(runs, 0.5).layout.annotations
+
+
+def test_recipes_have_a_marker_and_a_name_each(home):
+    """Also where a method has runs of one of them alone."""
+    publish()
+    runs = queries.runs().query(
+        "dataset == 'mnist' and recipe == 'quick' and sigma == 0.5 and method in ('gaussian', 'macer')"
+    )
+    one = {trace.name: trace.marker.symbol for trace in against_clean_accuracy(runs, 0.5).data if trace.mode != "lines"}
+    assert one == {"Gaussian": "circle", "MACER": "circle"}
+    longer = runs[runs.method == "gaussian"].assign(recipe="paper", epochs=90, run_id="longer")
+    both = pd.concat([runs, longer])
+    two = {trace.name: trace.marker.symbol for trace in against_clean_accuracy(both, 0.5).data if trace.mode != "lines"}
+    assert two == {"Gaussian, quick": "circle", "Gaussian, paper": "diamond", "MACER, quick": "circle"}
+    none = queries.published("mnist").head(0)
+    beside = {trace.name: trace.marker.symbol for trace in beside_published(both, none, 0.5).data}
+    assert beside == {"runs of this store, quick": "circle", "runs of this store, paper": "diamond"}
+    assert all("recipe" in words for words in run_labels(both).values())

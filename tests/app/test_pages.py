@@ -87,11 +87,34 @@ def test_methods_are_compared_within_a_recipe_unless_more_are_asked_for(home):
     imitate(shipped, replace(shipped.spec, recipe=recipe_for("paper", "mnist"), seed=9))
     publish()
     app = page("trade_offs").run()
+    assert app.button_group(key="recipe").value == ["quick"]
+    assert "Not shown, for they were trained otherwise: " in words(app)
     for wanted in (["quick"], ["paper"], ["paper", "quick"]):
         app.button_group(key="recipe").set_value(wanted).run()
         assert not app.exception
         assert set(app.dataframe[-1].value.recipe) == set(wanted)
-    assert page("trade_offs").run().button_group(key="recipe").value == ["quick"]
+    assert "trained otherwise" not in words(app)
+    app.button_group(key="recipe").set_value([]).run()
+    assert "Choose another recipe" in app.info[0].value
+    imitate(shipped, replace(shipped.spec, recipe=replace(shipped.spec.recipe, epochs=90), seed=9))
+    publish()  # a recipe of another length is another training
+    assert page("trade_offs").run().button_group(key="recipe").value == ["quick, 8 epochs"]
+
+
+def test_what_new_runs_bring_is_chosen_and_what_was_left_out_stays_out(home):
+    gaussian, consistency = (find_run(name, PRECOMPUTED) for name in (GAUSSIAN, CONSISTENCY))
+    imitate(gaussian, gaussian.spec)
+    imitate(gaussian, replace(gaussian.spec, sigma=0.25))
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    app.button_group(key="sigma").set_value(["0.5"]).run()
+    imitate(consistency, consistency.spec)
+    publish((runs_root(),))
+    app.run()
+    assert not app.exception
+    assert app.button_group(key="sigma").value == ["0.5"]
+    assert app.button_group(key="method").value == ["consistency", "gaussian"]
+    assert set(app.dataframe[-1].value.method) == {"consistency", "gaussian"}
 
 
 def test_nothing_chosen_is_an_empty_state(home):
@@ -99,7 +122,7 @@ def test_nothing_chosen_is_an_empty_state(home):
     app = page("trade_offs").run()
     app.button_group(key="sigma").set_value([]).run()
     assert not app.exception
-    assert "Choose another σ or method" in app.info[0].value
+    assert "Choose another recipe, σ or method" in app.info[0].value
 
 
 def test_the_form_is_made_from_the_methods_fields(home):
