@@ -138,7 +138,8 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
     if collapsed.any() and not collapsed.all():
         xaxis["range"], layout["yaxis"]["range"] = (_span(runs[~collapsed][c]) for c in ("certified_accuracy_0", "acr"))
         words = "<br>".join(
-            f"collapsed: {labels[run.run_id]}, ACR {run.acr:.2f}" for run in runs[collapsed].itertuples()
+            f"collapsed: {labels[run.run_id].replace(f', σ = {sigma:g}', '')}, ACR {run.acr:.2f}"
+            for run in runs[collapsed].itertuples()
         )
         place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
         layout["annotations"] = [{"text": words, "align": "left", "showarrow": False, "font": {"color": GREY}} | place]

@@ -35,7 +35,7 @@ def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(home):
     assert layout.xaxis.range[0] > 0.8
     assert layout.yaxis.range[0] > 1.3
     (note,) = layout.annotations
-    assert note.text == "collapsed: Gaussian + Consistency, σ = 1, λ = 30, ACR 0.36"
+    assert note.text == "collapsed: Gaussian + Consistency, λ = 30, ACR 0.36"
     assert not against_clean_accuracy(runs, 0.5).layout.annotations
 
 
