@@ -49,7 +49,8 @@ def usual(method: str, among: list[str]) -> str:
 
 group_of = {run_id: group for group, run_ids in seeds_of.items() for run_id in run_ids}
 left, right = st.columns([2, 3])
-a = choose_run(left, "Reference a", labels, usual("gaussian", ids), "a", group_of)
+common = [i for i in ids if facts.recipe[i] == facts.recipe.mode()[0]]
+a = choose_run(left, "Reference a", labels, usual("gaussian", common), "a", group_of)
 others = {i: words for i, words in labels.items() if i != a}
 alike = [i for i in others if (facts.recipe[i], facts.epochs[i]) == (facts.recipe[a], facts.epochs[a])]
 chosen = choose_runs(
