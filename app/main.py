@@ -3,7 +3,7 @@
 import streamlit as st
 
 from backend.home import CHECKOUT
-from backend.store.queries import StoreError
+from backend.store.snapshot import StoreError
 
 st.set_page_config(page_title="Certscope", page_icon=str(CHECKOUT / "app" / "favicon.png"), layout="wide")
 # Streamlit writes white on primary buttons and tags; no blue is dark enough under white and light enough on a dark page. Its boxes around

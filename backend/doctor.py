@@ -107,10 +107,11 @@ def _store() -> Iterator[Finding]:
         yield Finding("note", "there is no store yet", "python -m backend publish")
         return
     from backend.store import queries
+    from backend.store.snapshot import StoreError
 
     try:
         stored = set(queries.runs().run_id)
-    except queries.StoreError as error:
+    except StoreError as error:
         yield Finding("problem", str(error))
         return
     minutes = (time.time() - snapshot_path().stat().st_mtime) / 60

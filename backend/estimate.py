@@ -11,6 +11,7 @@ from backend.home import runs_root
 from backend.overview import images_of, listing
 from backend.spec import RunSpec
 from backend.store import queries
+from backend.store.snapshot import StoreError
 from backend.training.methods import METHODS
 
 
@@ -29,7 +30,7 @@ def finished(specs: Iterable[RunSpec]) -> set[str]:
     """The ids of those that need no computing: finished on this machine, or in the store (shipped ones are there)."""
     try:
         known = queries.run_ids()
-    except queries.StoreError:
+    except StoreError:
         known = set()
     known |= {one.run.run_id for one in listing(runs_root()) if one.name == "finished"}
     return known & {spec.run_id for spec in specs}
@@ -43,7 +44,7 @@ def estimate(specs: Sequence[RunSpec]) -> Estimate:
     seconds, missing, basis = 0.0, {}, []
     try:
         tables = {place: _speeds(*place) for place in {(spec.dataset, spec.architecture) for spec in specs}}
-    except queries.StoreError:  # there is no store yet
+    except StoreError:  # there is no store yet
         return Estimate(None, ("training", "certifying"), ())
     for name, tell, alike in (
         ("training", _training, _training_kind),

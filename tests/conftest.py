@@ -1,12 +1,14 @@
 """Every test has a home of its own; the data sets lie in the checkout's var/data, as for an ordinary user."""
 
 import os
+import shutil
 
 import pytest
 
-from backend.home import CHECKOUT
+from backend.home import CHECKOUT, snapshot_path
 from backend.plan import plan
 from backend.spec import Certification
+from backend.store.publish import publish
 
 os.environ.setdefault("CERTSCOPE_DATA", str(CHECKOUT / "var" / "data"))
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: equal results want equal threads
@@ -17,6 +19,23 @@ def home(tmp_path, monkeypatch):
     """An empty CERTSCOPE_HOME."""
     monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def shipped_store(tmp_path_factory):
+    """A results store of the shipped runs alone; not to be written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CERTSCOPE_HOME", str(tmp_path_factory.mktemp("shipped")))
+        publish()
+        return snapshot_path()
+
+
+@pytest.fixture
+def published(home, shipped_store):
+    """CERTSCOPE_HOME, with the shipped runs published."""
+    home.mkdir()
+    shutil.copyfile(shipped_store, snapshot_path())
+    return home
 
 
 @pytest.fixture

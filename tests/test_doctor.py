@@ -9,16 +9,14 @@ from backend.doctor import Finding, examine
 from backend.home import PRECOMPUTED, runs_root, snapshot_path
 from backend.jobs import local, queue
 from backend.run import Run
-from backend.store.publish import publish
 
 
 def said(level):
     return [finding.says + ". " + finding.do for finding in examine() if finding.level == level]
 
 
-def test_a_machine_that_is_well(home, monkeypatch, capsys):
+def test_a_machine_that_is_well(published, monkeypatch, capsys):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, 10**12))
-    publish()
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith(("ok ", "note ")) for line in lines)

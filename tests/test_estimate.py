@@ -13,7 +13,7 @@ SETTINGS = Certification(n=200, n0=20, every=150)  # three images
 
 
 @pytest.fixture
-def finished_run(home):
+def finished_run(published):
     """A function: a finished run on digits whose epochs and images took so many seconds, published."""
 
     def make(seconds, method="consistency", device="cpu (here)", **changes):
@@ -67,8 +67,7 @@ def test_what_is_not_known_is_named_and_the_rest_is_told(finished_run):
     assert "certifying" in estimate(grid(precision="bfloat16")).missing[0]
 
 
-def test_runs_of_other_machines_count_where_there_are_none_here_and_are_named(home):
-    publish()
+def test_runs_of_other_machines_count_where_there_are_none_here_and_are_named(published):
     spec = plan("mnist", "gaussian", 0.7, epochs=8, certification=Certification())
     cost = estimate([spec])
     assert cost.missing == ()
@@ -77,7 +76,6 @@ def test_runs_of_other_machines_count_where_there_are_none_here_and_are_named(ho
 
 
 def test_finished_ones_are_known_here_and_shipped(finished_run):
-    publish()
     here = finished_run(0.5)
     shipped = next(Run(path.parent) for path in sorted(PRECOMPUTED.glob("*/spec.json")))
     other = Run.create(runs_root(), plan("digits", "gaussian", 0.5, epochs=2))

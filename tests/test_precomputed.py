@@ -16,7 +16,6 @@ from backend.precompute import MOST_BYTES, queue
 from backend.run import all_runs
 from backend.spec import Certification
 from backend.store import queries
-from backend.store.publish import publish
 
 RUNS = {run.run_id: run for run in all_runs(PRECOMPUTED)}
 WITH_WEIGHTS = {run_id: run for run_id, run in RUNS.items() if run.weights() is not None}
@@ -24,14 +23,13 @@ TABLE = {spec.run_id for spec in queue(gpu=False)[0].specs}
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
-def test_consistency_is_above_gaussian(sigma, home):
+def test_consistency_is_above_gaussian(sigma, published):
     gaussian, consistency = (
         RUNS[plan("mnist", method, sigma, weights_dtype="float16", certification=Certification()).run_id].certificates()
         for method in ("gaussian", "consistency")
     )
     assert [c.idx for c in gaussian] == [c.idx for c in consistency] == list(range(0, 10_000, 20))
     assert acr(consistency) > acr(gaussian)
-    publish()
     gains = queries.acr_gains(list(TABLE), [("gaussian", "consistency")])
     gain = gains[gains.sigma == sigma].iloc[0]
     assert gain.gain == pytest.approx(acr(consistency) - acr(gaussian))
@@ -41,9 +39,8 @@ def test_consistency_is_above_gaussian(sigma, home):
 SIX = ["gaussian", "stability", "macer", "consistency", "smoothadv", "smoothadv_consistency"]
 
 
-def test_the_papers_order_at_sigma_one_half(home):
+def test_the_papers_order_at_sigma_one_half(published):
     """Six methods, one recipe, the same images: what the README says of their order, as paired 95 % intervals allow."""
-    publish()
     ids = {
         method: plan("mnist", method, 0.5, weights_dtype="float16", certification=Certification()).run_id
         for method in SIX

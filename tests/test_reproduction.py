@@ -8,7 +8,6 @@ import pytest
 from backend.home import CHECKOUT
 from backend.reproduction import cells, published_gain, report, usual
 from backend.store import queries
-from backend.store.publish import publish
 
 
 def table(rows):
@@ -81,8 +80,7 @@ def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
     assert published_gain(peers, row.replace({"gaussian": "macer"})) is None
 
 
-def test_the_report_says_what_the_store_says(home):
-    publish()
+def test_the_report_says_what_the_store_says(published):
     text = report("mnist")
     runs = queries.runs()
     peers = queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20")

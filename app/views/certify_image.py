@@ -20,6 +20,7 @@ from backend.images import Seen
 from backend.run import Run, RunError
 from backend.spec import Certification
 from backend.store import queries
+from backend.store.snapshot import mark
 
 MODES = {"anytime": "any time", "fixed": "fixed n", "at-radius": "robust at r?"}
 PROVISIONAL = "provisional: it becomes a certificate when all samples are in"
@@ -47,7 +48,7 @@ def models(snapshot: tuple) -> pd.DataFrame:
 
 def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
     """Up to four networks of one data set and their names, {run_id: …}; None where the store has none."""
-    known = models(queries.mark())
+    known = models(mark())
     if known.empty:
         return None
     names = list(known.dataset.unique())

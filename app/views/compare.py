@@ -13,6 +13,7 @@ from app.widgets.run_choice import choose_run, choose_runs
 from backend.datasets import DatasetError, find_dataset
 from backend.statistics import Paired, acr_by_n, seeds_apart
 from backend.store import queries
+from backend.store.snapshot import StoreError, mark
 
 NS = [100, 1_000, 10_000, 100_000, 1_000_000]
 MOST = 6  # others beside the reference
@@ -23,7 +24,7 @@ st.markdown(
     "Networks that were certified on the same images with the same n and α, **image by image**: pairs tell apart what "
     "averages with their intervals cannot. Runs that differ in their seeds alone are compared as one."
 )
-snapshot = queries.mark()
+snapshot = mark()
 look_again(snapshot)
 shown = choose_comparable(queries.runs())
 groups = queries.groups()
@@ -176,8 +177,8 @@ def at_radius(b: str) -> None:
     )
     try:
         pairs = {i: queries.paired(seeds_of[a], seeds_of[i], r) for i in chosen}
-    except queries.StoreError as error:
-        if queries.mark() != snapshot:  # a run was deleted meanwhile: the whole page looks again
+    except StoreError as error:
+        if mark() != snapshot:  # a run was deleted meanwhile: the whole page looks again
             st.rerun()
         st.warning(str(error), icon=":material/compare_arrows:")
         return

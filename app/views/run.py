@@ -25,6 +25,7 @@ from backend.plan import certify_again, command, departures
 from backend.run import EPOCH_COLUMNS, Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.store import queries
+from backend.store.snapshot import StoreError
 from backend.training.methods import METHODS
 
 PLACES = {runs_root(): "of this machine", imported_root(): "imported", PRECOMPUTED: "shipped with Certscope"}
@@ -78,7 +79,7 @@ def in_store() -> set[str]:
     """The run ids of the store; none where there is no store yet."""
     try:
         return queries.run_ids()
-    except queries.StoreError:
+    except StoreError:
         return set()
 
 

@@ -8,16 +8,19 @@ from math import floor
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import ORDER, against_clean_accuracy, beside_published, gains
+from app.figures.acr import against_clean_accuracy
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.palette import run_labels, title
+from app.widgets.claim import claim
 from app.widgets.comparable import choose_comparable, look_again
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from app.widgets.published import beside_the_papers, reproduced
 from backend.plan import departures, in_words
-from backend.reproduction import PAIRS, cells, published_gain, usual
+from backend.reproduction import cells, usual
 from backend.statistics import share_band
 from backend.store import queries
+from backend.store.snapshot import mark
 
 RANKED = 12  # at most, of the ranking
 
@@ -28,7 +31,7 @@ st.markdown(
     "regularisation λ buys radius and costs accuracy. Everything below was certified with real samples."
 )
 
-snapshot = queries.mark()
+snapshot = mark()
 look_again(snapshot)
 shown = choose_comparable(queries.runs(), one_training=True)
 if shown.empty:
@@ -78,65 +81,6 @@ if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
         "Training collapsed, and is shown as it is: "
         + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} classes" for r in collapsed.itertuples()),
         icon=":material/trending_down:",
-    )  # fmt: skip
-
-
-def versus(rows: pd.DataFrame) -> str:
-    """Which baselines Consistency is above, not told apart from and below, in words."""
-    half = 1.96 * rows.gain_se
-    said = {
-        "above": rows[rows.gain > half],
-        "not told apart from": rows[rows.gain.abs() <= half],
-        "below": rows[rows.gain < -half],
-    }
-    parts = [f"**{word}** {', '.join(map(title, some.baseline))}" for word, some in said.items() if len(some)]
-    return "Consistency is " + "; ".join(parts) + "."
-
-
-def gains_of(common: pd.DataFrame) -> pd.DataFrame:
-    """Consistency's gain over each baseline, mean over seeds, with what the paper's released networks gain; maybe no row."""
-    rows = queries.acr_gains(common.run_id, PAIRS)
-    if rows.empty:
-        return rows
-    rows["hyper"] = rows.lam.fillna(-1)
-    cell = ["sigma", "method", "baseline", "architecture", "recipe", "epochs", "hyper"]
-    rows = rows.groupby(cell, as_index=False).agg(
-        {"gain": "mean", "gain_se": "mean", "lam": "first", "seed": "nunique", "images": "first"}
-    )
-    rows["label"] = rows.baseline.map(title).where(
-        rows.method == "consistency", "with SmoothAdv, over SmoothAdv"
-    )  # every other row is of Consistency over Gaussian augmentation
-    for name in ("architecture", "recipe", "epochs"):
-        if rows[name].nunique() > 1:
-            rows["label"] += ", " + rows[name].astype(str) + (" epochs" if name == "epochs" else "")
-    comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs
-    rows["published_gain"] = [published_gain(comparable, row) for row in rows.itertuples()]
-    rows["place"] = rows.baseline.map(lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-    return rows.sort_values(["method", "recipe", "place"]).drop(columns=["hyper", "place"])  # Consistency alone first
-
-
-def claim() -> None:
-    """Consistency's gain in ACR over each baseline, image by image, beside the paper's gain at the same λ."""
-    rows = once("gains", lambda: gains_of(common))
-    if rows.empty:
-        return
-    st.header("Does Consistency beat the baselines?")
-    sigmas = sorted(rows.sigma.unique())
-    for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
-        here = rows[rows.sigma == sigma]
-        with column:
-            draw(
-                once(("gains", sigma), lambda here=here: gains(here)), f"gain {sigma:g}",
-                f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals", here,
-            )  # fmt: skip
-            for recipe, alone in here[here.method == "consistency"].groupby("recipe"):
-                st.markdown((f"*{recipe}*: " if rows.recipe.nunique() > 1 else "") + versus(alone))
-    st.caption(
-        f"ACR of Gaussian + Consistency less that of each baseline, image by image: right of the line Consistency certifies more. {setting}, "
-        f"{'one seed a run' if rows.seed.max() == 1 else f'means over up to {rows.seed.max()} seeds'}. Bars are 95 % intervals of the mean paired "
-        "difference: they cover the choice of test images, not that of the training seed. "
-        + ("" if published.empty else "Hollow: the difference of the paper's released networks, means over their seeds, "
-           + ("on the same terms." if not peers.empty else "n = 100,000, 10,000 images: gains at different n compare roughly."))
     )  # fmt: skip
 
 
@@ -224,7 +168,7 @@ def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
     ranked = queries.accuracy_at(reach, drawn.run_id.to_list())
     ranked["low"], ranked["high"] = share_band(ranked.reached.to_numpy(), ranked.images.to_numpy())
     ranked["label"] = ranked.run_id.map(names)
-    if ranked.empty and queries.mark() != snapshot:  # deleted meanwhile: the whole page looks again
+    if ranked.empty and mark() != snapshot:  # deleted meanwhile: the whole page looks again
         st.rerun()
     best = ranked.iloc[0]
     left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
@@ -243,7 +187,7 @@ def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
     )
 
 
-claim()
+claim(common, published, not peers.empty, setting, once)
 how_trained()
 
 st.header("Certified accuracy against radius")
@@ -264,50 +208,8 @@ st.header("Which is best at a radius?")
 best_at_radius(drawn, names_of(drawn))
 
 if not published.empty:
-    st.header("Average certified radius beside the paper's", help=TERMS["ACR"])
-    sigmas = sorted(shown.sigma.unique())
-    for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
-        with column:
-            here = common[common.sigma == sigma]
-            draw(
-                once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:g}", f"ACR of each method at σ = {sigma:g} beside the paper's",
-                pd.concat([here[["method", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]),
-            )  # fmt: skip
-    st.caption(
-        f"Filled: runs of this store, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
-        + (
-            "Hollow: the paper's released networks **on the same terms**, mean ± sd over seeds"
-            + (
-                f": their logs of n = 100,000, cut down to the same {one.images:,.0f} images and, at random, to {one.n:,.0f} of the samples of each."
-                if peers.recomputed.any()
-                else ", from their logs."
-            )
-            if not peers.empty
-            else "Hollow: what papers report, at n = 100,000. Where n or images differ, so do the ceilings, and the levels are **not** "
-            "comparable one to one. "
-            + " ".join(f"*{source}*: {rows.reference.iloc[0]}." for source, rows in published.groupby("source"))
-        )
-    )
-if len(table := once("cells", lambda: cells(shown, peers)).copy()):
-    said = []
-    for recipe, rows in table.groupby("recipe"):
-        counted = rows.verdict.value_counts()
-        words = ", ".join(f"{word} in {counted[word]}" for word in ("reproduced", "above", "below") if word in counted)
-        said.append(f"{words} of {len(rows)} cells by the recipe `{recipe}`")
-    st.markdown(f"**Are the published values reproduced?** {'; '.join(said)}.")
-    table["method"] = table.method.map(title) + (", " + table.recipe if table.recipe.nunique() > 1 else "")
-    four = st.column_config.NumberColumn(format="%.4f")
-    signed = st.column_config.NumberColumn(format="%+.4f")
-    st.dataframe(
-        table[["method", "sigma", "verdict", "difference", "half", "ours", "our_seeds", "theirs", "their_sd", "their_seeds"]],
-        hide_index=True, alt="ours beside the published networks, cell by cell",
-        column_config={"sigma": "σ", "difference": signed, "half": st.column_config.NumberColumn("±", format="%.4f"), "ours": four, "theirs": four,
-                       "their_sd": st.column_config.NumberColumn("their sd", format="%.4f"), "our_seeds": "our seeds", "their_seeds": "their seeds"},
-    )  # fmt: skip
-    st.caption(
-        "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what another choice of training seeds alone would make "
-        "of it, taken that ours vary as theirs do. *Below* is what a shorter recipe costs, or a weaker attack: see how these networks were trained."
-    )
+    beside_the_papers(shown, common, published, peers, setting, once)
+reproduced(once("cells", lambda: cells(shown, peers)))
 
 st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
 columns = ["run_id", "method", "sigma", "lam", "hyper", "seed", "certified_accuracy_0", "acr", "acr_se"]

@@ -8,7 +8,7 @@ import streamlit as st
 from app.figures.palette import title
 from app.widgets.glossary import TERMS
 from backend.datasets import DATASETS
-from backend.store import queries
+from backend.store.snapshot import StoreError, mark
 
 SETTINGS = ["mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
 
@@ -16,8 +16,8 @@ SETTINGS = ["mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may
 @st.fragment(run_every=5)
 def look_again(snapshot: tuple) -> None:
     """Draw the whole page anew when runs were published or deleted since it was drawn from that snapshot."""
-    with contextlib.suppress(queries.StoreError):  # what is shown stands until there is a store again
-        if queries.mark() != snapshot:
+    with contextlib.suppress(StoreError):  # what is shown stands until there is a store again
+        if mark() != snapshot:
             st.rerun()
 
 

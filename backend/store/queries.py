@@ -1,17 +1,14 @@
 """One function, one question to the results store, one DataFrame. Reads the current snapshot; never writes."""
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
 import pandas as pd
 
-from backend.home import snapshot_path
 from backend.statistics import Paired
 from backend.statistics import paired as compare
-from backend.store.publish import PER_UNIT, SCHEMA_SHA256
+from backend.store.publish import PER_UNIT
+from backend.store.snapshot import StoreError, ask
 
 RUN_COLUMNS = [
     "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed",
@@ -30,49 +27,32 @@ ONE_A_SEED = (
 SETTINGS = ["dataset", "mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
 MEASURES = ("acr", "certified_accuracy_0", "abstention")
 
-KEPT, KEPT_ROWS = 128, 50_000  # answers of a snapshot, and rows of each, that are kept for the next visitor or rerun
-
-
-@dataclass
-class _Snapshot:
-    mark: tuple  # of the file
-    connection: duckdb.DuckDBPyConnection
-    answers: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
-
-
-_opened: dict[Path, _Snapshot] = {}
-_opening = threading.Lock()
-
-
-class StoreError(RuntimeError):
-    """There is no store to read, or it is another version's; the message says what to do."""
-
 
 def runs() -> pd.DataFrame:
     """Every run of the store: the columns of `runs` in schema.sql, ordered by data set, σ, method, λ and seed.
 
     lam, n, n0, alpha, images, acr, certified_accuracy_0 and abstention are missing where they do not apply.
     """
-    return _ask(
+    return ask(
         "SELECT * EXCLUDE fingerprint FROM runs ORDER BY dataset, sigma, method, lam NULLS FIRST, seed, n, run_id"
     )
 
 
 def run_ids() -> set[str]:
     """The ids of every run of the store."""
-    return set(_ask("SELECT run_id FROM runs").run_id)
+    return set(ask("SELECT run_id FROM runs").run_id)
 
 
 def run(run_id: str) -> pd.DataFrame:
     """One run's row as in `runs`, or none."""
-    return _ask("SELECT * EXCLUDE fingerprint FROM runs WHERE run_id = $1", [run_id])
+    return ask("SELECT * EXCLUDE fingerprint FROM runs WHERE run_id = $1", [run_id])
 
 
 def speeds(dataset: str, architecture: str) -> pd.DataFrame:
     """What runs that were computed, not imported, took: run_id, folder, method, hyper, train_precision, precision, mode, n, device,
     epoch_seconds (the median epoch's; missing without training) and samples_per_second (missing without certificates).
     """
-    return _ask(
+    return ask(
         """
         SELECT run_id, folder, method, hyper, train_precision, precision, mode, n, device, epoch_seconds,
                images * (samples + n0) / nullif(certify_seconds, 0) AS samples_per_second
@@ -88,7 +68,7 @@ def curves(run_ids: Sequence[str]) -> pd.DataFrame:
 
     An abstention counts as wrong; at r the images with radius >= r count.
     """
-    return _ask(
+    return ask(
         f"""
         SELECT run_id, (generate_subscripts(counts, 1) - 1) / {PER_UNIT}.0 AS r, images, unnest(counts) / images AS certified_accuracy
         FROM curves JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)) ORDER BY run_id, r
@@ -104,7 +84,7 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
     images. Columns: baseline, method, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, seed, recipe, images, acr, baseline_acr, gain, and gain_se, the
     standard error of the mean paired difference over the images.
     """
-    return _ask(
+    return ask(
         """
         WITH chosen AS (SELECT * FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
         gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
@@ -128,7 +108,7 @@ def groups() -> pd.DataFrame:
     and abstention the mean and (as …_sd, missing for one seed) the standard deviation over seeds (n − 1).
     """
     measures = ", ".join(f"avg({m}) AS {m}, stddev_samp({m}) AS {m}_sd" for m in MEASURES)
-    return _ask(
+    return ask(
         f"SELECT {', '.join(SAME)}, list(run_id ORDER BY seed) AS run_ids, count(DISTINCT seed) AS seeds, {measures}, any_value(images) AS images, "
         f"any_value(ceiling) AS ceiling FROM (FROM runs WHERE images > 0 {ONE_A_SEED}) GROUP BY {', '.join(SAME)} ORDER BY dataset, recipe, epochs, sigma, method, lam"
     )
@@ -137,7 +117,7 @@ def groups() -> pd.DataFrame:
 def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
     """Curves of the groups that the runs belong to: group_id (the least run id), r, certified_accuracy (mean over seeds),
     sd, seeds, images."""
-    return _ask(
+    return ask(
         f"""
         WITH chosen AS (SELECT *, min(run_id) OVER (PARTITION BY {", ".join(SAME)}) AS group_id
                         FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED}),
@@ -153,7 +133,7 @@ def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
 
 def envelope(run_ids: Sequence[str]) -> pd.DataFrame:
     """The best of the given runs at every radius, a method at a time: method, r, certified_accuracy, sigma and run_id of the best."""
-    return _ask(
+    return ask(
         f"""
         WITH points AS (SELECT method, sigma, run_id, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
                         FROM curves JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)))
@@ -178,7 +158,7 @@ def accuracy_at(r: float, run_ids: Sequence[str]) -> pd.DataFrame:
         "SELECT run_id, count(*) AS reached FROM certificates JOIN (SELECT run_id, ceiling FROM runs) USING (run_id) "
         "WHERE predict = label AND radius >= $1 AND $1 <= ceiling GROUP BY run_id"
     )  # fmt: skip
-    return _ask(
+    return ask(
         f"""
         SELECT run_id, method, sigma, lam, seed, images, coalesce(reached, 0) AS reached,
                coalesce(reached, 0) / images AS certified_accuracy
@@ -191,12 +171,12 @@ def accuracy_at(r: float, run_ids: Sequence[str]) -> pd.DataFrame:
 
 def certificates(run_id: str) -> pd.DataFrame:
     """The rows of one run in the order of the images: idx, label, predict, radius, top_count (−1: not known), n, stop."""
-    return _ask("SELECT c.* EXCLUDE run_id FROM certificates c WHERE run_id = $1 ORDER BY idx", [run_id])
+    return ask("SELECT c.* EXCLUDE run_id FROM certificates c WHERE run_id = $1 ORDER BY idx", [run_id])
 
 
 def write_parquet(run_ids: Sequence[str], out: Path) -> None:
     """Every certificate of the given runs, with what its run is, as one Parquet file."""
-    _ask(
+    ask(
         """
         SELECT run_id, source, dataset, architecture, method, sigma, lam, seed, n0, alpha, image_set, idx, label, predict, radius,
                top_count, c.n, stop
@@ -211,7 +191,7 @@ def images_of(run_ids: Sequence[str], r: float = 0.0) -> pd.DataFrame:
     """What runs that differ in their seeds alone (or one run) say of each image: idx, label, gain (1[correct] · radius), reached
     (right, with radius >= r) and p (share of votes for the selected class; missing where it is not known), means over the runs.
     """
-    return _ask(
+    return ask(
         """
         SELECT idx, any_value(label) AS label, avg(if(predict = label, radius, 0)) AS gain,
                avg((predict = label AND radius >= $2)::INT) AS reached, avg(if(top_count >= 0, top_count / n, NULL)) AS p
@@ -227,7 +207,7 @@ def paired(runs_a: Sequence[str], runs_b: Sequence[str], r: float = 0.0) -> Pair
     Raises StoreError unless all are of the same mode, n, n0, α and images.
     """
     wanted = [*runs_a, *runs_b]
-    rows = _ask(
+    rows = ask(
         f"SELECT run_id, {', '.join(SETTINGS)} FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0", [wanted]
     )
     for run_id in wanted:
@@ -244,7 +224,7 @@ def paired(runs_a: Sequence[str], runs_b: Sequence[str], r: float = 0.0) -> Pair
 
 def per_class(run_ids: Sequence[str]) -> pd.DataFrame:
     """Of each true class, mean over the given seeds: label, images, acr, certified_accuracy_0, abstention."""
-    return _ask(
+    return ask(
         """
         SELECT label, count(DISTINCT idx) AS images, avg(if(predict = label, radius, 0)) AS acr,
                avg((predict = label)::INT) AS certified_accuracy_0, avg((predict = -1)::INT) AS abstention
@@ -256,14 +236,14 @@ def per_class(run_ids: Sequence[str]) -> pd.DataFrame:
 
 def published(dataset: str) -> pd.DataFrame:
     """What the papers report for a data set: the columns of `published` in schema.sql."""
-    return _ask("SELECT * FROM published WHERE dataset = $1 ORDER BY sigma, method, source", [dataset])
+    return ask("SELECT * FROM published WHERE dataset = $1 ORDER BY sigma, method, source", [dataset])
 
 
 def published_groups(dataset: str, n: int, n0: int, alpha: float, image_set: str) -> pd.DataFrame:
     """Published runs on these terms (mode fixed), seeds together: dataset, architecture, method, sigma, lam, hyper, recomputed, seeds,
     images, acr, acr_sd, certified_accuracy_0. `recomputed`: from logs of more samples or images, as precomputed/published says.
     """
-    return _ask(
+    return ask(
         """
         SELECT dataset, architecture, method, sigma, lam, hyper, recomputed, count(*) AS seeds, any_value(images) AS images,
                avg(acr) AS acr, stddev_samp(acr) AS acr_sd, avg(certified_accuracy_0) AS certified_accuracy_0
@@ -276,7 +256,7 @@ def published_groups(dataset: str, n: int, n0: int, alpha: float, image_set: str
 
 def published_curves(dataset: str, n: int, n0: int, alpha: float, image_set: str) -> pd.DataFrame:
     """Their curves, mean over seeds: architecture, method, sigma, lam, hyper, r, certified_accuracy, seeds."""
-    return _ask(
+    return ask(
         """
         WITH points AS (SELECT architecture, method, sigma, lam, hyper, per_unit, images,
                                generate_subscripts(string_split(curve, ' '), 1) - 1 AS i,
@@ -289,58 +269,3 @@ def published_curves(dataset: str, n: int, n0: int, alpha: float, image_set: str
         """,
         [dataset, n, n0, alpha, image_set],
     )
-
-
-def _ask(sql: str, parameters: list | None = None) -> pd.DataFrame:
-    """The answer of the current snapshot; the last ones, unless they are large, are kept as long as it stands."""
-    snapshot, question = _snapshot(), (sql, repr(parameters))
-    with _opening:
-        if (known := snapshot.answers.pop(question, None)) is not None:
-            snapshot.answers[question] = known  # the most recently asked are the last
-            return known.copy()
-    with snapshot.connection.cursor() as cursor:
-        cursor.execute("USE store")
-        answer = cursor.execute(sql, parameters).df()
-    if len(answer) <= KEPT_ROWS:
-        with _opening:
-            snapshot.answers[question] = answer.copy()
-            while len(snapshot.answers) > KEPT:
-                del snapshot.answers[next(iter(snapshot.answers))]
-    return answer
-
-
-def mark() -> tuple:
-    """What names the current snapshot; another one has another. Asked before the answers that are to be kept under it."""
-    return _snapshot().mark
-
-
-def _snapshot() -> "_Snapshot":
-    """The current snapshot, opened anew only when it was replaced."""
-    path = snapshot_path()
-    with _opening:
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            raise StoreError(f"There is no results store at {path}. `python -m backend publish` makes it.") from None
-        mark = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        if path not in _opened or _opened[path].mark != mark:
-            _opened[path] = _Snapshot(mark, _attached(path))  # the old one closes when its last cursor is gone
-        return _opened[path]
-
-
-def _attached(path: Path) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with a snapshot attached, read-only, as `store`. Raises StoreError."""
-    connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
-    try:
-        connection.execute(f"ATTACH {_quoted(str(path))} AS store (READ_ONLY)")
-        connection.execute("SET enable_external_access = false")
-        version = connection.execute("SELECT schema_sha256 FROM store.meta").fetchone()
-    except duckdb.Error as error:
-        raise StoreError(f"{path} cannot be read ({error}). `python -m backend publish` makes it anew.") from error
-    if version != (SCHEMA_SHA256,):
-        raise StoreError(f"{path} is another version's. `python -m backend publish` makes it anew.")
-    return connection
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

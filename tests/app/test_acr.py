@@ -6,12 +6,10 @@ import pytest
 from app.figures.acr import against_clean_accuracy, beside_published
 from app.figures.palette import run_labels
 from backend.store import queries
-from backend.store.publish import publish
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
-def test_the_path_goes_along_lambda_and_nothing_beats_the_front(home, sigma):
-    publish()
+def test_the_path_goes_along_lambda_and_nothing_beats_the_front(published, sigma):
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick' and sigma == @sigma and seed == 0")
     ablation = runs.hyper.str.contains('"m": [48]|"form": "(?:xent|kl|mse)"', regex=True) & (
         runs.method == "consistency"
@@ -27,9 +25,8 @@ def test_the_path_goes_along_lambda_and_nothing_beats_the_front(home, sigma):
     assert front == set(points) - beaten
 
 
-def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(home):
+def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
     """λ = 30 at σ = 1 answers one class."""
-    publish()
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
     layout = against_clean_accuracy(runs, 1.0).layout
     assert layout.xaxis.range[0] > 0.8
@@ -39,9 +36,8 @@ def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(home):
     assert not against_clean_accuracy(runs, 0.5).layout.annotations
 
 
-def test_recipes_have_a_marker_and_a_name_each(home):
+def test_recipes_have_a_marker_and_a_name_each(published):
     """Also where a method has runs of one of them alone."""
-    publish()
     runs = queries.runs().query(
         "dataset == 'mnist' and recipe == 'quick' and sigma == 0.5 and method in ('gaussian', 'macer')"
     )

@@ -18,8 +18,7 @@ from backend.store.publish import publish
 
 
 @pytest.fixture
-def app(home):
-    publish()
+def app(published):
     app = AppTest.from_file(str(CHECKOUT / "app" / "views" / "certify_image.py"), default_timeout=90).run()
     app.select_slider(key="n").set_value(1_000)
     return app

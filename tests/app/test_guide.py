@@ -20,8 +20,7 @@ from backend.training.methods import METHODS
 
 
 @pytest.fixture
-def app(home):
-    publish()
+def app(published):
     app = AppTest.from_file(str(CHECKOUT / "app" / "views" / "guide.py"), default_timeout=60).run()
     assert not app.exception
     return app

@@ -50,8 +50,7 @@ def test_an_empty_store_says_where_runs_come_from(home, name):
     assert "on the **Runs** page" in app.info[0].value
 
 
-def test_trade_offs_states_the_claim_with_its_uncertainty(home):
-    publish()
+def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     app = page("trade_offs").run()
     assert not app.exception
     text = words(app)
@@ -69,9 +68,8 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(home):
     assert f"below in {(table.verdict == 'below').sum()}" in text
 
 
-def test_the_best_at_a_radius_is_asked_of_the_store(home):
+def test_the_best_at_a_radius_is_asked_of_the_store(published):
     """At r = 1.7 σ = 0.25 and 0.5 reach nothing; at 0.5 the first of the ranking is named; beyond everything nobody is."""
-    publish()
     app = page("trade_offs").run()
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
     for r in (0.5, 1.7):
@@ -117,16 +115,14 @@ def test_what_new_runs_bring_is_chosen_and_what_was_left_out_stays_out(home):
     assert set(app.dataframe[-1].value.method) == {"consistency", "gaussian"}
 
 
-def test_nothing_chosen_is_an_empty_state(home):
-    publish()
+def test_nothing_chosen_is_an_empty_state(published):
     app = page("trade_offs").run()
     app.button_group(key="sigma").set_value([]).run()
     assert not app.exception
     assert "Choose another recipe, σ or method" in app.info[0].value
 
 
-def test_the_form_is_made_from_the_methods_fields(home):
-    publish()
+def test_the_form_is_made_from_the_methods_fields(published):
     app = page("runs").run()
     app.selectbox(key="launch method").set_value("consistency").run()
     labels = {w.label for w in [*app.number_input, *app.selectbox]}
@@ -138,8 +134,7 @@ def test_the_form_is_made_from_the_methods_fields(home):
     assert not {"λ", "η"} & {w.label for w in app.number_input}
 
 
-def test_states_of_runs_are_told(home, digits_spec):
-    publish()
+def test_states_of_runs_are_told(published, digits_spec):
     failed = Run.create(runs_root(), digits_spec())
     failed.set_state("failed", error="the loss of epoch 1 is not finite")
     queued = Run.create(runs_root(), digits_spec(seed=1))
@@ -155,8 +150,7 @@ def test_states_of_runs_are_told(home, digits_spec):
     assert {b.label for b in app.button} == {"Start", "Start the queue", "Retry", "Cancel", "Clone", "Delete"}
 
 
-def test_a_queue_whose_workers_were_all_killed_goes_on(home, digits_spec):
-    publish()
+def test_a_queue_whose_workers_were_all_killed_goes_on(published, digits_spec):
     left = Run.create(runs_root(), digits_spec())
     left.set_state("queued")
     app = page("runs").run()
@@ -169,8 +163,7 @@ def test_a_queue_whose_workers_were_all_killed_goes_on(home, digits_spec):
     assert "Start the queue" not in {b.label for b in app.run().button}
 
 
-def test_compare_says_what_the_paired_tests_say(home):
-    publish()
+def test_compare_says_what_the_paired_tests_say(published):
     app = page("compare").run()
     assert not app.exception
     runs = (
@@ -192,8 +185,7 @@ def test_compare_says_what_the_paired_tests_say(home):
     assert "wants two certified runs of the same settings" in app.info[0].value
 
 
-def test_a_link_to_a_comparison_names_runs_and_outlives_new_ones(home):
-    publish()
+def test_a_link_to_a_comparison_names_runs_and_outlives_new_ones(published):
     runs = (
         queries.runs().query("dataset == 'mnist' and sigma == 1").drop_duplicates("method").set_index("method").run_id
     )
@@ -210,8 +202,7 @@ def test_a_link_to_a_comparison_names_runs_and_outlives_new_ones(home):
     assert runs["consistency"] not in app.multiselect(key="b").value
 
 
-def test_compare_shows_the_images_that_changed(home):
-    publish()
+def test_compare_shows_the_images_that_changed(published):
     app = page("compare").run()
     app.number_input(key="r").set_value(1.2).run()
     app.toggle(key="pictures").set_value(True).run()

@@ -61,7 +61,7 @@ def submitted(monkeypatch):
 
 
 @pytest.fixture
-def many(home, digits_spec):
+def many(published, digits_spec):
     """A function: so many folders of runs in a state."""
 
     def make(count, state, first=0):
@@ -73,8 +73,7 @@ def many(home, digits_spec):
     return make
 
 
-def test_a_grid_says_what_it_costs_and_is_queued(home, submitted):
-    publish()
+def test_a_grid_says_what_it_costs_and_is_queued(published, submitted):
     app = grid(page().run())
     app.text_input(key="launch lams").set_value("1 5").run()
     assert (value(app, "Runs"), value(app, "Images"), value(app, "Samples")) == ("9", "90", "8,181,000")
@@ -94,8 +93,7 @@ def test_a_grid_says_what_it_costs_and_is_queued(home, submitted):
      ("seeds", "0.5", "seeds must be whole numbers"), ("seeds", " ".join(map(str, range(90))), "at most 500 runs, not 540"),
      ("sigmas", "", "this sweep is empty"), ("lams", "9000", "lam must be from 0 to 1000")],
 )  # fmt: skip
-def test_a_grid_that_cannot_be_gets_a_sentence(home, submitted, field, text, said):
-    publish()
+def test_a_grid_that_cannot_be_gets_a_sentence(published, submitted, field, text, said):
     app = grid(page().run())
     app.text_input(key=f"launch {field}").set_value(text).run()
     assert not app.exception
@@ -103,8 +101,7 @@ def test_a_grid_that_cannot_be_gets_a_sentence(home, submitted, field, text, sai
     assert "Start" not in " ".join(b.label for b in app.button)
 
 
-def test_finished_ones_of_a_grid_are_not_computed_again(home, submitted):
-    publish()
+def test_finished_ones_of_a_grid_are_not_computed_again(published, submitted):
     app = grid(page().run())
     app.selectbox(key="launch dataset").set_value("mnist").run()
     assert "Finished already, and not computed again" not in words(app)  # the shipped weights are of 16 bits
@@ -119,8 +116,7 @@ def test_finished_ones_of_a_grid_are_not_computed_again(home, submitted):
     assert {spec.seed for spec in submitted} == {1}
 
 
-def test_a_full_disk_is_a_sentence(home, monkeypatch):
-    publish()
+def test_a_full_disk_is_a_sentence(published, monkeypatch):
     monkeypatch.setattr(
         local,
         "submit_all",
@@ -131,8 +127,7 @@ def test_a_full_disk_is_a_sentence(home, monkeypatch):
     assert "This run was not started: No space left on device (spec.json)" in words(app)
 
 
-def test_a_seed_that_no_browser_can_hold_is_not_cloned(home):
-    publish()
+def test_a_seed_that_no_browser_can_hold_is_not_cloned(published):
     run = Run.create(runs_root(), plan("digits", "gaussian", 0.5, seed=2**53))
     run.set_state("failed", error="the loss is not finite")
     app = press(page().run(), "Clone")
@@ -141,8 +136,7 @@ def test_a_seed_that_no_browser_can_hold_is_not_cloned(home):
     assert not app.run().exception
 
 
-def test_a_clone_fills_the_form_with_every_setting(home, submitted):
-    publish()
+def test_a_clone_fills_the_form_with_every_setting(published, submitted):
     spec = plan(
         "digits", "smoothadv", 0.125, values={"steps": 7, "attack": "ddn", "epsilon": 0.3}, seed=11, recipe="paper", epochs=3,
         weights_dtype="float16", train_precision="bfloat16", precision="bfloat16",
@@ -168,7 +162,6 @@ def test_a_clone_fills_the_form_with_every_setting(home, submitted):
 
 
 def test_the_list_is_paged_and_filtered(many):
-    publish()
     many(23, "queued")
     many(12, "cancelled", first=100)
     app = page().run()
@@ -183,7 +176,6 @@ def test_the_list_is_paged_and_filtered(many):
 
 
 def test_many_are_cancelled_and_resumed_at_once(many, submitted):
-    publish()
     runs = many(12, "queued")
     app = press(page().run(), "Cancel all 12 queued")
     assert "12 queued runs are cancelled." in words(app)
@@ -193,8 +185,7 @@ def test_many_are_cancelled_and_resumed_at_once(many, submitted):
     assert len(submitted) == 12
 
 
-def test_a_run_of_another_machine_is_not_cancelled_here(home, digits_spec):
-    publish()
+def test_a_run_of_another_machine_is_not_cancelled_here(published, digits_spec):
     run = Run.create(runs_root(), digits_spec())
     run.set_state("running", host="gpu-node-7", pid=1, queue=True)
     app = press(page().run(), "Cancel")
@@ -203,7 +194,6 @@ def test_a_run_of_another_machine_is_not_cancelled_here(home, digits_spec):
 
 
 def test_what_was_deleted_meanwhile_is_said(many):
-    publish()
     (run,) = many(1, "cancelled")
     app = page().run()
     shutil.rmtree(run.path)
@@ -213,7 +203,6 @@ def test_what_was_deleted_meanwhile_is_said(many):
 
 
 def test_read_only_shows_and_changes_nothing(many, monkeypatch):
-    publish()
     runs = many(3, "queued")
     app = page().run()
     monkeypatch.setenv("CERTSCOPE_READ_ONLY", "1")  # as if the page had been drawn before
@@ -229,7 +218,6 @@ def test_read_only_shows_and_changes_nothing(many, monkeypatch):
 
 def test_200_runs_are_drawn_ten_at_a_time(many, monkeypatch):
     """A second look reads the state of no finished run anew."""
-    publish()
     many(150, "finished")
     many(50, "queued", first=150)
     app = page().run()
@@ -245,8 +233,7 @@ WITH_WEIGHTS = {run.run_id for run in all_runs(PRECOMPUTED) if run.weights_file.
 
 
 @pytest.mark.parametrize("run_id", [run.run_id for run in all_runs(PRECOMPUTED)])
-def test_a_shipped_run_has_a_page(home, run_id):
-    publish()
+def test_a_shipped_run_has_a_page(published, run_id):
     app = page("run", run=run_id).run()
     assert not app.exception
     row = queries.run(run_id).iloc[0]
@@ -265,8 +252,7 @@ def test_a_shipped_run_has_a_page(home, run_id):
     assert {b.label for b in app.button} == {"Clone", "Certify these weights"}
 
 
-def test_weights_are_certified_again(home, submitted):
-    publish()
+def test_weights_are_certified_again(published, submitted):
     app = page("run", run=SHIPPED).run()
     app.number_input(key="again n").set_value(500).run()
     press(app, "Certify these weights")
@@ -293,8 +279,7 @@ def test_an_imported_run_has_a_page(home, tmp_path):
     assert {b.label for b in app.button} == {"Clone"}
 
 
-def test_a_run_on_its_way_has_a_page(home, digits_spec):
-    publish()
+def test_a_run_on_its_way_has_a_page(published, digits_spec):
     run = Run.create(runs_root(), digits_spec())
     run.set_state("queued")
     app = page("run", run=run.run_id).run()
@@ -308,8 +293,7 @@ def test_a_run_on_its_way_has_a_page(home, digits_spec):
 
 
 @pytest.mark.parametrize("run_id", ["", "../../etc", "<img src=x>", "a" * 999, "nobody", "."])
-def test_a_run_that_is_not_there_is_a_sentence(home, run_id):
-    publish()
+def test_a_run_that_is_not_there_is_a_sentence(published, run_id):
     app = page("run", run=run_id).run()
     assert not app.exception
     assert "The page **Runs** lists" in app.info[0].value

@@ -21,6 +21,7 @@ from backend.plan import sweep
 from backend.run import Run
 from backend.spec import Certification
 from backend.store import queries
+from backend.store.snapshot import StoreError
 
 SEED, RUNS = 20, 4
 KILLS = {"worker": 17, "job": 13, "dashboard": 13, "publisher": 7}  # fifty
@@ -115,7 +116,7 @@ def wait_for(look, seconds):
 def in_store():
     try:
         return set(queries.runs().run_id)
-    except queries.StoreError:
+    except StoreError:
         return set()
 
 

@@ -12,6 +12,7 @@ from backend.jobs import local
 from backend.run import Run, RunError
 from backend.spec import Certification
 from backend.store import queries
+from backend.store.snapshot import StoreError
 
 
 def wait(run, *states, seconds=120):
@@ -47,7 +48,7 @@ def test_a_submitted_run_finishes_and_is_published(home, digits_spec):
 def _published():
     try:
         return set(queries.runs().run_id)
-    except queries.StoreError:
+    except StoreError:
         return set()
 
 

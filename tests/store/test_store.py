@@ -18,6 +18,7 @@ from backend.run import Certificate, Epoch, Run
 from backend.spec import Certification
 from backend.store import publish as publisher
 from backend.store import queries
+from backend.store.snapshot import StoreError
 
 
 def publish():
@@ -190,14 +191,14 @@ def test_a_damaged_snapshot_is_made_anew(home):
     finished(ROWS)
     publish()
     snapshot_path().write_bytes(b"not a database")
-    with pytest.raises(queries.StoreError, match="`python -m backend publish` makes it anew"):
+    with pytest.raises(StoreError, match="`python -m backend publish` makes it anew"):
         queries.runs()
     publish()
     assert len(queries.runs()) == 1
 
 
 def test_no_store_says_what_to_do(home):
-    with pytest.raises(queries.StoreError, match="`python -m backend publish` makes it"):
+    with pytest.raises(StoreError, match="`python -m backend publish` makes it"):
         queries.runs()
 
 
@@ -330,9 +331,9 @@ def test_the_envelope_of_three_sigmas_by_hand(home):
 def test_pairs_are_refused_unless_they_are_alike(home):
     a, b = finished(ROWS), finished(ROWS[:3])
     publish()
-    with pytest.raises(queries.StoreError, match="cannot be compared: they differ in image_set"):
+    with pytest.raises(StoreError, match="cannot be compared: they differ in image_set"):
         queries.paired([a.run_id], [b.run_id])
-    with pytest.raises(queries.StoreError, match="there is no certified run 'nothing'"):
+    with pytest.raises(StoreError, match="there is no certified run 'nothing'"):
         queries.paired([a.run_id], ["nothing"])
 
 

@@ -1,0 +1,71 @@
+"""Runs beside what the papers report."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.acr import beside_published
+from app.figures.palette import title
+from app.widgets.figure import draw
+from app.widgets.glossary import TERMS
+
+
+def beside_the_papers(
+    shown: pd.DataFrame,
+    common: pd.DataFrame,
+    published: pd.DataFrame,
+    peers: pd.DataFrame,
+    setting: str,
+    once: Callable,
+) -> None:
+    """ACR of each method, a panel a σ, beside what the papers report: their networks on the same terms (peers) where there are any."""
+    st.header("Average certified radius beside the paper's", help=TERMS["ACR"])
+    sigmas = sorted(shown.sigma.unique())
+    for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
+        with column:
+            here = common[common.sigma == sigma]
+            draw(
+                once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:g}", f"ACR of each method at σ = {sigma:g} beside the paper's",
+                pd.concat([here[["method", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]),
+            )  # fmt: skip
+    st.caption(
+        f"Filled: runs of this store, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
+        + (
+            "Hollow: the paper's released networks **on the same terms**, mean ± sd over seeds"
+            + (
+                f": their logs of n = 100,000, cut down to the same {shown.iloc[0].images:,.0f} images and, at random, to {shown.iloc[0].n:,.0f} of the samples of each."
+                if peers.recomputed.any()
+                else ", from their logs."
+            )
+            if not peers.empty
+            else "Hollow: what papers report, at n = 100,000. Where n or images differ, so do the ceilings, and the levels are **not** "
+            "comparable one to one. "
+            + " ".join(f"*{source}*: {rows.reference.iloc[0]}." for source, rows in published.groupby("source"))
+        )
+    )
+
+
+def reproduced(table: pd.DataFrame) -> None:
+    """Cell by cell, whether the published values are reproduced. table: from reproduction.cells, maybe without a row."""
+    if table.empty:
+        return
+    said = []
+    for recipe, rows in table.groupby("recipe"):
+        counted = rows.verdict.value_counts()
+        words = ", ".join(f"{word} in {counted[word]}" for word in ("reproduced", "above", "below") if word in counted)
+        said.append(f"{words} of {len(rows)} cells by the recipe `{recipe}`")
+    st.markdown(f"**Are the published values reproduced?** {'; '.join(said)}.")
+    table = table.assign(method=table.method.map(title) + (", " + table.recipe if table.recipe.nunique() > 1 else ""))
+    four = st.column_config.NumberColumn(format="%.4f")
+    signed = st.column_config.NumberColumn(format="%+.4f")
+    st.dataframe(
+        table[["method", "sigma", "verdict", "difference", "half", "ours", "our_seeds", "theirs", "their_sd", "their_seeds"]],
+        hide_index=True, alt="ours beside the published networks, cell by cell",
+        column_config={"sigma": "σ", "difference": signed, "half": st.column_config.NumberColumn("±", format="%.4f"), "ours": four, "theirs": four,
+                       "their_sd": st.column_config.NumberColumn("their sd", format="%.4f"), "our_seeds": "our seeds", "their_seeds": "their seeds"},
+    )  # fmt: skip
+    st.caption(
+        "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what another choice of training seeds alone would make "
+        "of it, taken that ours vary as theirs do. *Below* is what a shorter recipe costs, or a weaker attack: see how these networks were trained."
+    )
