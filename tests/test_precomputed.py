@@ -75,8 +75,8 @@ def test_folders_are_complete_and_their_claims_follow_from_the_counts(run):
 
 @pytest.mark.parametrize("run", WITH_WEIGHTS.values(), ids=lambda run: run.run_id)
 def test_the_shipped_weights_give_the_shipped_certificates(run):
-    """The first images again. Other processors round convolutions differently: a few votes of 10 000 may flip."""
-    spec = replace(run.spec, certification=replace(run.spec.certification, limit=2))
+    """The first image again. Other processors round convolutions differently: a few votes of 10 000 may flip."""
+    spec = replace(run.spec, certification=replace(run.spec.certification, limit=1))
     dataset, device = DATASETS[spec.dataset], torch.device("cpu")
     classifier = unpack(run.weights(), spec.architecture, dataset, device)
     for again, shipped in zip(certify(spec, classifier, dataset, device), run.certificates(), strict=False):

@@ -141,7 +141,7 @@ def test_a_sharded_sweep_gives_what_one_process_gives(home, cluster):
 
 
 def test_a_node_lost_in_mid_run_costs_nothing(home, cluster):
-    grid = ["--dataset", "digits", "--method", "gaussian", "--epochs", 3, "--n", 6000, "--n0", 20, "--every", 6]
+    grid = ["--dataset", "digits", "--method", "gaussian", "--epochs", 3, "--n", 2000, "--n0", 20, "--every", 6]
     process = backend(cluster, "run", *grid)
     deadline = time.monotonic() + 240
     while not (folders := list(runs_root().glob("digits-*"))) or Run(folders[0]).count()[1] < 3:

@@ -1,6 +1,7 @@
 """Every method on every kind of data: it learns, is deterministic, resumes, and survives bfloat16."""
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -50,6 +51,11 @@ def rows_of(spec, checkpoint=None):
     return list(train(spec, find_dataset(spec.dataset), choose_device("cpu"), checkpoint))
 
 
+def first_checkpoint(spec):
+    _, checkpoint = islice(train(spec, find_dataset(spec.dataset), choose_device("cpu")), 2)
+    return checkpoint.tensors
+
+
 def weights(rows):
     return next(row.tensors for row in rows if isinstance(row, Checkpoint) and row.final)
 
@@ -60,7 +66,8 @@ def accuracies(rows):
 
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("method", METHODS)
-def test_learns(method, data, colours):
+def test_learns(method, data, colours, monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "resnet20", strided)  # a small one for the image files
     reached = accuracies(rows_of(spec_of(method, data, EPOCHS[data])))
     assert reached[-1] > 0.75
     assert reached[-1] > reached[0]
@@ -71,8 +78,8 @@ def test_learns(method, data, colours):
 def test_is_deterministic_and_resumes(method, data, colours):
     spec = spec_of(method, data, 2)
     rows = rows_of(spec)
-    assert weights(rows_of(spec)) == weights(rows)
-    assert weights(rows_of(replace(spec, seed=1))) != weights(rows)
+    first, other = first_checkpoint(spec), first_checkpoint(replace(spec, seed=1))
+    assert first == rows[1].tensors != other
     for at in (1, 2):
         checkpoint = next(row for row in rows if isinstance(row, Checkpoint) and row.epoch == at and not row.final)
         rest = rows_of(spec, checkpoint.tensors)
