@@ -157,15 +157,17 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
 
 
 def _label(group, groups: pd.DataFrame) -> str:
-    """The method, λ, and every other hyper-parameter or setting in which groups of equal method, σ and λ differ."""
+    """The method, λ, every other hyper-parameter or setting in which groups of equal method, σ and λ differ; the recipe of any if there are several."""
     name = METHODS[group.method].title if group.method in METHODS else group.method
     words = [name] + ([f"λ = {group.lam:g}"] if pd.notna(group.lam) else [])
     alike = groups[(groups.method == group.method) & (groups.sigma == group.sigma)]
     alike = alike[alike.lam.isna() if pd.isna(group.lam) else alike.lam == group.lam]
     others = [json.loads(h) for h in alike.hyper]
     words += [f"{k} = {v}" for k, v in json.loads(group.hyper).items() if any(o.get(k) != v for o in others)]
-    names = ("source", "recipe", "epochs", "weights_dtype", "precision")
-    return ", ".join(words + [str(getattr(group, n)) for n in names if alike[n].nunique() > 1])
+    words += [getattr(group, n) for n in ("source", "weights_dtype", "precision") if alike[n].nunique() > 1]
+    words += [group.recipe] if groups.recipe.nunique() > 1 else []
+    words += [f"{group.epochs} epochs"] if alike[alike.recipe == group.recipe].epochs.nunique() > 1 else []
+    return ", ".join(words)
 
 
 def _mean(values: np.ndarray, form: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from backend.home import imported_root
 
 EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures", "reproduction")
-FILTERS = ("source", "dataset", "architecture", "method", "sigma", "mode", "n", "n0", "alpha", "image_set")
+FILTERS = ("source", "dataset", "architecture", "method", "recipe", "sigma", "mode", "n", "n0", "alpha", "image_set")
 NUMBERS = ("sigma", "n", "n0", "alpha")
 NS = (100, 1_000, 10_000, 100_000, 1_000_000)
 
@@ -72,9 +72,9 @@ def _runs(options) -> None:
         print("The store is empty. `python -m backend run --dataset digits` fills it in under a minute.")
     else:
         print(
-            table[["run_id", "mode", "n", "alpha", "images", "acr", "certified_accuracy_0", "abstention"]].to_string(
-                index=False
-            )
+            table[
+                ["run_id", "recipe", "mode", "n", "alpha", "images", "acr", "certified_accuracy_0", "abstention"]
+            ].to_string(index=False)
         )
 
 
@@ -145,9 +145,13 @@ def _rank(options) -> None:
     if differing := [name for name in queries.SETTINGS if runs[name].nunique() > 1]:
         values = "; ".join(f"{name}: {', '.join(map(str, runs[name].unique()))}" for name in differing)
         raise ValueError(f"runs that differ in {values} cannot be ranked together: choose with the filters")
-    table = queries.accuracy_at(options.radius, list(runs.run_id))
+    table = queries.accuracy_at(options.radius, list(runs.run_id)).merge(runs[["run_id", "recipe", "epochs"]])
     table["low"], table["high"] = share_band(table.reached.to_numpy(), table.images.to_numpy())
-    print(table[["run_id", "certified_accuracy", "low", "high"]].to_string(index=False, float_format="{:.4f}".format))
+    print(
+        table[["run_id", "recipe", "epochs", "certified_accuracy", "low", "high"]].to_string(
+            index=False, float_format="{:.4f}".format
+        )
+    )
     one = runs.iloc[0]
     print(
         f"Certified accuracy at r = {options.radius:g}, {one['mode']}, n = {one.n:.0f}, α = {one.alpha:g}, {one.images:.0f} images; low and "

@@ -13,7 +13,8 @@ from backend.progress import duration
 from backend.training.methods import METHODS
 
 COLUMNS = [
-    "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed", "n", "n0", "alpha", "images",
+    "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed", "recipe", "epochs",
+    "n", "n0", "alpha", "images",
     "acr", "certified_accuracy_0", "abstention",
 ]  # fmt: skip
 SMALL = ["--dataset", "digits", "--epochs", "1", "--n", "100", "--n0", "10", "--every", "90"]
@@ -163,4 +164,10 @@ def test_export_of_a_table(home, tmp_path):
     out = tmp_path / "table.md"
     assert str(out) in backend("export", "markdown", out, "--dataset", "mnist", "--sigma", 0.5, "--radii", 0, 0.5)
     assert out.read_text().startswith("| σ | method | ACR | 0 | 0.5 |")
+    assert (
+        "| 0.5 | Gaussian, quick | 1.3261 |" in out.read_text()
+    )  # where there are several recipes, each row says its own
+    backend("export", "markdown", out, "--dataset", "mnist", "--sigma", 0.5, "--recipe", "paper")
+    assert "| 0.5 | Gaussian | 1.3721 |" in out.read_text()
+    assert "MACER" not in out.read_text()
     assert "no such run among those that fit" in backend("export", "csv", out, "--runs", "nothing", status=1)

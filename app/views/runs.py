@@ -118,11 +118,11 @@ def elsewhere() -> None:
     runs = queries.runs()
     runs = runs[~runs.folder.str.startswith(f"{runs_root()}/")]
     st.dataframe(
-        runs.assign(run="/run?run=" + runs.run_id)[["run", "source", "sigma", "lam", "n", "images", "acr", "certified_accuracy_0"]],
+        runs.assign(run="/run?run=" + runs.run_id)[["run", "source", "recipe", "sigma", "lam", "n", "images", "acr", "certified_accuracy_0"]],
         hide_index=True, alt="shipped and imported runs, with links to their pages",
         column_config={
             "run": st.column_config.LinkColumn("run", display_text=r"run=(.*)$", width="large"), "sigma": "σ", "lam": "λ",
-            "acr": st.column_config.NumberColumn("ACR", format="%.3f"),
+            "acr": st.column_config.NumberColumn("ACR", format="%.4f"),
             "certified_accuracy_0": st.column_config.NumberColumn("certified accuracy at 0", format="percent"),
         },
     )  # fmt: skip

@@ -229,7 +229,7 @@ st.caption(
 )
 
 st.header("The runs")
-table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "recipe", "epochs", "ceiling", "device", "git_commit"]])
+table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "ceiling", "device", "git_commit"]])
 st.dataframe(
     table.assign(run_id="/run?run=" + table.run_id),
     hide_index=True,

@@ -11,7 +11,7 @@ from backend.store.publish import PER_UNIT
 from backend.store.snapshot import StoreError, ask
 
 RUN_COLUMNS = [
-    "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed",
+    "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed", "recipe", "epochs",
     "n", "n0", "alpha", "images", "acr", "certified_accuracy_0", "abstention",
 ]  # fmt: skip
 
