@@ -50,6 +50,10 @@ def _parquet(runs: pd.DataFrame, out: Path, _) -> list[Path]:
 
 def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
     """A file a run in Cohen's format, idx label predict radius correct time, and mapping.json: what `import` needs beside them."""
+    if (others := runs[~runs["mode"].str.startswith("fixed")]).shape[0]:
+        raise ExportError(
+            f"logs are of fixed n, and {others.run_id.iloc[0]} is {others['mode'].iloc[0]}: choose with --mode fixed"
+        )
     out.mkdir(exist_ok=True)
     written, mapping = [], {}
     for run in runs.itertuples():
@@ -63,8 +67,9 @@ def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
         lines = ["\t".join(columns), *("\t".join(str(getattr(row, c)) for c in columns) for row in ordered)]
         written.append(out / f"{run.run_id}.tsv")
         written[-1].write_text("\n".join(lines) + "\n")
-        names = ("dataset", "architecture", "method", "sigma", "seed", "n", "n0", "alpha")
-        mapping[written[-1].name] = json.loads(run.hyper) | {name: getattr(run, name) for name in names}
+        names = ("dataset", "architecture", "method", "sigma", "seed", "alpha")
+        facts = {name: getattr(run, name) for name in names} | {"n": int(run.n), "n0": int(run.n0)}
+        mapping[written[-1].name] = json.loads(run.hyper) | facts
     (out / "mapping.json").write_text(json.dumps(mapping, indent=1) + "\n")
     return [*written, out / "mapping.json"]
 
@@ -149,7 +154,12 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     head = ["σ", "method", "ACR", *(f"{r:g}" for r in radii)]
     note = (
         f"{one.dataset}, {one.architecture}; {one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} "
-        f"test images ({one.image_set}). Certified accuracy at r in %. ± is the standard deviation over seeds. "
+        f"test images ({one.image_set}). Certified accuracy at r in %. Bold: the best at its σ, by chance or not. "
+        + (
+            "± is the standard deviation over seeds. "
+            if any(len(acr) > 1 for _, _, acr, _ in rows)
+            else "One seed a row. "
+        )
         + ("Radii of imported logs have three digits. " if runs.radius_digits.notna().any() else "")
         + "Made with Certscope."
     )
@@ -164,7 +174,9 @@ def _label(group, groups: pd.DataFrame) -> str:
     alike = alike[alike.lam.isna() if pd.isna(group.lam) else alike.lam == group.lam]
     others = [json.loads(h) for h in alike.hyper]
     words += [f"{k} = {v}" for k, v in json.loads(group.hyper).items() if any(o.get(k) != v for o in others)]
-    words += [getattr(group, n) for n in ("source", "weights_dtype", "precision") if alike[n].nunique() > 1]
+    words += [
+        getattr(group, n) for n in ("source", "train_precision", "weights_dtype", "precision") if alike[n].nunique() > 1
+    ]
     words += [group.recipe] if groups.recipe.nunique() > 1 else []
     words += [f"{group.epochs} epochs"] if alike[alike.recipe == group.recipe].epochs.nunique() > 1 else []
     return ", ".join(words)

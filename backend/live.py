@@ -73,7 +73,7 @@ class Session:
         """What the network sees when it votes, the same at every call: uint8 (number, C, H, W) in the data set's scale,
         clipped to it for display, and the network's answer on each before clipping.
         """
-        image = torch.from_numpy(self.pixels).float().div_(self.dataset.scale)
+        image = torch.from_numpy(self.pixels).to(self.device).float().div_(self.dataset.scale)
         noisy, answers = self._smoothed().sampler.copies(image, number, stream(0, "show", 0, self.device))
         shown = noisy.mul(self.dataset.scale).round_().clamp_(0, self.dataset.scale).byte().cpu().numpy()
         return shown, [self.dataset.classes[answer] for answer in answers]

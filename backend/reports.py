@@ -73,7 +73,18 @@ def _runs(options) -> None:
     else:
         print(
             table[
-                ["run_id", "recipe", "mode", "n", "alpha", "images", "acr", "certified_accuracy_0", "abstention"]
+                [
+                    "run_id",
+                    "source",
+                    "recipe",
+                    "mode",
+                    "n",
+                    "alpha",
+                    "images",
+                    "acr",
+                    "certified_accuracy_0",
+                    "abstention",
+                ]
             ].to_string(index=False)
         )
 
@@ -92,13 +103,16 @@ def _import(options) -> int:
         raise ValueError('a mapping is {"pattern of paths": {"name": value, …}, …}')
     taken, skipped, terms = 0, 0, {}
     for result in import_logs(Path(options.path), imported_root(), given, mapping, options.partial):
+        if options.mapping and result.file.samefile(options.mapping):
+            continue
         taken += result.run is not None
         if result.run is not None:
             c = result.run.spec.certification
             terms[f"n = {c.n}, n0 = {c.n0}, α = {c.alpha:g}"] = None
         else:
             skipped += 1
-            print(f"skipped {result.file}: it {result.reason}", file=sys.stderr)
+            it = "" if result.reason.startswith("its ") else "it "
+            print(f"skipped {result.file}: {it}{result.reason}", file=sys.stderr)
     print(f"Imported {taken} logs, skipped {skipped}.")
     if taken:
         print(f"Taken to be certified with {'; '.join(terms)}. If that is wrong: --set n=… n0=… alpha=…")
@@ -145,10 +159,10 @@ def _rank(options) -> None:
     if differing := [name for name in queries.SETTINGS if runs[name].nunique() > 1]:
         values = "; ".join(f"{name}: {', '.join(map(str, runs[name].unique()))}" for name in differing)
         raise ValueError(f"runs that differ in {values} cannot be ranked together: choose with the filters")
-    table = queries.accuracy_at(options.radius, list(runs.run_id)).merge(runs[["run_id", "recipe", "epochs"]])
+    table = queries.accuracy_at(options.radius, list(runs.run_id)).merge(runs[["run_id", "source", "recipe", "epochs"]])
     table["low"], table["high"] = share_band(table.reached.to_numpy(), table.images.to_numpy())
     print(
-        table[["run_id", "recipe", "epochs", "certified_accuracy", "low", "high"]].to_string(
+        table[["run_id", "source", "recipe", "epochs", "certified_accuracy", "low", "high"]].to_string(
             index=False, float_format="{:.4f}".format
         )
     )

@@ -12,7 +12,7 @@ from backend.store import queries
 from backend.training.methods import METHODS
 
 CELL = ["architecture", "method", "sigma"]
-OURS = [*CELL, "recipe"]
+OURS = [*CELL, "recipe", "epochs"]
 BASELINES = ("gaussian", "stability", "macer", "smoothadv")
 PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "smoothadv_consistency")]
 METHODS_ORDER = (*BASELINES, "consistency", "smoothadv_consistency")
@@ -23,8 +23,12 @@ def usual(runs: pd.DataFrame) -> pd.Series:
 
     Where a method has no such run at a σ, all its runs there count: something of it is shown.
     """
-    fits = pd.Series([_is_usual(run) for run in runs.itertuples()], index=runs.index, dtype=bool)
+    fits = _are_usual(runs)
     return fits | ~fits.groupby([runs[name] for name in OURS]).transform("any")
+
+
+def _are_usual(runs: pd.DataFrame) -> pd.Series:
+    return pd.Series([_is_usual(run) for run in runs.itertuples()], index=runs.index, dtype=bool)
 
 
 def _is_usual(run) -> bool:
@@ -38,24 +42,32 @@ def _is_usual(run) -> bool:
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Our runs (rows of `queries.runs`, those trained here) beside published groups on the same terms (`queries.published_groups`).
 
-    A row per architecture, method and σ that both have, and recipe of ours: ours (mean ACR over seeds), our_seeds, theirs, their_sd, their_seeds,
-    difference, half (of the 95 % interval: what seeds alone make of it), verdict: reproduced, above or below.
+    A row per architecture, method and σ that both have with the hyper-parameters of their recipe, and recipe and epochs of ours: ours (mean
+    ACR over seeds), our_seeds, theirs, their_sd, their_seeds, difference, half (of the 95 % interval: what seeds alone make of it),
+    verdict: reproduced, above or below; of one published seed there is none, and half is missing.
     """
     found = []
     ours = runs[runs.source == "trained"]
-    for (*cell, recipe), mine in ours[usual(ours)].groupby(OURS, sort=False) if len(ours) else ():
+    for (*cell, recipe, epochs), mine in ours[_are_usual(ours)].groupby(OURS, sort=False) if len(ours) else ():
+        paper = usual_values(cell[1], mine.dataset.iloc[0], cell[2], "paper", 10**6) if cell[1] in METHODS else {}
         there = published[(published[CELL] == cell).all(axis=1)]
+        there = _where(
+            there, lambda hyper, paper=paper: all(paper.get(name, value) == value for name, value in hyper.items())
+        )
         if there.empty:
             continue
-        their = there.sort_values("seeds").iloc[-1]  # not an ablation of one seed
+        their = there.sort_values("seeds").iloc[-1]
         # A network may have been certified, or its weights kept, in several ways.
         seeds = mine.groupby("seed").acr.mean()
         difference, half = reproduction(seeds.to_numpy(), their.acr, their.acr_sd, int(their.seeds))
         verdict = "reproduced" if abs(difference) <= half else "above" if difference > 0 else "below"
+        if their.seeds < 2:
+            half, verdict = np.nan, "one published seed"
         found.append(
             (
                 *cell,
                 recipe,
+                epochs,
                 seeds.mean(),
                 len(seeds),
                 their.acr,
@@ -96,12 +108,12 @@ def report(dataset: str) -> str:
 
 
 def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFrame) -> str:
-    hyper = runs[usual(runs)].drop_duplicates(OURS).set_index(OURS, drop=False)
+    hyper = runs[_are_usual(runs)].drop_duplicates(OURS).set_index(OURS, drop=False)
     authors = published[published.source == "rebuttal"].set_index(CELL)
     rows = []
     for cell in cells(runs, peers).sort_values(["sigma", "method", "recipe"], key=_in_order).itertuples():
         key = (cell.architecture, cell.method, cell.sigma)
-        run = hyper.loc[(*key, cell.recipe)]
+        run = hyper.loc[(*key, cell.recipe, cell.epochs)]
         changes = departures(cell.method, run.dataset, run.sigma, json.loads(run.hyper))
         whole = recipe_for("paper", run.dataset).epochs
         why = ", ".join(
@@ -112,8 +124,8 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
         )
         table = f"{authors.acr[key]:.4f} ± {authors.acr_sd[key]:.4f}" if key in authors.index else ""
         rows.append(
-            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _over_seeds(cell.ours, cell.our_seeds), f"{cell.theirs:.4f} ± {cell.their_sd:.4f}",
-             f"{cell.difference:+.4f} ± {cell.half:.4f}", f"**{cell.verdict}**", why if cell.verdict != "reproduced" else "", table)
+            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _over_seeds(cell.ours, cell.our_seeds), _plus_minus(cell.theirs, cell.their_sd),
+             _plus_minus(cell.difference, cell.half, "+"), f"**{cell.verdict}**", why if cell.verdict != "reproduced" else "", table)
         )  # fmt: skip
     head = (
         "σ",
@@ -129,13 +141,16 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
     return _markdown(head, rows)
 
 
+def _plus_minus(value: float, half: float, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" + (f" ± {half:.4f}" if pd.notna(half) else "")
+
+
 def _over_seeds(mean: float, seeds: int) -> str:
     return f"{mean:.4f}" + (f" ({seeds} seeds)" if seeds > 1 else "")
 
 
 def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
-    common = runs[usual(runs)]
-    gains = queries.acr_gains(common.run_id, PAIRS)
+    gains = queries.acr_gains(runs[_are_usual(runs)].run_id, PAIRS)
     gains = gains.groupby(["architecture", "sigma", "method", "baseline", "recipe", "epochs"], as_index=False).agg(
         {"gain": "mean", "gain_se": "mean", "lam": "first"}
     )
@@ -175,17 +190,29 @@ def published_gain(published: pd.DataFrame, row) -> float | None:
 
 
 def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
-    """Consistency's runs that differ from the usual one in λ alone, beside the released ones at the same λ and m."""
-    path = runs[(runs.method == "consistency") & (runs.recipe == runs.recipe.mode()[0])].fillna({"missing_classes": 0})
-    path = _where(path, lambda hyper: hyper["m"] == 2 and hyper["form"] == "default")
+    """Consistency's runs of the most common training that differ from the usual one in λ alone, seeds together, beside the released ones at the
+    same λ and m."""
+    training = list(runs.groupby(["architecture", "recipe", "epochs"]).size().idxmax())
+    path = runs[(runs.method == "consistency") & (runs[["architecture", "recipe", "epochs"]] == training).all(axis=1)]
+    path = _where(path, lambda hyper: hyper["m"] == 2 and hyper["form"] == "default").fillna({"missing_classes": 0})
+    path = path.groupby(["sigma", "lam"], as_index=False).agg(
+        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
+    )
     rows = []
-    for run in path.sort_values(["sigma", "lam"]).itertuples():
+    for run in path.itertuples():
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
         at = _where(at, lambda hyper: hyper.get("m", 2) == 2).sort_values("seeds")
         collapsed = f"collapsed: {run.missing_classes:.0f} classes hardly ever answered" if run.missing_classes else ""
         theirs = f"{at.acr.iloc[-1]:.4f} ({at.certified_accuracy_0.iloc[-1]:.1%})" if len(at) else ""
         rows.append(
-            (f"{run.sigma:g}", f"{run.lam:g}", f"{run.acr:.4f}", f"{run.certified_accuracy_0:.1%}", theirs, collapsed)
+            (
+                f"{run.sigma:g}",
+                f"{run.lam:g}",
+                _over_seeds(run.acr, run.seed),
+                f"{run.certified_accuracy_0:.1%}",
+                theirs,
+                collapsed,
+            )
         )
     return _markdown(("σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
 

@@ -106,7 +106,7 @@ class Run:
             return RunSpec.from_json(self.spec_file.read_text())
         except FileNotFoundError:
             raise RunError(f"{self.path} is not a run folder: it has no {self.spec_file.name}") from None
-        except SpecError as error:
+        except (SpecError, UnicodeDecodeError, RecursionError) as error:
             raise RunError(f"{self.spec_file}: {error}") from error
 
     # states
@@ -141,7 +141,12 @@ class Run:
         state does so for an instant).
         """
         deadline = time.monotonic() + patience
-        with open(self.lock_file if inherited is None else inherited, "w") as lock:
+        gone = RunError(f"{self.run_id} was deleted meanwhile")
+        try:
+            lock = open(self.lock_file if inherited is None else inherited, "w")  # noqa: SIM115
+        except FileNotFoundError:
+            raise gone from None
+        with lock:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,6 +155,8 @@ class Run:
                     if time.monotonic() > deadline:
                         raise RunError(f"{self.run_id} is being worked on by another process") from None
                     time.sleep(0.02)
+            if not self.lock_file.exists() or not os.path.samestat(os.fstat(lock.fileno()), self.lock_file.stat()):
+                raise gone
             yield lock.fileno()
 
     def _locked(self) -> bool:
@@ -170,7 +177,7 @@ class Run:
             _append_tsv(self.certificates_file, asdict(row))
         elif isinstance(row, Epoch):
             columns = {name: getattr(row, name) for name in EPOCH_COLUMNS}
-            _append_tsv(self.training_file, columns | row.terms)
+            _append_tsv(self.training_file, columns | row.terms, durable=True)
         elif row.final:
             write_aside(self.weights_file, row.tensors)
             self.checkpoint_file.unlink(missing_ok=True)
@@ -304,14 +311,18 @@ def _read_json(path: Path) -> dict | None:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is not JSON: {error}") from error
 
 
-def _append_tsv(path: Path, values: dict) -> None:
+def _append_tsv(path: Path, values: dict, durable: bool = False) -> None:
+    """durable: on the disk before what is written next."""
     header = "" if path.exists() and path.stat().st_size else "\t".join(values) + "\n"
     with open(path, "a") as file:
         file.write(header + "\t".join(str(v) for v in values.values()) + "\n")
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _read_tsv(path: Path) -> list[dict[str, str]]:

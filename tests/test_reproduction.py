@@ -48,7 +48,17 @@ def test_usual_is_what_the_recipe_takes_and_something_of_every_cell():
 def test_cells_by_hand():
     """Theirs 1.6 ± 0.01 over five seeds: t(4) = 2.776, so another seed lies within 2.776 · 0.01 · √1.2 = 0.0304."""
     peers = pd.DataFrame(
-        [{"architecture": "lenet", "method": "consistency", "sigma": 0.5, "acr": 1.6, "acr_sd": 0.01, "seeds": 5}]
+        [
+            {
+                "architecture": "lenet",
+                "method": "consistency",
+                "sigma": 0.5,
+                "acr": 1.6,
+                "acr_sd": 0.01,
+                "seeds": 5,
+                "hyper": "{}",
+            }
+        ]
     )
     for acr, verdict in ((1.63, "reproduced"), (1.631, "above"), (1.569, "below")):
         found = cells(table([consistency(0.5, 5.0, acr), consistency(0.5, 20.0, 9.0)]), peers)
@@ -65,6 +75,23 @@ def test_cells_by_hand():
         "paper": "reproduced",
         "quick": "below",
     }  # never averaged
+
+
+def test_a_cell_is_beside_the_papers_own_setting_and_one_seed_gives_no_verdict():
+    """Published with λ = 5 in one seed and λ = 20 in five, at σ = 0.5 on MNIST, where the paper takes 5."""
+    of = {"architecture": "lenet", "method": "consistency", "sigma": 0.5}
+    peers = pd.DataFrame([
+        {**of, "acr": 1.6, "acr_sd": float("nan"), "seeds": 1, "hyper": '{"lam": 5.0, "m": 2}'},
+        {**of, "acr": 1.4, "acr_sd": 0.01, "seeds": 5, "hyper": '{"lam": 20.0, "m": 2}'},
+    ])  # fmt: skip
+    found = cells(table([consistency(0.5, 5.0, 0.05)]), peers)
+    assert (found.theirs[0], found.verdict[0]) == (1.6, "one published seed")
+    assert pd.isna(found.half[0])
+    assert cells(
+        table([consistency(0.5, 20.0, 1.4), consistency(0.5, 30.0, 1.4)]), peers
+    ).empty  # no setting of the paper's
+    two = cells(table([consistency(0.5, 5.0, 1.3, epochs=8), consistency(0.5, 5.0, 1.5, epochs=90)]), peers)
+    assert dict(zip(two.epochs, two.ours, strict=True)) == {8: 1.3, 90: 1.5}
 
 
 def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -82,6 +83,41 @@ def test_damaged_files_are_named(home, digits_spec):
     run.spec_file.write_text("{}")
     with pytest.raises(RunError, match=r"spec\.json: this is not a spec"):
         _ = run.spec
+    for content in (b"\xff\xfe", b"[" * 100_000):
+        run.spec_file.write_bytes(content)
+        run.state_file.write_bytes(content)
+        with pytest.raises(RunError, match=r"spec\.json"):
+            _ = run.spec
+        with pytest.raises(RunError, match=r"state\.json is not JSON"):
+            run.state()
+
+
+def test_who_waits_for_a_run_that_is_deleted_does_not_hold_it(home, digits_spec):
+    """Else two would hold it, once it is made again."""
+    run = Run.create(runs_root(), digits_spec())
+    waiting, outcome = threading.Event(), []
+
+    def wait():
+        waiting.set()
+        try:
+            with run.held(patience=10):
+                outcome.append("held")
+        except RunError as error:
+            outcome.append(str(error))
+
+    with run.held():
+        other = threading.Thread(target=wait)
+        other.start()
+        waiting.wait()
+        time.sleep(0.2)  # it has the lock file open by now
+        run.path.rename(run.path.with_name("gone"))
+        Run.create(runs_root(), digits_spec())
+    other.join()
+    assert outcome == [f"{run.run_id} was deleted meanwhile"]
+    run.spec_file.unlink()
+    run.path.rmdir()
+    with pytest.raises(RunError, match="was deleted meanwhile"), run.held():
+        pass
 
 
 def test_running_without_its_process_reads_as_interrupted(home, digits_spec):

@@ -118,7 +118,7 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
         *(
             {
                 "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
-                "text": [f"{lam:g}" if method == "consistency" else "" for lam in rows.lam], "textposition": "top center",
+                "text": [f"{lam:g}" if method == "consistency" and pd.notna(lam) else "" for lam in rows.lam], "textposition": "top center",
                 "marker": {"size": 11, "symbol": kinds[recipe], "color": colour(method)}, "cliponaxis": False,
                 "name": title(method) + (f", {recipe}" if len(kinds) > 1 else ""),
                 "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],

@@ -63,7 +63,19 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def _facts(run) -> dict:
-    named = ("method", "sigma", "architecture", "recipe", "epochs", "seed", "weights_dtype", "precision", "mode")
+    named = (
+        "method",
+        "sigma",
+        "architecture",
+        "source",
+        "recipe",
+        "epochs",
+        "seed",
+        "train_precision",
+        "weights_dtype",
+        "precision",
+        "mode",
+    )
     return {name: getattr(run, name) for name in named} | json.loads(run.hyper)
 
 

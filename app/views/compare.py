@@ -11,6 +11,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.run_choice import choose_run, choose_runs
 from backend.datasets import DatasetError, find_dataset
+from backend.reproduction import usual
 from backend.statistics import Paired, acr_by_n, seeds_apart
 from backend.store import queries
 from backend.store.snapshot import StoreError, mark
@@ -43,19 +44,22 @@ ids = list(labels)
 facts = shown.set_index("run_id")
 
 
-def usual(method: str, among: list[str]) -> str:
+def first_of(method: str, among: list[str]) -> str:
     """That method's run at σ = 0.5, else the first."""
     return next((i for i in among if facts.method[i] == method and facts.sigma[i] == 0.5), among[0])
 
 
 group_of = {run_id: group for group, run_ids in seeds_of.items() for run_id in run_ids}
 left, right = st.columns([2, 3])
-common = [i for i in ids if facts.recipe[i] == facts.recipe.mode()[0]]
-a = choose_run(left, "Reference a", labels, usual("gaussian", common), "a", group_of)
+ordinary = set(shown.run_id[usual(shown)])  # no ablation, and not along λ
+common = [i for i in ids if facts.recipe[i] == facts.recipe.mode()[0] and i in ordinary] or ids
+a = choose_run(left, "Reference a", labels, first_of("gaussian", common), "a", group_of)
 others = {i: words for i, words in labels.items() if i != a}
-alike = [i for i in others if (facts.recipe[i], facts.epochs[i]) == (facts.recipe[a], facts.epochs[a])]
+alike = [
+    i for i in others if (facts.recipe[i], facts.epochs[i]) == (facts.recipe[a], facts.epochs[a]) and i in ordinary
+]
 chosen = choose_runs(
-    right, "Compared with it: b", others, [usual("consistency", alike or list(others))], "b", group_of,
+    right, "Compared with it: b", others, [first_of("consistency", alike or list(others))], "b", group_of,
     max_selections=MOST, placeholder="Choose one run or more",
 )  # fmt: skip
 if not chosen:
@@ -254,5 +258,5 @@ if one["mode"] == "fixed" and both[["p_a", "p_b"]].notna().all(axis=None):
         )
 else:
     st.caption(
-        "The vote counts of these runs are not known at a fixed n: no distribution of p_A, no ACR at fewer samples."
+        "No distribution of p_A and no ACR at fewer samples here: they are worked out for mode fixed with known vote counts."
     )

@@ -12,15 +12,17 @@ from app.figures.acr import against_clean_accuracy
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.palette import run_labels, title
 from app.widgets.claim import claim
-from app.widgets.comparable import choose_comparable, look_again
+from app.widgets.comparable import choose_comparable, look_again, samples, stops_early
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
 from backend.plan import departures, in_words
 from backend.reproduction import cells, usual
 from backend.statistics import share_band
 from backend.store import queries
 from backend.store.snapshot import mark
+from backend.training.methods import METHODS
 
 RANKED = 12  # at most, of the ranking
 
@@ -42,9 +44,7 @@ if shown.empty:
     st.stop()
 one = shown.iloc[0]
 fixed = one["mode"] == "fixed"
-setting = (
-    f"{'' if fixed else one['mode'] + ', at most '}n = {one.n:,.0f}, α = {one.alpha:g}, {one.images:,.0f} test images"
-)
+setting = f"{samples(one['mode'], one.n)}, α = {one.alpha:g}, {one.images:,.0f} test images"
 terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
 
 
@@ -84,16 +84,22 @@ if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
     )  # fmt: skip
 
 
+def _at(sigmas: list[float]) -> str:
+    return " at σ = " + " and ".join(f"{sigma:g}" for sigma in sorted(set(sigmas)))
+
+
 def how_trained() -> None:
     """Recipes, and where hyper-parameters are not the paper's."""
     said = []
     for method, rows in common[common.source == "trained"].groupby("method"):
-        here = [departures(method, one.dataset, run.sigma, json.loads(run.hyper)) for run in rows.itertuples()]
-        if merged := {name: pair for departure in here for name, pair in departure.items()}:
-            said.append(
-                f"{title(method)}: "
-                + ", ".join(f"{k} = {in_words(a)} (paper: {in_words(b)})" for k, (a, b) in merged.items())
-            )
+        found: dict[str, list[float]] = {}
+        for run in rows.itertuples():
+            for name, (here, there) in departures(method, one.dataset, run.sigma, json.loads(run.hyper)).items():
+                field = METHODS[method].__dataclass_fields__[name]
+                at = found.setdefault(f"{symbol(field)} = {in_words(here)} (paper: {in_words(there)})", [])
+                at.append(run.sigma)
+        words = [text + ("" if set(at) == set(rows.sigma) else _at(at)) for text, at in found.items()]
+        said += [f"{title(method)}: {', '.join(words)}"] if words else []
     recipes = sorted(set(zip(shown.recipe, shown.epochs, strict=True)))
     named = ", ".join(f"`{name}` ({epochs} epochs)" for name, epochs in recipes)
     with st.expander(
@@ -172,7 +178,7 @@ def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
         st.rerun()
     best = ranked.iloc[0]
     left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
-    left.markdown(f"**{best.label}**" if best.reached else "Nothing is certified that far: n samples reach no further.")
+    left.markdown(f"**{best.label}**" if best.reached else "No run certifies an image that far.")
     with right:
         draw(
             ranking(ranked.head(RANKED)),
@@ -187,7 +193,28 @@ def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
     )
 
 
-claim(common, published, not peers.empty, setting, once)
+def along_lambda() -> None:
+    """What λ costs and buys, a panel a σ."""
+    st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
+    columns = ["run_id", "method", "sigma", "lam", "hyper", "seed", "certified_accuracy_0", "acr", "acr_se"]
+    sigmas = sorted(shown.sigma.unique())
+    for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
+        with column:
+            draw(
+                once(("trade-off", sigma), lambda sigma=sigma: against_clean_accuracy(shown, sigma)), f"trade-off {sigma:g}",
+                f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a run", shown.loc[shown.sigma == sigma, columns],
+            )  # fmt: skip
+    st.caption(
+        f"Up is more robust, right is more accurate: {setting}, one seed a point; hover for the interval over images. The numbers are λ of Gaussian + Consistency. "
+        "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
+        "noises and weighs the entropy. "
+        + ("A double click shows the collapsed runs too. " if len(collapsed) else "")
+        + "ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
+    )
+
+
+if not stops_early(one["mode"]):
+    claim(common, published, not peers.empty, setting, once)
 how_trained()
 
 st.header("Certified accuracy against radius")
@@ -211,22 +238,8 @@ if not published.empty:
     beside_the_papers(shown, common, published, peers, setting, once)
 reproduced(once("cells", lambda: cells(shown, peers)))
 
-st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
-columns = ["run_id", "method", "sigma", "lam", "hyper", "seed", "certified_accuracy_0", "acr", "acr_se"]
-sigmas = sorted(shown.sigma.unique())
-for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
-    with column:
-        draw(
-            once(("trade-off", sigma), lambda sigma=sigma: against_clean_accuracy(shown, sigma)), f"trade-off {sigma:g}",
-            f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a run", shown.loc[shown.sigma == sigma, columns],
-        )  # fmt: skip
-st.caption(
-    f"Up is more robust, right is more accurate: {setting}, one seed a point; hover for the interval over images. The numbers are λ of Gaussian + Consistency. "
-    "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
-    "noises and weighs the entropy. "
-    + ("A double click shows the collapsed runs too. " if len(collapsed) else "")
-    + "ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
-)
+if not stops_early(one["mode"]):
+    along_lambda()
 
 st.header("The runs")
 table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "ceiling", "device", "git_commit"]])

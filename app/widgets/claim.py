@@ -29,8 +29,12 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
                 once(("gains", sigma), lambda here=here: gains(here)), f"gain {sigma:g}",
                 f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals", here,
             )  # fmt: skip
-            for recipe, alone in here[here.method == "consistency"].groupby("recipe"):
-                st.markdown((f"*{recipe}*: " if rows.recipe.nunique() > 1 else "") + _versus(alone))
+            for (source, recipe, epochs), alone in here[here.method == "consistency"].groupby(
+                ["source", "recipe", "epochs"]
+            ):
+                said = {"source": source, "recipe": recipe, "epochs": f"{epochs} epochs"}
+                telling = [word for name, word in said.items() if rows[name].nunique() > 1]
+                st.markdown((f"*{', '.join(telling)}*: " if telling else "") + _versus(alone))
     st.caption(
         f"ACR of Gaussian + Consistency less that of each baseline, image by image: right of the line Consistency certifies more. {setting}, "
         f"{'one seed a run' if rows.seed.max() == 1 else f'means over up to {rows.seed.max()} seeds'}. Bars are 95 % intervals of the mean paired "
@@ -58,14 +62,14 @@ def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return rows
     rows["hyper"] = rows.lam.fillna(-1)
-    cell = ["sigma", "method", "baseline", "architecture", "recipe", "epochs", "hyper"]
+    cell = ["sigma", "method", "baseline", "source", "architecture", "recipe", "epochs", "hyper"]
     rows = rows.groupby(cell, as_index=False).agg(
         {"gain": "mean", "gain_se": "mean", "lam": "first", "seed": "nunique", "images": "first"}
     )
     rows["label"] = rows.baseline.map(title).where(
         rows.method == "consistency", "with SmoothAdv, over SmoothAdv"
     )  # every other row is of Consistency over Gaussian augmentation
-    for name in ("architecture", "recipe", "epochs"):
+    for name in ("source", "architecture", "recipe", "epochs"):
         if rows[name].nunique() > 1:
             rows["label"] += ", " + rows[name].astype(str) + (" epochs" if name == "epochs" else "")
     comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs

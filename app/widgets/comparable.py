@@ -42,6 +42,12 @@ def choose_comparable(runs: pd.DataFrame, one_training: bool = False) -> pd.Data
     )  # fmt: skip
     for column, value in zip(SETTINGS, labels[chosen], strict=True):
         certified = certified[certified[column] == value]
+    if stops_early(labels[chosen][0]):
+        st.warning(
+            "These runs stop sampling on purpose, as soon as their question is answered: a radius says when that was, not how far the answer holds. "
+            "Certified accuracy up to that radius compares; ACR does not.",
+            icon=":material/timer_off:",
+        )
     if one_training:
         certified = _of_trainings(certified)
     sigmas = _all_of(
@@ -65,8 +71,7 @@ def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str
 def _of_trainings(certified: pd.DataFrame) -> pd.DataFrame:
     """A filter where runs were trained in several ways; says what it leaves out."""
     trained = certified[certified.source == "trained"]
-    several = trained.groupby("recipe").epochs.transform("nunique") > 1
-    training = trained.recipe.mask(several, trained.recipe + ", " + trained.epochs.astype(str) + " epochs")
+    training = trained.recipe + ", " + trained.epochs.astype(str) + " epochs"
     counts = training.value_counts()
     if len(counts) < 2:
         return certified
@@ -79,9 +84,20 @@ def _of_trainings(certified: pd.DataFrame) -> pd.DataFrame:
     return certified.drop(training[~training.isin(wanted)].index)
 
 
+def samples(mode: str, n: int) -> str:
+    """Mode and n in words; the adaptive modes take at most n."""
+    return (
+        ("" if mode == "fixed" else f"{mode}, ") + ("" if mode.startswith("fixed") else "at most ") + f"n = {int(n):,}"
+    )
+
+
+def stops_early(mode: str) -> bool:
+    """Whether sampling ends at a radius or width, so that ACR measures the stopping rule."""
+    return ", radius" in mode or ", width" in mode
+
+
 def settings_label(mode: str, n: int, n0: int, alpha: float, image_set: str, runs: pd.DataFrame) -> str:
     """Mode, n, α and the images in words."""
     images = int(runs[(runs.n == n) & (runs.image_set == image_set)].images.iloc[0])
     every = image_set.removeprefix("test/every ").replace("/first", ", first")
-    at_most = "" if mode == "fixed" else f"{mode}, at most "
-    return f"{at_most}n = {int(n):,}, n0 = {int(n0):,}, α = {alpha:g}, {images:,} test images (every {every})"
+    return f"{samples(mode, n)}, n0 = {int(n0):,}, α = {alpha:g}, {images:,} test images (every {every})"

@@ -16,7 +16,7 @@ from torch import Tensor
 from backend.spec import Certification
 
 BITS = 63
-MOST_STEPS = 2_000
+MOST_STEPS = 500
 
 
 class GridNoise:
@@ -51,7 +51,7 @@ def allowed_alpha(settings: Certification, sigma: float, scale: int, pixels: int
 def _thresholds(sd: float) -> list[int]:
     """floor(2⁶³ Φ((j + 1/2) / sd)) for every j from −J to J − 1, beyond which less than 2⁻⁶³ is left.
 
-    Raises ValueError unless there are at most 2 000 grid steps a standard deviation: the table would take minutes.
+    Raises ValueError unless there are at most 500 grid steps a standard deviation: the table would take seconds.
     """
     if not 0 < sd <= MOST_STEPS:
         raise ValueError(f"noise on a grid wants sigma times scale to be positive and at most {MOST_STEPS}, not {sd:g}")

@@ -50,8 +50,8 @@ class Sampler:
         counts = torch.zeros(len(images) * self.classes, dtype=torch.int64, device=self.device)
         one = torch.ones((), dtype=torch.int64, device=self.device)
         sound = torch.ones((), dtype=torch.bool, device=self.device)
-        noisy = torch.empty((self.block, *images.shape[1:]), device=self.device)
-        noisy = noisy.to(memory_format=torch.channels_last)
+        shape = (self.block, *images.shape[1:])
+        noisy = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
         with torch.inference_mode():
             for batch in self._batches(sizes):
                 filled, owners = 0, []

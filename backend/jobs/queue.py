@@ -20,7 +20,7 @@ def enqueue(root: Path, runs: list[Run], priority: int = 0) -> None:
     check_priority(priority)
     for ticket, run in zip(_tickets(root, len(runs)), runs, strict=True):
         with contextlib.suppress(RunError), run.held(patience=0.2):  # held by another: it is running
-            if run.state(mine=True)["state"] not in ("finished", "queued"):
+            if run.state(mine=True)["state"] not in ("finished", "queued", "running"):  # running on another machine
                 run.set_state("queued", ticket=ticket, priority=priority)
 
 

@@ -74,6 +74,10 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
 
     spec = run.spec
     weights, checkpoint = run.weights(), run.checkpoint()
+    if weights is None and run.count()[1]:
+        raise RunError(
+            f"{run.certificates_file} speaks of a network whose {run.weights_file.name} is gone: bring that back, or delete {run.certificates_file.name} to begin anew"
+        )
     if weights is None and spec.weights_of is not None:
         weights = find_run(spec.weights_of, runs_root(), PRECOMPUTED).weights()
         if weights is None:

@@ -8,10 +8,13 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.widgets.comparable import samples
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
-from backend.plan import recipe_for
+from backend.jobs.worker import work
+from backend.plan import plan, recipe_for
 from backend.reproduction import cells, usual
 from backend.run import Run, find_run
+from backend.spec import Certification
 from backend.store import queries
 from backend.store.publish import publish
 
@@ -30,6 +33,17 @@ def imitate(shipped, spec):
     run = Run.create(runs_root(), spec)
     for file in (shipped.certificates_file, shipped.training_file, shipped.state_file, shipped.environment_file):
         shutil.copy2(file, run.path)
+
+
+def ordinary(sigma):
+    """The table's runs: {method: run id}."""
+    runs = queries.runs()
+    return runs[usual(runs)].query("recipe == 'quick' and sigma == @sigma").set_index("method").run_id
+
+
+def digits(**certification):
+    settings = Certification(n=500, n0=20, every=90, **certification)
+    return plan("digits", "gaussian", 0.5, epochs=1, certification=settings)
 
 
 def words(app):
@@ -85,18 +99,55 @@ def test_methods_are_compared_within_a_recipe_unless_more_are_asked_for(home):
     imitate(shipped, replace(shipped.spec, recipe=recipe_for("paper", "mnist"), seed=9))
     publish()
     app = page("trade_offs").run()
-    assert app.button_group(key="recipe").value == ["quick"]
+    assert app.button_group(key="recipe").value == ["quick, 8 epochs"]
     assert "Not shown, for they were trained otherwise: " in words(app)
     for wanted in (["quick"], ["paper"], ["paper", "quick"]):
-        app.button_group(key="recipe").set_value(wanted).run()
+        pills = [{"quick": "quick, 8 epochs", "paper": "paper, 90 epochs"}[recipe] for recipe in wanted]
+        app.button_group(key="recipe").set_value(pills).run()
         assert not app.exception
         assert set(app.dataframe[-1].value.recipe) == set(wanted)
     assert "trained otherwise" not in words(app)
     app.button_group(key="recipe").set_value([]).run()
     assert "Choose another recipe" in app.info[0].value
-    imitate(shipped, replace(shipped.spec, recipe=replace(shipped.spec.recipe, epochs=90), seed=9))
-    publish()  # a recipe of another length is another training
-    assert page("trade_offs").run().button_group(key="recipe").value == ["quick, 8 epochs"]
+    app.button_group(key="recipe").set_value(["quick, 8 epochs"]).run()
+    imitate(shipped, replace(shipped.spec, recipe=replace(shipped.spec.recipe, epochs=9), seed=9))
+    publish()  # a recipe of another length is another training, and changes nothing for who looks
+    assert app.run().button_group(key="recipe").value == ["quick, 8 epochs"]
+    assert set(app.dataframe[-1].value.epochs) == {8}
+
+
+def test_departures_from_the_paper_are_said_at_their_sigma(published):
+    said = words(page("trade_offs").run())
+    assert "MACER: λ = 1 (paper: 16) at σ = 0.25 and 0.5, m = 4 (paper: 16), deferred" in said
+    assert "λ = 1 (paper: 6) at σ = 1" in said
+    assert "warmup = 4 (paper: 10) at σ = 1" in said
+
+
+def test_compare_begins_with_the_ordinary_runs(published):
+    """Not with an end of the path along λ."""
+    runs = queries.runs().set_index("run_id")
+    app = page("compare").run()
+    (b,) = app.multiselect(key="b").value
+    assert (runs.method[b], runs.sigma[b], runs.lam[b], runs.recipe[b]) == ("consistency", 0.5, 5.0, "quick")
+
+
+def test_no_claim_rests_on_the_acr_of_runs_that_stop_on_purpose(home):
+    one = Run.create(runs_root(), digits(mode="at-radius", radius=0.5))
+    assert work(one, "cpu")
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert "a radius says when that was, not how far the answer holds" in words(app)
+    assert not {h.value for h in app.header} & {
+        "Does Consistency beat the baselines?",
+        "Accuracy against robustness, along λ",
+    }
+
+
+def test_settings_in_words():
+    assert samples("fixed", 10_000) == "n = 10,000"
+    assert samples("fixed, float-sound", 10_000) == "fixed, float-sound, n = 10,000"
+    assert samples("at-radius, radius 0.5", 100) == "at-radius, radius 0.5, at most n = 100"
 
 
 def test_what_new_runs_bring_is_chosen_and_what_was_left_out_stays_out(home):
@@ -166,9 +217,7 @@ def test_a_queue_whose_workers_were_all_killed_goes_on(published, digits_spec):
 def test_compare_says_what_the_paired_tests_say(published):
     app = page("compare").run()
     assert not app.exception
-    runs = (
-        queries.runs().query("dataset == 'mnist' and sigma == 0.5").drop_duplicates("method").set_index("method").run_id
-    )
+    runs = ordinary(0.5)
     p = queries.paired([runs["gaussian"]], [runs["consistency"]], 0.5)
     values = {m.label: m.value for m in app.metric}
     assert values["ACR, b less a"] == f"{p.acr:+.4f}"
@@ -207,9 +256,7 @@ def test_compare_shows_the_images_that_changed(published):
     app.number_input(key="r").set_value(1.2).run()
     app.toggle(key="pictures").set_value(True).run()
     assert not app.exception
-    runs = (
-        queries.runs().query("dataset == 'mnist' and sigma == 0.5").drop_duplicates("method").set_index("method").run_id
-    )
+    runs = ordinary(0.5)
     a, b = (queries.images_of([runs[m]], 1.2) for m in ("gaussian", "consistency"))
     table = app.dataframe[0].value
     assert set(table[table.by_b == "gained"].idx) == set(a.idx[(b.reached > a.reached)])

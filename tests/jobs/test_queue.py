@@ -53,6 +53,13 @@ def test_the_higher_priority_first_then_who_came_first(home, new):
         queue.prioritise(runs[0], 1)
 
 
+def test_what_runs_on_another_machine_is_not_queued(home, new):
+    run = new(0)
+    run.set_state("running", pid=1, host="elsewhere")
+    queue.enqueue(runs_root(), [run])
+    assert run.state()["state"] == "running"
+
+
 def test_the_order_does_not_hang_on_the_clock(home, new, monkeypatch):
     runs = [new(seed) for seed in range(4)]
     for day, run in enumerate(runs):

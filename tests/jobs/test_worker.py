@@ -139,6 +139,19 @@ def test_certifying_again_takes_the_weights_and_trains_nothing(home, digits_spec
     assert again.environment()["weights_sha256"] == source.weights_sha256()
 
 
+def test_certificates_do_not_outlive_their_weights(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    work(run, "cpu")
+    run.weights_file.unlink()
+    run.set_state("interrupted")
+    rows = run.certificates()
+    with pytest.raises(
+        RunError, match=r"speaks of a network whose model\.safetensors is gone: bring that back, or delete"
+    ):
+        work(run, "cpu")
+    assert run.certificates() == rows
+
+
 def test_two_workers_cannot_hold_one_run(home, digits_spec):
     run = Run.create(runs_root(), digits_spec())
     with run.held(), pytest.raises(RunError, match="another process"):

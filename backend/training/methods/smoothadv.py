@@ -24,6 +24,7 @@ class SmoothAdv(Method):
     )
     paper_values: ClassVar = {
         **{("mnist", sigma): {"epsilon": 255 / 256, "m": 4} for sigma in (0.25, 0.5, 1.0)},
+        ("cifar10", 0.5): {"epsilon": 255 / 256, "m": 8},
     }
 
     quick_values: ClassVar = {"steps": 2, "m": 2}
