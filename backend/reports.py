@@ -71,22 +71,19 @@ def _runs(options) -> None:
     elif table.empty:
         print("The store is empty. `python -m backend run --dataset digits` fills it in under a minute.")
     else:
-        print(
-            table[
-                [
-                    "run_id",
-                    "source",
-                    "recipe",
-                    "mode",
-                    "n",
-                    "alpha",
-                    "images",
-                    "acr",
-                    "certified_accuracy_0",
-                    "abstention",
-                ]
-            ].to_string(index=False)
-        )
+        columns = [
+            "run_id",
+            "source",
+            "recipe",
+            "mode",
+            "n",
+            "alpha",
+            "images",
+            "acr",
+            "certified_accuracy_0",
+            "abstention",
+        ]
+        print(table[columns].to_string(index=False))
 
 
 def _import(options) -> int:
@@ -161,11 +158,8 @@ def _rank(options) -> None:
         raise ValueError(f"runs that differ in {values} cannot be ranked together: choose with the filters")
     table = queries.accuracy_at(options.radius, list(runs.run_id)).merge(runs[["run_id", "source", "recipe", "epochs"]])
     table["low"], table["high"] = share_band(table.reached.to_numpy(), table.images.to_numpy())
-    print(
-        table[["run_id", "source", "recipe", "epochs", "certified_accuracy", "low", "high"]].to_string(
-            index=False, float_format="{:.4f}".format
-        )
-    )
+    columns = ["run_id", "source", "recipe", "epochs", "certified_accuracy", "low", "high"]
+    print(table[columns].to_string(index=False, float_format="{:.4f}".format))
     one = runs.iloc[0]
     print(
         f"Certified accuracy at r = {options.radius:g}, {one['mode']}, n = {one.n:.0f}, α = {one.alpha:g}, {one.images:.0f} images; low and "

@@ -141,11 +141,11 @@ class Run:
         state does so for an instant).
         """
         deadline = time.monotonic() + patience
-        gone = RunError(f"{self.run_id} was deleted meanwhile")
-        try:
+        gone = f"{self.run_id} was deleted meanwhile"
+        try:  # the opening alone: what the caller does under the lock raises errors of its own
             lock = open(self.lock_file if inherited is None else inherited, "w")  # noqa: SIM115
         except FileNotFoundError:
-            raise gone from None
+            raise RunError(gone) from None
         with lock:
             while True:
                 try:
@@ -155,9 +155,16 @@ class Run:
                     if time.monotonic() > deadline:
                         raise RunError(f"{self.run_id} is being worked on by another process") from None
                     time.sleep(0.02)
-            if not self.lock_file.exists() or not os.path.samestat(os.fstat(lock.fileno()), self.lock_file.stat()):
-                raise gone
+            if not self._is_lock(lock.fileno()):
+                raise RunError(gone)
             yield lock.fileno()
+
+    def _is_lock(self, descriptor: int) -> bool:
+        """Whether an open file is the lock still: the folder may have been deleted meanwhile, and made again."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.lock_file.stat())
+        except FileNotFoundError:
+            return False
 
     def _locked(self) -> bool:
         try:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -92,13 +93,18 @@ def test_damaged_files_are_named(home, digits_spec):
             run.state()
 
 
-def test_who_waits_for_a_run_that_is_deleted_does_not_hold_it(home, digits_spec):
+def test_who_waits_for_a_run_that_is_deleted_does_not_hold_it(home, digits_spec, monkeypatch):
     """Else two would hold it, once it is made again."""
     run = Run.create(runs_root(), digits_spec())
-    waiting, outcome = threading.Event(), []
+    waiting, outcome, sleep = threading.Event(), [], time.sleep
+
+    def sleeping(seconds):  # it has the lock file open, and found it locked
+        waiting.set()
+        sleep(seconds)
+
+    monkeypatch.setattr("backend.run.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleeping))
 
     def wait():
-        waiting.set()
         try:
             with run.held(patience=10):
                 outcome.append("held")
@@ -108,8 +114,7 @@ def test_who_waits_for_a_run_that_is_deleted_does_not_hold_it(home, digits_spec)
     with run.held():
         other = threading.Thread(target=wait)
         other.start()
-        waiting.wait()
-        time.sleep(0.2)  # it has the lock file open by now
+        assert waiting.wait(60)
         run.path.rename(run.path.with_name("gone"))
         Run.create(runs_root(), digits_spec())
     other.join()

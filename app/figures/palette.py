@@ -64,18 +64,8 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
 
 def _facts(run) -> dict:
     named = (
-        "method",
-        "sigma",
-        "architecture",
-        "source",
-        "recipe",
-        "epochs",
-        "seed",
-        "train_precision",
-        "weights_dtype",
-        "precision",
-        "mode",
-    )
+        "method", "sigma", "architecture", "source", "recipe", "epochs", "seed", "train_precision", "weights_dtype", "precision", "mode",
+    )  # fmt: skip
     return {name: getattr(run, name) for name in named} | json.loads(run.hyper)
 
 

@@ -84,7 +84,7 @@ if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
     )  # fmt: skip
 
 
-def _at(sigmas: list[float]) -> str:
+def at_sigmas(sigmas: list[float]) -> str:
     return " at σ = " + " and ".join(f"{sigma:g}" for sigma in sorted(set(sigmas)))
 
 
@@ -98,7 +98,7 @@ def how_trained() -> None:
                 field = METHODS[method].__dataclass_fields__[name]
                 at = found.setdefault(f"{symbol(field)} = {in_words(here)} (paper: {in_words(there)})", [])
                 at.append(run.sigma)
-        words = [text + ("" if set(at) == set(rows.sigma) else _at(at)) for text, at in found.items()]
+        words = [text + ("" if set(at) == set(rows.sigma) else at_sigmas(at)) for text, at in found.items()]
         said += [f"{title(method)}: {', '.join(words)}"] if words else []
     recipes = sorted(set(zip(shown.recipe, shown.epochs, strict=True)))
     named = ", ".join(f"`{name}` ({epochs} epochs)" for name, epochs in recipes)

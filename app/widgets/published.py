@@ -10,6 +10,8 @@ from app.figures.palette import title
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 
+VERDICTS = ("reproduced", "above", "below", "one published seed")
+
 
 def beside_the_papers(
     shown: pd.DataFrame,
@@ -51,12 +53,15 @@ def reproduced(table: pd.DataFrame) -> None:
     if table.empty:
         return
     said = []
-    for recipe, rows in table.groupby("recipe"):
+    for (recipe, epochs), rows in table.groupby(["recipe", "epochs"]):
         counted = rows.verdict.value_counts()
-        words = ", ".join(f"{word} in {counted[word]}" for word in ("reproduced", "above", "below") if word in counted)
-        said.append(f"{words} of {len(rows)} cells by the recipe `{recipe}`")
+        words = ", ".join(f"{word} in {counted[word]}" for word in VERDICTS if word in counted)
+        said.append(f"{words} of {len(rows)} cells by the recipe `{recipe}` ({epochs} epochs)")
     st.markdown(f"**Are the published values reproduced?** {'; '.join(said)}.")
-    table = table.assign(method=table.method.map(title) + (", " + table.recipe if table.recipe.nunique() > 1 else ""))
+    method = table.method.map(title)
+    if len(said) > 1:
+        method += ", " + table.recipe + ", " + table.epochs.astype(str) + " epochs"
+    table = table.assign(method=method)
     four = st.column_config.NumberColumn(format="%.4f")
     signed = st.column_config.NumberColumn(format="%+.4f")
     st.dataframe(
