@@ -127,16 +127,16 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
             for (method, recipe), rows in runs.groupby(["method", "recipe"])
         ),
     ]  # fmt: skip
+    collapsed = runs.missing_classes.fillna(0) > 0
+    seen = runs if collapsed.all() else runs[~collapsed]
     xaxis = {
         "title": {"text": "certified accuracy at r = 0"},
         "tickformat": ".1%",
         "nticks": 6,
-        "autorangeoptions": {"clipmin": 0, "clipmax": 1.005},
+        "range": _span(seen.certified_accuracy_0),
     }
-    layout = _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}}}
-    collapsed = runs.missing_classes.fillna(0) > 0
-    if collapsed.any() and not collapsed.all():
-        xaxis["range"], layout["yaxis"]["range"] = (_span(runs[~collapsed][c]) for c in ("certified_accuracy_0", "acr"))
+    layout = _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}, "range": _span(seen.acr)}}
+    if len(seen) < len(runs):
         words = "<br>".join(
             f"collapsed: {labels[run.run_id].replace(f', σ = {sigma:g}', '')}, ACR {run.acr:.2f}"
             for run in runs[collapsed].itertuples()
@@ -147,8 +147,8 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
 
 
 def _span(values: pd.Series) -> list[float]:
-    """From a little below the least to a little above the greatest."""
-    room = 0.1 * (values.max() - values.min()) or 0.01
+    """From a little below the least to a little above the greatest; room for the marks where all are equal."""
+    room = max(0.1 * (values.max() - values.min()), 0.005)
     return [values.min() - room, values.max() + room]
 
 

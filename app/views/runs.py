@@ -119,7 +119,7 @@ def elsewhere() -> None:
     runs = runs[~runs.folder.str.startswith(f"{runs_root()}/")]
     st.dataframe(
         runs.assign(run="/run?run=" + runs.run_id)[["run", "source", "recipe", "sigma", "lam", "n", "images", "acr", "certified_accuracy_0"]],
-        hide_index=True, alt="shipped and imported runs, with links to their pages",
+        hide_index=True, placeholder="–", alt="shipped and imported runs, with links to their pages",
         column_config={
             "run": st.column_config.LinkColumn("run", display_text=r"run=(.*)$", width="large"), "sigma": "σ", "lam": "λ",
             "acr": st.column_config.NumberColumn("ACR", format="%.4f"),

@@ -246,6 +246,7 @@ table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "ceiling", "device", "git_comm
 st.dataframe(
     table.assign(run_id="/run?run=" + table.run_id),
     hide_index=True,
+    placeholder="–",
     alt="every run that is shown, with its settings and figures",
     column_config={
         "run_id": st.column_config.LinkColumn("run", display_text=r"run=(.*)$", width="large"),

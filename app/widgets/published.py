@@ -66,7 +66,7 @@ def reproduced(table: pd.DataFrame) -> None:
     signed = st.column_config.NumberColumn(format="%+.4f")
     st.dataframe(
         table[["method", "sigma", "verdict", "difference", "half", "ours", "our_seeds", "theirs", "their_sd", "their_seeds"]],
-        hide_index=True, alt="ours beside the published networks, cell by cell",
+        hide_index=True, placeholder="–", alt="ours beside the published networks, cell by cell",
         column_config={"sigma": "σ", "difference": signed, "half": st.column_config.NumberColumn("±", format="%.4f"), "ours": four, "theirs": four,
                        "their_sd": st.column_config.NumberColumn("their sd", format="%.4f"), "our_seeds": "our seeds", "their_seeds": "their seeds"},
     )  # fmt: skip
