@@ -34,6 +34,7 @@ METHODS = {"cohen": "gaussian", "gaussian": "gaussian", "stab": "stability", "st
            "consistency": "consistency"}  # fmt: skip
 NUMBERS = {"num": ("m", int), "lbd": ("lam", float), "eta": ("eta", float), "gamma": ("gamma", float),
            "beta": ("beta", float), "deferred": ("deferred", int)}  # fmt: skip
+TIME = re.compile(r"(?:(\d+) days?, )?(?:(\d+):(\d\d):(?=\d\d))?(\d+(?:\.\d*)?(?:e-?\d+)?)")
 
 
 class LogError(ValueError):
@@ -245,11 +246,11 @@ def _certificates(table: dict[str, np.ndarray], spec: RunSpec) -> dict[str, list
 
 def _seconds(text: str) -> float:
     """Seconds of "12.5", "0:00:12.5" or "1 day, 0:00:12"."""
-    match = re.fullmatch(r"(?:(\d+) days?, )?(?:(\d+):(\d\d):)?(\d+(?:\.\d*)?(?:e-?\d+)?)", text)
-    if not match or (match[2] and not re.match(r"\d\d", match[4])):
+    match = TIME.fullmatch(text)
+    if not match:
         raise ValueError(f"{text!r} is no time")
-    days, hours, minutes = (int(part or 0) for part in match.groups()[:3])
-    return days * 86_400 + hours * 3600 + minutes * 60 + float(match[4])
+    days, hours, minutes, seconds = match.groups()
+    return int(days or 0) * 86_400 + int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 
 
 def _value(value):

@@ -12,6 +12,7 @@ from backend.home import CHECKOUT, runs_root
 from backend.progress import duration
 from backend.training.methods import METHODS
 
+pytestmark = pytest.mark.usefixtures("published")  # whoever publishes need not begin with the shipped runs
 COLUMNS = [
     "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed", "recipe", "epochs",
     "n", "n0", "alpha", "images",

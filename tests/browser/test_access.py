@@ -18,6 +18,7 @@ PAGES = re.findall(r"views/(\w+)\.py", (CHECKOUT / "app" / "main.py").read_text(
 DEFAULT = "trade_offs"  # answers at / alone
 ARTIFACTS = Path(os.environ.get("CERTSCOPE_ARTIFACTS") or CHECKOUT / "var" / "artifacts")
 WIDE, NARROW, TALLEST = 1440, 390, 16_000
+LOOKED_AT = {("light", WIDE), ("dark", NARROW)}  # by axe: each theme's colours, each width's contents
 
 # Boxes of the page's main part that reach beyond the window's right edge and are not inside something that scrolls by itself.
 STICKING_OUT = """() => {
@@ -80,7 +81,8 @@ def test_is_accessible_and_fits(name, themed, address):
     for width in (WIDE, NARROW):
         page.set_viewport_size({"width": width, "height": 1000})
         settled(page)
-        assert not violations(page)
+        if (theme, width) in LOOKED_AT:
+            assert not violations(page)
         assert page.evaluate("document.scrollingElement.scrollWidth") <= width
         assert not page.evaluate(STICKING_OUT)
         picture(page, f"{name}-{theme}")

@@ -3,7 +3,7 @@
 from playwright.sync_api import expect
 
 SIGMAS = ("0.25", "0.5", "1")
-VISITORS = 4
+VISITORS = 3
 
 
 def test_visitors_at_once_keep_their_own_state(browser, address):

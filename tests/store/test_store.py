@@ -227,10 +227,10 @@ def test_readers_see_whole_snapshots_while_others_publish(home):
             except Exception as error:
                 problems.append(repr(error))
 
-    threads = [threading.Thread(target=read) for _ in range(3)]
+    threads = [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for seed in range(1, 6):
+    for seed in range(1, 4):
         finished(ROWS, seed=seed)
         subprocess.run([sys.executable, "-m", "backend", "publish"], cwd=CHECKOUT, check=True, capture_output=True)
     time.sleep(0.2)
@@ -238,10 +238,10 @@ def test_readers_see_whole_snapshots_while_others_publish(home):
     for thread in threads:
         thread.join()
     assert not problems
-    assert len(mine()) == 6
+    assert len(mine()) == 4
 
 
-@pytest.mark.parametrize("delay", [0.3, 0.5, 0.7, 0.9, 1.1])
+@pytest.mark.parametrize("delay", [0.4, 0.7, 1.0])
 def test_a_killed_publisher_leaves_the_old_snapshot_standing(home, delay):
     finished(ROWS)
     publish()
