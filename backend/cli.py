@@ -27,6 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from the last row.", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:  # on a machine that only trains and certifies
+        print(
+            f"certscope: this wants {error.name}, which is not installed here: pip install -r requirements.txt",
+            file=sys.stderr,
+        )
+        return 1
     except OSError as error:
         print(f"certscope: {error.strerror or error}: {error.filename or home()}", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -55,7 +56,7 @@ class Session:
 
     def watch(self) -> Iterator[Look]:
         """CERTIFY, with a Look after each forward pass. Waits while as many others sample as there are processors."""
-        with TURNS:
+        with turn():
             yield from self._watch()
 
     def attack(self, answer: int, nth: int = 1) -> Iterator[bracket.Progress]:
@@ -66,7 +67,7 @@ class Session:
         """
         soft = deepcopy(self.network)  # whose weights others are certifying with meanwhile
         pixels, alpha = torch.from_numpy(self.pixels), self.settings.alpha / (nth * (nth + 1))
-        with TURNS:
+        with turn():
             yield from bracket.attack(self._smoothed(), soft, pixels, self.dataset.scale, answer, alpha)
 
     def noisy_copies(self, number: int) -> tuple[np.ndarray, list[str]]:
@@ -133,6 +134,16 @@ class Session:
         }
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """A visitor's turn to sample; afterwards a GPU's memory is free for whoever else computes there."""
+    with TURNS:
+        try:
+            yield
+        finally:
+            torch.cuda.empty_cache()
+
+
 def others_first() -> bool:
     """Whether a visitor who samples now would have to wait for others."""
     return not TURNS.acquire(blocking=False) or bool(TURNS.release())
@@ -143,7 +154,7 @@ def watch_together(sessions: Sequence[Session]) -> Iterator[tuple[int, Look]]:
 
     All of them take one visitor's turn. Ends when the last one stops.
     """
-    with TURNS:
+    with turn():
         going = dict(enumerate(session._watch() for session in sessions))
         while going:
             for position, looks in list(going.items()):

@@ -18,7 +18,7 @@ from backend.training.distributed import leave, world
 from backend.training.loop import checkpoint_epoch, train
 from backend.training.noise import GENERATOR
 
-__all__ = ["checkpoint_epoch", "choose_device", "circumstances", "execute", "leave"]
+__all__ = ["checkpoint_epoch", "choose_device", "circumstances", "execute"]
 
 
 def execute(
@@ -42,6 +42,7 @@ def execute(
             yield row
             if isinstance(row, Checkpoint) and row.final:
                 weights = row.tensors
+        leave()  # before the first process certifies, alone: the others may go
     if spec.certification is not None:
         classifier = unpack(weights, spec.architecture, dataset, device)
         yield from certify(spec, classifier, dataset, device, done)
@@ -64,6 +65,7 @@ def choose_device(name: str = "auto") -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms loads torch's compiler: five seconds
+    torch.utils.deterministic.fill_uninitialized_memory = False  # everything here is written before it is read
     return torch.device(name)
 
 

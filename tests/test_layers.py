@@ -98,8 +98,11 @@ def test_a_gpu_box_trains_and_certifies_without_the_dashboards_packages(home):
         "for name in ('duckdb', 'streamlit', 'plotly', 'pandas', 'PIL'): sys.modules[name] = None\n"
         "from backend.cli import main\n"
         "status = main('run --dataset digits --epochs 1 --n 50 --n0 10 --every 100'.split())\n"
-        "sys.exit(status or 'torch._dynamo' in sys.modules)"
+        "loaded = 'torch._dynamo' in sys.modules\n"
+        "sys.exit(status or loaded or main(['runs']) != 1)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=False)
     assert result.returncode == 0, result.stderr
     assert "certified 5/5 images" in result.stdout
+    (last,) = result.stderr.splitlines()[-1:]
+    assert last.endswith("which is not installed here: pip install -r requirements.txt")

@@ -12,6 +12,7 @@ from backend.certification.grid_noise import GridNoise
 BLOCKS = {"cpu": 256, "cuda": 4096}  # samples that one image draws at once; part of what a seed means on a device
 DEEP = 8  # convolutions, above which a processor's cache wants smaller forward passes
 SMALLEST = 16  # a forward pass that does not fit with so few samples never will
+NO_ROOM = ("out of memory", "ALLOC_FAILED", "unable to find an engine")  # as torch, cuBLAS and cuDNN say it
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -23,7 +24,8 @@ class Sampler:
     """Counts votes on the device of the classifier, several images in a forward pass.
 
     Every image draws all its noise, in float32, from a generator of its own, in blocks of fixed size: its votes depend
-    neither on which other images are counted beside it nor on how many. In bfloat16 the noisy image is rounded last.
+    neither on which other images are counted beside it nor on how many (on a GPU: but for the last bits of the logits, as
+    kernels are chosen by the size of a pass). In bfloat16 the noisy image is rounded last.
     """
 
     def __init__(
@@ -89,8 +91,8 @@ class Sampler:
         while True:
             try:
                 return torch.cat([self._forward(part.to(self.dtype)) for part in noisy.split(self.batch)])
-            except torch.OutOfMemoryError:
-                if self.batch // 2 < SMALLEST:
+            except RuntimeError as error:
+                if self.batch // 2 < SMALLEST or not any(words in str(error) for words in NO_ROOM):
                     raise
                 self.batch //= 2
 

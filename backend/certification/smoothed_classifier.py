@@ -26,7 +26,8 @@ from backend.run import ABSTAIN
 from backend.spec import Certification
 from backend.training.noise import stream
 
-TOGETHER = {"cpu": 4, "cuda": 32}  # images that are sampled at once; a finished one is replaced at once
+TOGETHER = {"cpu": 4, "cuda": 32}  # images that are sampled at once, at most; a finished one is replaced at once
+PIXELS = 2**30  # noisy ones that are drawn before rows are seen: fewer images at once where they are large or n is
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,11 @@ class SmoothedClassifier:
         Yields those that finish together, {position in images: last Look}, until none is left.
         """
         images = images.to(self.device)
+        (first, _), *_ = looks(settings.mode, settings.n, settings.alpha)
+        together = max(1, min(TOGETHER[self.device.type], PIXELS // (first * images[0].numel())))
         waiting, active = deque(range(len(images))), {}
         while waiting or active:
-            fresh = [waiting.popleft() for _ in range(min(len(waiting), TOGETHER[self.device.type] - len(active)))]
+            fresh = [waiting.popleft() for _ in range(min(len(waiting), together - len(active)))]
             active |= zip(fresh, self._select(images[fresh], [indices[i] for i in fresh], settings), strict=True)
             turn = list(active)
             sizes, streams = [active[i].wanted for i in turn], [active[i].stream for i in turn]

@@ -86,10 +86,9 @@ class Nodes:
             raise _no_cluster(address, error) from None
         self.kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
         wants = {"num_gpus": 1} if self.kind == "GPU" else {"num_cpus": 1}
-        # Not retried by Ray, which would begin at the beginning.
-        self.task = ray.remote(on_node).options(
-            num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD", **wants
-        )
+        # Not retried by Ray, which would begin at the beginning. Named here and not in .options(): a process that had a GPU
+        # then ends with its task, and neither keeps that GPU's memory nor computes on it once it is given another.
+        self.task = ray.remote(num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD", **wants)(on_node)
 
     def capacity(self) -> int:
         """How many tasks the cluster runs at once, with the nodes that it has just now."""

@@ -60,17 +60,16 @@ def work(
 
 def accompany(run: Run, device: str) -> None:
     """Train beside the first of several processes that torchrun started: compute, and write nothing."""
-    from backend.pipeline import choose_device, execute, leave
+    from backend.pipeline import choose_device, execute
 
     if run.weights() is None and run.spec.weights_of is None:
         spec = replace(run.spec, certification=None)
         for _ in execute(spec, choose_device(device), checkpoint=run.checkpoint()):
             pass
-        leave()
 
 
 def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Executor) -> None:
-    from backend.pipeline import checkpoint_epoch, leave
+    from backend.pipeline import checkpoint_epoch
 
     spec = run.spec
     weights, checkpoint = run.weights(), run.checkpoint()
@@ -91,7 +90,6 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
         else:
             run.append(row)
             on_row(row)
-    leave()
     run.set_environment(run.environment() | {"weights_sha256": run.weights_sha256()})
 
 

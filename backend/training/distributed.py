@@ -30,8 +30,9 @@ def together(classifier: nn.Module, optimiser: SGD, device: torch.device) -> nn.
         return classifier
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    for value in filter(None.__ne__, optimiser.velocity.values()):
-        dist.broadcast(value, 0)
+    for value in optimiser.velocity.values():
+        if value is not None:
+            dist.broadcast(value, 0)
     return DistributedDataParallel(
         classifier, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
     )

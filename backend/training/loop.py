@@ -117,7 +117,7 @@ class Tally:
         self.correct = torch.zeros((), device=device)
         self.predicted = torch.zeros(classes, dtype=torch.int64, device=device)
         self.sound_steps = torch.zeros((), dtype=torch.int64, device=device)  # before the first loss that is not finite
-        self.one = torch.ones((), dtype=torch.int64, device=device)
+        self.classes = torch.arange(classes, device=device)
         self.sound = torch.ones((), dtype=torch.bool, device=device)
 
     def add(self, logits: Tensor, y: Tensor, loss: Tensor, terms: dict[str, Tensor]) -> None:
@@ -126,9 +126,7 @@ class Tally:
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         answers = logits.argmax(-1)  # (m, B)
         self.correct += (answers == y).float().mean(0).sum()
-        self.predicted.scatter_add_(
-            0, answers.flatten(), self.one.expand(answers.numel())
-        )  # bincount waits for the device
+        self.predicted += (answers.flatten()[:, None] == self.classes).sum(0)  # bincount waits for the device
         self.sound &= loss.isfinite()
         self.sound_steps += self.sound
 

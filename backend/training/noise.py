@@ -6,7 +6,7 @@ from math import log
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, nll_loss
 
 GENERATOR = {
     "cpu": "mt19937, all 624 words from SHAKE-256 of seed/purpose/index",
@@ -55,4 +55,5 @@ def mean_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def soft_loss(logits: Tensor, y: Tensor) -> Tensor:
     """−log F̂(x)_y of each image, F̂ = (1/m) Σ_i F_i: (B,) for logits (m, B, K) and labels (B,)."""
     log_mean = logits.log_softmax(-1).logsumexp(0) - log(len(logits))
-    return -log_mean.gather(1, y[:, None])[:, 0]
+    # Not gather: where kernels are deterministic, its gradient is a sort, once a step of an attack.
+    return nll_loss(log_mean, y, reduction="none")

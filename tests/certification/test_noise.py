@@ -87,29 +87,37 @@ def test_float_sound_certificates_are_a_little_smaller_and_never_above_the_truth
         finish(g, image, [0], n=1_000, alpha=1e-12, float_sound=True)
 
 
+NO_ROOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
 class Hungry(torch.nn.Module):
     """A network that runs out of memory above a batch."""
 
-    def __init__(self, most):
+    def __init__(self, most, error=NO_ROOM):
         super().__init__()
-        self.most = most
+        self.most, self.error = most, error
 
     def forward(self, x):
         if len(x) > self.most:
-            raise torch.OutOfMemoryError("no room")
+            raise self.error
         return torch.stack([x.flatten(1).sum(1), -x.flatten(1).sum(1)], 1)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on():
     image = torch.full((1, 1, 2, 2), 0.1)
     counts = []
-    for most in (10_000, 100, 20):
-        s = Sampler(Hungry(most), 2, 0.5, CPU)
+    cudnn = RuntimeError("GET was unable to find an engine to execute this computation")
+    cublas = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    for network in (Hungry(10_000), Hungry(100), Hungry(20), Hungry(100, cudnn), Hungry(20, cublas)):
+        s = Sampler(network, 2, 0.5, CPU)
         counts.append(s.count(image, [1_000], [stream(0, "test", 0, s.device)]))
-        assert s.batch <= most
-    assert counts[0] == counts[1] == counts[2]
+        assert s.batch <= network.most
+    assert counts == counts[:1] * 5
     s = Sampler(Hungry(1), 2, 0.5, CPU)
     with pytest.raises(torch.OutOfMemoryError):
+        s.count(image, [1_000], [stream(0, "test", 0, s.device)])
+    s = Sampler(Hungry(100, RuntimeError("something else")), 2, 0.5, CPU)
+    with pytest.raises(RuntimeError, match="something else"):
         s.count(image, [1_000], [stream(0, "test", 0, s.device)])
 
 

@@ -58,9 +58,10 @@ def macer_terms(
     Φ⁻¹ is taken of values that are replaced by harmless ones wherever it or its gradient would be infinite.
     """
     import torch
+    from torch.nn.functional import nll_loss
     from torch.special import ndtri
 
-    p = logits.softmax(-1).mean(0).gather(1, y[:, None])  # (B, 1)
+    p = -nll_loss(logits.softmax(-1).mean(0), y, reduction="none")  # (B,); the probability of y, not its logarithm
     top, classes = (beta * logits).softmax(-1).mean(0).topk(2)  # (B, 2)
     with torch.no_grad():
         xi = ndtri(top[:, 0]) - ndtri(top[:, 1])
