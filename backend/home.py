@@ -33,5 +33,5 @@ def snapshot_path() -> Path:
 
 
 def read_only() -> bool:
-    """Whether visitors may look and certify, but start, stop and delete nothing: CERTSCOPE_READ_ONLY=1, of `scripts/run --read-only`."""
-    return os.environ.get("CERTSCOPE_READ_ONLY") == "1"
+    """Whether visitors may look and certify, but start, stop and delete nothing: CERTSCOPE_READ_ONLY, but for 0, as `scripts/run --read-only` sets it."""
+    return os.environ.get("CERTSCOPE_READ_ONLY", "0") not in ("", "0")

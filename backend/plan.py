@@ -125,9 +125,10 @@ def numbers(name: str, text: str, kind: type[int] | type[float] = float) -> list
     for word in words:
         try:
             value = kind(word)
-        except ValueError:
-            value = float("nan")
-        if not isfinite(value):
+            finite = isfinite(value)
+        except (ValueError, OverflowError):
+            finite = False
+        if not finite:
             what = "whole numbers" if kind is int else "numbers with a decimal point"
             raise SpecError(f"{name} must be {what} with spaces between them, such as 1 5 10; {word!r} is none")
         found[value] = None

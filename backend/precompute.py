@@ -4,9 +4,12 @@ A run is done where its folder is finished, among the user's runs or the shipped
 call goes on from the last row. Needs neither the store nor the dashboard's packages: it runs on a GPU box without network.
 """
 
+import io
+import lzma
 import shutil
 import tarfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ SIX = ("gaussian", "stability", "consistency", "smoothadv", "macer", "smoothadv_
 SIGMAS = (0.25, 0.5, 1.0)
 LAMS = (10, 1, 20, 30, 0, 2, 15, 25)  # beside the paper's λ = 5; far apart first
 ALL_IMAGES = Certification(n=100_000, every=1)  # as in the papers
+CONTENTS = "contents.txt"  # of a pack, its last file
 MOST_BYTES = 28 * 2**20  # of precomputed/
 
 
@@ -183,6 +187,10 @@ def pack(parts: list[Part], out: Path) -> list[str]:
         for run in runs:
             for file in run.portable():
                 tar.add(file, f"{run.run_id}/{file.name}")
+        listed = "\n".join(tar.getnames()).encode()
+        last = tarfile.TarInfo(CONTENTS)
+        last.size = len(listed)
+        tar.addfile(last, io.BytesIO(listed))
     aside.replace(out)
     return [run.run_id for run in runs]
 
@@ -200,13 +208,22 @@ def unpack(file: Path) -> list[str]:
             if not all(member.isfile() or member.isdir() for member in tar.getmembers()):
                 raise RunError(f"{file} holds a link or a device; nothing was taken from it")
             tar.extractall(aside, filter="data")
+            names = set(tar.getnames())
+        contents = {CONTENTS}
+        if (listed := aside / CONTENTS).is_file():
+            contents |= set(listed.read_text().split("\n"))
+            listed.unlink()
         runs = list(all_runs(aside))
         if len(runs) != len(list(aside.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
             raise RunError(f"{file} holds something that is no run folder; nothing was taken from it")
+        if names != contents:
+            raise RunError(
+                f"{file} is cut off, or not of --pack: its last file must name all others; nothing was taken"
+            )
         new = [run for run in runs if not (root / run.run_id).exists()]
         for run in new:
             run.path.rename(root / run.run_id)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise RunError(f"{file} cannot be unpacked: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

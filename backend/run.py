@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 
 from backend.process import is_here
@@ -191,11 +192,21 @@ class Run:
         else:
             write_aside(self.checkpoint_file, row.tensors)
 
+    def finish(self) -> None:
+        """Say that nothing is missing, once the rows are on the disk: whoever reads `finished` finds them all."""
+        if self.certificates_file.exists():
+            with open(self.certificates_file, "rb") as file:
+                os.fsync(file.fileno())
+        self.set_state("finished")
+
     def epochs(self) -> list[dict]:
         """training.tsv: a dict an epoch, numbers as float. A half-written last row is not there."""
         try:
-            return [{k: float(v) for k, v in row.items()} for row in _read_tsv(self.training_file)]
-        except ValueError as error:
+            rows = [{k: float(v) for k, v in row.items()} for row in _read_tsv(self.training_file)]
+            if not all(isfinite(row["seconds"]) for row in rows):
+                raise ValueError("its seconds are no number")
+            return rows
+        except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{self.training_file} holds a row that is no epoch: {error}") from error
 
     def certificates(self) -> list[Certificate]:

@@ -89,6 +89,8 @@ class Recipe:
     precision: str = "float32"  # of the forward and backward passes; bfloat16: torch's autocast
 
     def __post_init__(self):
+        if not isinstance(self.name, str) or not WORD.fullmatch(self.name):
+            raise SpecError(f"a recipe's name must be a word of a-z, 0-9 and _, not {self.name!r}")
         whole("epochs", self.epochs, 1, 100_000)
         whole("batch", self.batch, 1, 1_000_000)
         whole("drop_every", self.drop_every, 1)

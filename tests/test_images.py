@@ -81,6 +81,11 @@ def test_colour_modes(image):
         assert np.abs(seen.pixels.astype(int) - expected.pixels).max() < 30
 
 
+def test_progressive_photos_are_read():
+    image = drawn()
+    assert decode(encoded(image, "JPEG", progressive=True)).size == image.size
+
+
 def test_photos_are_turned_upright():
     image = drawn()
     exif = Image.Exif()
@@ -109,8 +114,9 @@ def png_header(width, height):
         (png_header(30_000, 30_000), "at most 16 million"),
         (png_header(8_000, 8_000), "at most 16 million"),
         (b"\0" * (MAX_BYTES + 1), "at most 10 MiB"),
+        (encoded(drawn(), "JPEG", progressive=True) + b"\xff\xda" * 100, "at most 100 are read"),
     ],
-    ids=["empty", "text", "html", "postscript", "cut png", "cut jpeg", "bomb", "large", "heavy"],
+    ids=["empty", "text", "html", "postscript", "cut png", "cut jpeg", "bomb", "large", "heavy", "scans"],
 )
 def test_hostile_files_get_a_sentence(content, says):
     with pytest.raises(ImageError, match=says) as error:

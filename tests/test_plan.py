@@ -79,6 +79,8 @@ def test_what_is_no_list_of_numbers_gets_a_sentence(text):
         numbers("λ", text)
     with pytest.raises(SpecError, match="seeds must be whole numbers"):
         numbers("seeds", "0.5", int)
+    with pytest.raises(SpecError, match="seeds must be whole numbers"):
+        numbers("seeds", "1" + "0" * 400, int)
 
 
 def test_a_grid_is_bounded_before_it_is_planned():

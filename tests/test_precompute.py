@@ -72,6 +72,14 @@ def test_packed_runs_arrive_whole_elsewhere(home, parts, tmp_path, monkeypatch):
     assert sorted(unpack(tmp_path / "out.tar")) == sorted(ids)
     assert {i: (Run(runs_root() / i).certificates(), Run(runs_root() / i).weights_sha256()) for i in ids} == before
     assert unpack(tmp_path / "out.tar") == []
+    with tarfile.open(tmp_path / "out.tar") as whole:
+        *_, weights, _ = whole.getmembers()
+    assert weights.name.endswith("model.safetensors")
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "out.tar").read_bytes()[: weights.offset])
+    monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "third"))
+    with pytest.raises(RunError, match="is cut off"):
+        unpack(tmp_path / "cut.tar")
+    assert list(runs_root().iterdir()) == []
     assert not any(path.name.startswith(".") for path in runs_root().iterdir())
 
 
@@ -100,6 +108,8 @@ def test_a_tar_that_holds_anything_else_is_refused_whole(home, tmp_path):
     ):
         with pytest.raises(RunError):
             unpack(tar(name, *members))
+    with pytest.raises(RunError, match="holds something that is no run folder"):
+        unpack(tmp_path / "stray")
     (tmp_path / "cut").write_bytes(b"no tar")
     with pytest.raises(RunError, match="cannot be unpacked"):
         unpack(tmp_path / "cut")

@@ -93,6 +93,14 @@ def test_damaged_files_are_named(home, digits_spec):
             run.state()
 
 
+@pytest.mark.parametrize("row", ["1\t2\n", "1\tnan\n"])
+def test_an_epoch_without_its_time_is_named(home, digits_spec, row):
+    run = Run.create(runs_root(), digits_spec())
+    run.training_file.write_text(f"epoch\t{'seconds' if 'nan' in row else 'lr'}\n{row}")
+    with pytest.raises(RunError, match="holds a row that is no epoch"):
+        run.epochs()
+
+
 def test_who_waits_for_a_run_that_is_deleted_does_not_hold_it(home, digits_spec, monkeypatch):
     """Else two would hold it, once it is made again."""
     run = Run.create(runs_root(), digits_spec())

@@ -48,6 +48,7 @@ def test_run_id_tells_specs_apart():
         (lambda: plan("mnist", "gaussian", 0.5, epochs=0), "epochs must be"),
         (lambda: plan("../mnist", "gaussian", 0.5), "dataset must be"),
         (lambda: plan("mnist", "gaussian", 0.5, architecture="../x"), "architecture must be a word"),
+        (lambda: Recipe(name=None), "a recipe's name must be a word of a-z, 0-9 and _, not None"),
         (lambda: Certification(n=0), "n must be"),
         (lambda: Certification(n0=0), "n0 must be"),
         (lambda: Certification(n=1.5), "n must be a whole number, not 1.5"),

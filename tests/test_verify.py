@@ -68,6 +68,19 @@ def test_another_seed_is_consistent(genuine):
     assert verify(other, find, "cpu").word == "consistent"
 
 
+def test_a_seed_that_was_sought_is_refuted():
+    """Six of six votes where every other one is for a seven: they come again with their seed, and with no other."""
+    split = (SEEN.pixels * 0.4 + ONE.pixels * 0.6).astype("uint8")
+    for seed in range(2_000):
+        session = Session(RUN, split, Certification(n=6, n0=1, alpha=0.1), "cpu", seed)
+        *_, last = session.watch()
+        if last.top == 7 and last.counts[7] == 6:
+            break
+    verdict = verify(session.certificate(last, ()), find, "cpu")
+    assert verdict.word == "refuted"
+    assert "fresh samples vote for 7: p is at most 0." in verdict.reason
+
+
 def test_a_check_takes_one_turn_at_a_time(genuine, monkeypatch):
     """With a single turn: sampling anew after the replay would wait for itself."""
     monkeypatch.setattr("backend.live.TURNS", BoundedSemaphore(1))

@@ -66,7 +66,9 @@ def _facts(run) -> dict:
     named = (
         "method", "sigma", "architecture", "source", "recipe", "epochs", "seed", "train_precision", "weights_dtype", "precision", "mode",
     )  # fmt: skip
-    return {name: getattr(run, name) for name in named} | json.loads(run.hyper)
+    return json.loads(run.hyper) | {
+        name: getattr(run, name) for name in named
+    }  # whatever a folder of elsewhere calls its own
 
 
 def lambda_path(run) -> tuple:

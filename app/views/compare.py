@@ -160,7 +160,7 @@ def images_changed(b: str, r: float) -> None:
         ]
         try:
             st.image(pictures(one.dataset, tuple(some.idx)), caption=captions, width=112)
-        except DatasetError as error:
+        except (DatasetError, IndexError) as error:
             st.info(f"The test images are not on this machine: {error}", icon=":material/image_not_supported:")
         if len(changed) > PICTURES:
             st.caption(f"The {PICTURES} of {len(changed)} whose radius changes most.")

@@ -60,18 +60,28 @@ def to_the_list() -> None:
         st.switch_page("views/runs.py")
 
 
+@contextlib.contextmanager
+def readable():
+    """What cannot be read in a folder is said; the rest of the page stands."""
+    try:
+        yield
+    except (RunError, OSError) as error:
+        st.error(plain(str(error)), icon=":material/broken_image:")
+
+
 @st.fragment(run_every=2)
 def watch(run: Run) -> None:
     """A run that is not at its end: how far it is. Draws the whole page anew when it is."""
     one = listed(run.path)
     if one is None or (one.name not in ACTIVE and (one.name != "finished" or run.run_id in in_store())):
         st.rerun()
-    status(one)
-    if one.name == "finished":
-        st.caption(
-            "Finished; its results are on their way into the store. A run that claims more than its counts support is left out of it."
-        )
-    training(run)
+    with readable():
+        status(one)
+        if one.name == "finished":
+            st.caption(
+                "Finished; its results are on their way into the store. A run that claims more than its counts support is left out of it."
+            )
+        training(run)
     tell()
 
 
@@ -200,7 +210,7 @@ def downloads(run: Run, spec: RunSpec) -> None:
         icon=":material/download:", on_click="ignore",
     )  # fmt: skip
     for label, file in (("Certificates", run.certificates_file), ("Weights", run.weights_file)):
-        if file.exists():
+        if file.exists() and file.resolve().parent == run.path.resolve():  # no link to somewhere else
             st.download_button(
                 label, file.read_bytes, f"{run.run_id}-{file.name}", type="tertiary", icon=":material/download:",
                 on_click="ignore",
@@ -226,11 +236,13 @@ ask_and_delete()
 if one.name in ACTIVE or (one.name == "finished" and run.path.parent == runs_root() and run.run_id not in in_store()):
     watch(run)
 else:
-    status(one)
+    with readable():
+        status(one)
     if one.name == "finished":
         results(run.run_id, spec)
     st.header("Training")
-    training(run)
+    with readable():
+        training(run)
 st.header("The command that repeats it")
 repeat(spec)
 if not read_only():
@@ -242,7 +254,8 @@ with left:
     settings(spec)
 with right:
     st.header("Environment")
-    circumstances(run)
+    with readable():
+        circumstances(run)
 if run.log_file.exists():
     st.header("Log")
     log(run, 30)

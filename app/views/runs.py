@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.widgets.attempt import READ_ONLY, attempt, say, tell
+from app.widgets.attempt import READ_ONLY, attempt, plain, say, tell
 from app.widgets.deletion import ask_and_delete
 from app.widgets.job import ASKED, ICONS, STOPPED, buttons, log, loss_curves, run_link, status
 from app.widgets.launch import fill, launch_form
@@ -110,7 +110,7 @@ def card(one: Listed) -> None:
             loss_curves(one.run, f"losses {one.run.run_id}")
             log(one.run)
     except (RunError, OSError) as error:
-        st.error(one.state.get("error") or str(error))
+        st.error(plain(str(one.state.get("error") or error)))
 
 
 def elsewhere() -> None:

@@ -1,6 +1,7 @@
 """An image of the visitor's, in four ways: a sample, an upload, a drawing, or from the clipboard."""
 
 from functools import partial
+from threading import Lock
 
 import streamlit as st
 
@@ -54,10 +55,17 @@ def choose_inversion(dataset: str) -> str:
     )  # fmt: skip
 
 
+@st.cache_resource
+def _decoding() -> Lock:
+    """Shared by all visitors."""
+    return Lock()
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
 def converted(content: bytes, dataset: str, invert: str) -> Seen:
-    """`see` of a file's bytes, once per file and not at every rerun."""
-    return see(decode(content), find_dataset(dataset), invert)
+    """`see` of a file's bytes, once per file and not at every rerun; one at a time, as a large one takes 200 MB meanwhile."""
+    with _decoding():
+        return see(decode(content), find_dataset(dataset), invert)
 
 
 def show_seen(seen: Seen, scale: int) -> None:

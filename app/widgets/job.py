@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
 from app.figures.training import losses
-from app.widgets.attempt import attempt
+from app.widgets.attempt import attempt, plain
 from backend.datasets import DatasetError, find_dataset
 from backend.home import read_only, runs_root
 from backend.jobs import local
@@ -88,9 +88,9 @@ def status(one: Listed) -> None:
         share = min(1.0, so_far.epochs / so_far.of_epochs)
         st.progress(share, f"training: epoch {so_far.epochs} of {so_far.of_epochs}{_rates(one, so_far)}")
     if one.name == "running" and not one.state.get("queue"):
-        st.caption(f"Started from the command line on {one.state.get('host')}; it is stopped there.")
+        st.caption(f"Started from the command line on {plain(str(one.state.get('host')))}; it is stopped there.")
     if one.name == "failed":
-        st.error(one.state.get("error", "no reason was written"))
+        st.error(plain(str(one.state.get("error", "no reason was written"))))
     if so_far.missing_classes:
         st.warning(
             f"Training collapsed: under noise the network hardly ever answers {so_far.missing_classes} of "

@@ -99,6 +99,11 @@ def cancel(run: Run, patience: float = 10.0) -> None:
         state = run.state()
         if state["state"] == "running":
             if not process.is_here(state):
+                with contextlib.suppress(RunError), run.held(patience=0.5):
+                    run.set_state(
+                        "cancelled"
+                    )  # nobody works on it: the folder was copied in mid-run, or its machine has another name now
+                    return
                 raise RunError(f"{run.run_id} runs on {state.get('host')}; cancel it there")
             if not state.get("queue"):
                 raise RunError(f"{run.run_id} was started from the command line; end it there with Ctrl-C")

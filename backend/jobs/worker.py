@@ -54,7 +54,7 @@ def work(
         except Exception as error:  # whatever it was, whoever looks at the run must read it
             run.set_state("failed", error=f"{error}" or type(error).__name__)
             raise
-        run.set_state("finished")
+        run.finish()
     return True
 
 

@@ -188,7 +188,8 @@ def test_many_are_cancelled_and_resumed_at_once(many, submitted):
 def test_a_run_of_another_machine_is_not_cancelled_here(published, digits_spec):
     run = Run.create(runs_root(), digits_spec())
     run.set_state("running", host="gpu-node-7", pid=1, queue=True)
-    app = press(page().run(), "Cancel")
+    with run.held():
+        app = press(page().run(), "Cancel")
     assert "was not cancelled" in words(app)
     assert "runs on gpu-node-7; cancel it there" in words(app)
 

@@ -1,5 +1,8 @@
-"""Several visitors at once, each with filters of their own."""
+"""Several visitors at once, each with filters of their own; and one whom no page of another name may send."""
 
+from http.client import HTTPConnection
+
+import pytest
 from playwright.sync_api import expect
 
 SIGMAS = ("0.25", "0.5", "1")
@@ -27,3 +30,15 @@ def test_visitors_at_once_keep_their_own_state(browser, address):
         assert page.get_by_test_id("stException").count() == 0
     for context in contexts:
         context.close()
+
+
+@pytest.mark.parametrize(("name", "status"), [("127.0.0.1", 101), ("localhost", 101), ("evil.example", 403)])
+def test_a_page_whose_name_was_pointed_here_is_refused(address, name, status):
+    """DNS rebinding: the browser calls a page of evil.example one origin with what listens on this machine."""
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=20)
+    connection.request("GET", "/_stcore/stream", headers={
+        "Host": name, "Origin": f"http://{name}", "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    })  # fmt: skip
+    assert connection.getresponse().status == status
+    connection.close()

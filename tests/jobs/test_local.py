@@ -108,12 +108,15 @@ def test_what_is_not_this_queues_is_not_killed(home, digits_spec):
     bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
     run = Run.create(runs_root(), digits_spec())
     run.set_state("running", pid=bystander.pid, host="gpu-node-7", queue=True)
-    with pytest.raises(RunError, match="runs on gpu-node-7; cancel it there"):
-        local.cancel(run)
     with run.held():
+        with pytest.raises(RunError, match="runs on gpu-node-7; cancel it there"):
+            local.cancel(run)
         run.set_state("running", pid=bystander.pid, host=platform.node(), queue=False)
         with pytest.raises(RunError, match="started from the command line; end it there"):
             local.cancel(run)
+    run.set_state("running", pid=bystander.pid, host="gpu-node-7", queue=True)  # copied from there in mid-run
+    local.cancel(run)
+    assert run.state()["state"] == "cancelled"
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
