@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backend.home import data_root
+from backend.home import data_root, read_only
 from backend.spec import WORD
 
 if TYPE_CHECKING:
@@ -135,12 +135,12 @@ def dataset_names() -> list[str]:
 
 
 def _torchvision(kind: str, title: str, place: str, train: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels as torchvision keeps them, downloaded where they are not there."""
+    """Images and labels as torchvision keeps them, downloaded where they are not there: not at the wish of a read-only server's visitor."""
     import torchvision.datasets
 
     root = data_root()
     try:
-        data = getattr(torchvision.datasets, kind)(root, train=train, download=True)
+        data = getattr(torchvision.datasets, kind)(root, train=train, download=not read_only())
     except (RuntimeError, OSError) as error:
         raise DatasetError(
             f"{title} is not in {root / place} and could not be downloaded ({' '.join(str(error).split())}). "

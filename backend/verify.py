@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from backend.certification.confidence import looks, lower_bound, radius, radius_upper, upper_bound
 from backend.certification.grid_noise import allowed_alpha
-from backend.certification.smoothed_classifier import why_stop
+from backend.certification.smoothed_classifier import Look, why_stop
 from backend.datasets import find_dataset
 from backend.live import CLAIM, FORMAT, Session
 from backend.run import Run, RunError
@@ -22,6 +21,7 @@ TOLERANCE = 2e-12  # claims are floored to twelve decimals
 DOUBT = 1e-6  # a network that the certificate fits is refuted with at most twice this probability
 MOST_BYTES = 50 * 2**20  # of a certificate
 MOST_REPLAYED, FRESH = 2_000_000, 100_000  # samples that a check draws with the certificate's seed, and anew, at most
+FEWEST = 10_000  # anew, at least
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,13 @@ def _no_constant(name: str):
 
 
 def verify(
-    certificate: object, find: Callable[[str], Run], device: str = "auto", most_replayed: int = MOST_REPLAYED
-) -> Verdict:
+    certificate: object, find: Callable[[str], Run], device: str = "auto", most_replayed: int = MOST_REPLAYED,
+    on_look: Callable[[int, int], None] = lambda done, of: None,
+) -> Verdict:  # fmt: skip
     """Check a certificate as read from JSON; `find` gives the run folder of a run id, or raises RunError.
 
-    One of more than most_replayed samples is not sampled again with its own seed, only anew.
+    One of more than most_replayed samples is not sampled again with its own seed, only anew. on_look hears how many samples
+    of how many are drawn, after each forward pass; what it raises ends the check.
 
     Raises SpecError for a device that is not there, SamplingError for a network that cannot vote.
     """
@@ -73,7 +75,7 @@ def verify(
     except (RunError, SpecError) as error:
         return Verdict("unchecked", f"the claim follows from the counts; its network is not at hand ({error})")
     try:
-        return _sample_again(certificate, settings, bounds, run, device, most_replayed)
+        return _sample_again(certificate, settings, bounds, run, device, most_replayed, on_look)
     except Refuted as error:
         return Verdict("refuted", str(error))
 
@@ -140,8 +142,9 @@ def _check_image(image: dict) -> None:
 
 
 def _sample_again(
-    c: dict, settings: Certification, bounds: tuple[float, float], run: Run, device: str, most_replayed: int
-) -> Verdict:
+    c: dict, settings: Certification, bounds: tuple[float, float], run: Run, device: str, most_replayed: int,
+    on_look: Callable[[int, int], None],
+) -> Verdict:  # fmt: skip
     """Sample with the certificate's network: with its seed first, and anew where that gives other counts."""
     spec, image = run.spec, c["image"]
     for name in ("sigma", "dataset", "architecture", "precision"):
@@ -155,15 +158,14 @@ def _sample_again(
     if tuple(image["shape"]) != dataset.shape or image["scale"] != dataset.scale:
         raise Refuted(f"the image does not have the shape and scale of {spec.dataset}")
     pixels = np.array(image["values"], dtype=np.uint8).reshape(image["shape"])
-    if asked := c["samples"] + c["n0"] <= most_replayed:
-        with closing(
-            Session(run, pixels, settings, device, c["seed"]).watch()
-        ) as replay:  # gives its turn back at the end
-            same = next(look for look in replay if look.done >= c["samples"] or look.stop)
-        replayed = list(same.counts) == c["counts"] and list(same.selection) == c["selection_counts"]
+    asked, same = c["samples"] + c["n0"] <= most_replayed, False
+    if asked:
+        again = _sampled(Session(run, pixels, settings, device, c["seed"]), c["samples"], on_look)
+        same = list(again.counts) == c["counts"] and list(again.selection) == c["selection_counts"]
     # Also where the seed gives these votes: whoever made the certificate chose the seed, and may have looked for a lucky one.
-    anew = Certification(n=min(max(10_000, c["samples"]), FRESH), n0=1, float_sound=settings.float_sound)
-    fresh = deque(Session(run, pixels, anew, device).watch(), maxlen=1)[0]
+    number = FEWEST if same else min(max(FEWEST, c["samples"]), FRESH)
+    anew = Certification(n=number, n0=1, float_sound=settings.float_sound)
+    fresh = _sampled(Session(run, pixels, anew, device), number, on_look)
     votes = fresh.counts[c["classes"].index(c["selected"])]
     highest, lowest = upper_bound(votes, fresh.done, DOUBT), lower_bound(max(fresh.counts), fresh.done, DOUBT)
     if not highest >= bounds[0]:
@@ -176,7 +178,7 @@ def _sample_again(
             f"{max(fresh.counts)} of {fresh.done} fresh samples agree: p is at least {lowest:.6f} "
             f"(error probability {DOUBT:g}), and the certificate says p <= {bounds[1]:.6f}"
         )
-    if asked and replayed:
+    if same:
         return Verdict(
             "match",
             f"sampled again with its seed, {run.run_id} gives the same {c['samples']} votes, and {votes} of {fresh.done} fresh samples agree with them",
@@ -185,3 +187,13 @@ def _sample_again(
         "gives other votes here (another device or version)" if asked else "was not drawn from, for its many samples"
     )
     return Verdict("consistent", f"its seed {seeded}, and {votes} of {fresh.done} fresh samples agree with it")
+
+
+def _sampled(session: Session, samples: int, on_look: Callable[[int, int], None]) -> Look:
+    """The look at so many samples, or where the sampling ended before."""
+    with closing(session.watch()) as looked:  # gives its turn back at the end, also where on_look ends it
+        for look in looked:
+            on_look(look.done, samples)
+            if look.done >= samples:
+                break
+    return look

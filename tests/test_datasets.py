@@ -48,6 +48,21 @@ def test_what_cannot_be_downloaded_names_the_path(kind, place, root, monkeypatch
         find_dataset(name).load(train=False)
 
 
+def test_a_read_only_server_downloads_nothing(root, monkeypatch):
+    import torchvision.datasets
+
+    asked = []
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", lambda _: asked.append(True))
+    monkeypatch.setenv("CERTSCOPE_READ_ONLY", "true")
+    with pytest.raises(DatasetError, match=r"MNIST is not in .*Dataset not found"):
+        find_dataset("mnist").load(train=False)
+    assert not asked
+    monkeypatch.setenv("CERTSCOPE_READ_ONLY", "0")
+    with pytest.raises(DatasetError):
+        find_dataset("mnist").load(train=False)
+    assert asked
+
+
 def test_imagenet_names_the_path(root):
     with pytest.raises(DatasetError, match=f"no images in {root}/imagenet/val"):
         DATASETS["imagenet"].load(train=False)

@@ -81,6 +81,22 @@ def test_a_seed_that_was_sought_is_refuted():
     assert "fresh samples vote for 7: p is at most 0." in verdict.reason
 
 
+def test_a_check_can_be_ended_and_gives_its_turn_back(genuine, monkeypatch):
+    turns = BoundedSemaphore(1)
+    monkeypatch.setattr("backend.live.TURNS", turns)
+    seen = []
+
+    def leave(done, of):
+        seen.append((done, of))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify(genuine, find, "cpu", on_look=leave)
+    assert seen == [(256, 2_000), (512, 2_000), (768, 2_000)]
+    assert turns.acquire(blocking=False)
+
+
 def test_a_check_takes_one_turn_at_a_time(genuine, monkeypatch):
     """With a single turn: sampling anew after the replay would wait for itself."""
     monkeypatch.setattr("backend.live.TURNS", BoundedSemaphore(1))

@@ -117,8 +117,7 @@ def check_a_certificate() -> None:
         return
     content = file.getvalue()
     if st.button("Verify", icon=":material/fact_check:"):
-        with st.spinner("Sampling again…"):
-            st.session_state.checked = sha256(content).hexdigest(), _verdict(content)
+        st.session_state.checked = sha256(content).hexdigest(), _verdict(content)
     checked, verdict = st.session_state.get("checked", (None, None))
     if checked == sha256(content).hexdigest():
         word, reason = verdict
@@ -133,11 +132,21 @@ def _verdict(content: bytes) -> tuple[str, str]:
         certificate = read(content, MOST_BYTES)
     except ValueError as error:
         return "refuted", str(error).rstrip(".")
+    bar = st.empty()
+
+    def on_look(done: int, of: int) -> None:
+        # Where the visitor has left, Streamlit ends the check here.
+        bar.progress(min(1.0, done / of), f"sampling again: {done:,} of {of:,}")
+
     try:
-        verdict = verify(certificate, lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED), "auto", MOST_REPLAYED)
+        verdict = verify(
+            certificate, lambda run_id: find_run(run_id, runs_root(), PRECOMPUTED), "auto", MOST_REPLAYED, on_look
+        )
     except (ValueError, RuntimeError) as error:
         # Its counts were right: that the network cannot be asked refutes nothing.
         return "unchecked", f"the claim follows from the counts; its network cannot be asked ({str(error).rstrip('.')})"
+    finally:
+        bar.empty()
     return verdict.word, verdict.reason
 
 
