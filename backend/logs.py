@@ -18,8 +18,9 @@ from scipy.special import ndtr
 
 from backend.certification.confidence import ceiling
 from backend.datasets import DATASETS, DatasetError
+from backend.files import write_aside
 from backend.plan import recipe_for
-from backend.run import ABSTAIN, Certificate, Run, RunError, write_aside
+from backend.run import ABSTAIN, Certificate, Run, RunError
 from backend.spec import Certification, Recipe, RunSpec, SpecError
 from backend.training.methods import METHODS as KNOWN
 

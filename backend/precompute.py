@@ -180,7 +180,7 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
 
 
 def pack(parts: list[Part], out: Path) -> list[str]:
-    """Write the finished runs of the queue among the user's into a tar file; returns their ids."""
+    """Write the finished runs of the queue among the user's into a tar file, whose last file names all others; returns their ids."""
     runs = [run for part in parts for spec in part.specs if (run := done(spec)) and run.path.parent == runs_root()]
     aside = out.with_name(f".{out.name}.aside")
     with tarfile.open(aside, "w") as tar:
@@ -198,7 +198,8 @@ def pack(parts: list[Part], out: Path) -> list[str]:
 def unpack(file: Path) -> list[str]:
     """Take the run folders of `pack` in among the user's runs; returns the ids of those that were not there.
 
-    Raises RunError for a file that holds anything else: a name that is no run folder's, a link, a folder without a spec.
+    Raises RunError for a file that was cut off, or holds anything else: a name that is no run folder's, a link, a folder
+    without a spec.
     """
     root, aside = runs_root(), runs_root() / ".unpacked"
     shutil.rmtree(aside, ignore_errors=True)

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,11 +16,11 @@ from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 
+from backend.files import ASIDE, append_tsv, count_rows, drop_half_row, read_tsv, write_aside
 from backend.process import is_here
 from backend.spec import RunSpec, SpecError, check_run_id
 
 ABSTAIN = -1
-ASIDE = ".aside-"  # a file on its way to its name
 DELETED = ".deleted-"  # a run folder on its way out
 
 
@@ -182,10 +181,10 @@ class Run:
     def append(self, row: Row) -> None:
         """Add one row to the folder. An epoch's row comes before its checkpoint: see `resume_point`."""
         if isinstance(row, Certificate):
-            _append_tsv(self.certificates_file, asdict(row))
+            append_tsv(self.certificates_file, asdict(row))
         elif isinstance(row, Epoch):
             columns = {name: getattr(row, name) for name in EPOCH_COLUMNS}
-            _append_tsv(self.training_file, columns | row.terms, durable=True)
+            append_tsv(self.training_file, columns | row.terms, durable=True)
         elif row.final:
             write_aside(self.weights_file, row.tensors)
             self.checkpoint_file.unlink(missing_ok=True)
@@ -202,7 +201,7 @@ class Run:
     def epochs(self) -> list[dict]:
         """training.tsv: a dict an epoch, numbers as float. A half-written last row is not there."""
         try:
-            rows = [{k: float(v) for k, v in row.items()} for row in _read_tsv(self.training_file)]
+            rows = [{k: float(v) for k, v in row.items()} for row in read_tsv(self.training_file)]
             if not all(isfinite(row["seconds"]) for row in rows):
                 raise ValueError("its seconds are no number")
             return rows
@@ -212,15 +211,15 @@ class Run:
     def certificates(self) -> list[Certificate]:
         """certificates.tsv in the order written. A half-written last row is not there."""
         kinds = Certificate.__annotations__
-        rows = _read_tsv(self.certificates_file)
         try:
+            rows = read_tsv(self.certificates_file)
             return [Certificate(**{column: kinds[column](value) for column, value in row.items()}) for row in rows]
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{self.certificates_file} holds a row that is no certificate: {error}") from error
 
     def count(self) -> tuple[int, int]:
         """(epochs, certificates) written so far, by counting lines: cheap enough to ask every second."""
-        return _count_rows(self.training_file), _count_rows(self.certificates_file)
+        return count_rows(self.training_file), count_rows(self.certificates_file)
 
     def resume_point(self, checkpoint_epoch: int) -> set[int]:
         """Make the folder fit for appending: drop half rows, epochs after the checkpoint's, a checkpoint not needed.
@@ -229,8 +228,8 @@ class Run:
         """
         for rest in self.path.glob(ASIDE + "*"):  # of a process that was killed
             rest.unlink(missing_ok=True)
-        _drop_half_row(self.training_file)
-        _drop_half_row(self.certificates_file)
+        drop_half_row(self.training_file)
+        drop_half_row(self.certificates_file)
         if self.weights_file.exists():
             self.checkpoint_file.unlink(missing_ok=True)
         rows = self.training_file.read_text().splitlines(True) if self.training_file.exists() else []
@@ -309,21 +308,6 @@ def find_run(run_id: str, *roots: Path) -> Run:
     raise RunError(f"there is no run {run_id!r} under {', '.join(map(str, roots))}")
 
 
-def write_aside(path: Path, content: bytes) -> None:
-    """Replace a file whole: a reader sees the old content or the new, also after a crash."""
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=ASIDE)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
-
-
 def _read_json(path: Path) -> dict | None:
     try:
         return json.loads(path.read_text())
@@ -331,38 +315,3 @@ def _read_json(path: Path) -> dict | None:
         return None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is not JSON: {error}") from error
-
-
-def _append_tsv(path: Path, values: dict, durable: bool = False) -> None:
-    """durable: on the disk before what is written next."""
-    header = "" if path.exists() and path.stat().st_size else "\t".join(values) + "\n"
-    with open(path, "a") as file:
-        file.write(header + "\t".join(str(v) for v in values.values()) + "\n")
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _read_tsv(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    header, *lines = path.read_text().split("\n")[:-1] or [""]  # what follows the last newline is half a row
-    columns = header.split("\t")
-    rows = [dict(zip(columns, line.split("\t"), strict=False)) for line in lines]
-    if any(len(row) != len(columns) for row in rows):
-        raise RunError(f"{path} has rows with other columns than its header")
-    return rows
-
-
-def _count_rows(path: Path) -> int:
-    try:
-        return max(0, path.read_bytes().count(b"\n") - 1)
-    except FileNotFoundError:
-        return 0
-
-
-def _drop_half_row(path: Path) -> None:
-    if path.exists():
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)

@@ -26,8 +26,8 @@ FEWEST = 10_000  # anew, at least
 
 @dataclass(frozen=True)
 class Verdict:
-    """word: `match` (sampled again with the same seed, the same counts), `consistent` (fresh samples do not contradict
-    it), `unchecked` (follows from its counts; no network was at hand) or `refuted`; reason: why, in a sentence."""
+    """word: `match` (sampled again with the same seed, the same counts, and fresh samples do not contradict it), `consistent`
+    (the latter alone), `unchecked` (follows from its counts; no network was at hand) or `refuted`; reason: why, in a sentence."""
 
     word: str
     reason: str
@@ -145,7 +145,7 @@ def _sample_again(
     c: dict, settings: Certification, bounds: tuple[float, float], run: Run, device: str, most_replayed: int,
     on_look: Callable[[int, int], None],
 ) -> Verdict:  # fmt: skip
-    """Sample with the certificate's network: with its seed first, and anew where that gives other counts."""
+    """Sample with the certificate's network: with its seed, where that is not too long, and anew. Raises Refuted."""
     spec, image = run.spec, c["image"]
     for name in ("sigma", "dataset", "architecture", "precision"):
         if getattr(spec, name) != c[name]:

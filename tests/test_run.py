@@ -76,7 +76,7 @@ def test_damaged_files_are_named(home, digits_spec):
     run = Run.create(runs_root(), digits_spec())
     run.append(ROW)
     run.certificates_file.write_text(run.certificates_file.read_text() + "1\t2\n")
-    with pytest.raises(RunError, match=r"certificates\.tsv has rows with other columns"):
+    with pytest.raises(RunError, match=r"certificates\.tsv holds a row that is no certificate: it has other columns"):
         run.certificates()
     run.state_file.write_text("{")
     with pytest.raises(RunError, match=r"state\.json is not JSON"):

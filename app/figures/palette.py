@@ -66,9 +66,8 @@ def _facts(run) -> dict:
     named = (
         "method", "sigma", "architecture", "source", "recipe", "epochs", "seed", "train_precision", "weights_dtype", "precision", "mode",
     )  # fmt: skip
-    return json.loads(run.hyper) | {
-        name: getattr(run, name) for name in named
-    }  # whatever a folder of elsewhere calls its own
+    facts = {name: getattr(run, name) for name in named}
+    return facts | json.loads(run.hyper) | facts  # a folder of elsewhere may call a hyper-parameter what it likes
 
 
 def lambda_path(run) -> tuple:

@@ -46,6 +46,6 @@ def tell() -> None:
         st.toast(plain(sentence), icon=icon, duration=duration)
 
 
-def plain(text: str) -> str:
-    """Text of elsewhere that Markdown leaves as it is."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#$~:" else letter for letter in text)
+def plain(text: str, most: int | None = None) -> str:
+    """Words that may be anybody's, as they are: no Markdown, one line, of at most so many characters."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~$:" else c for c in " ".join(text[:most].split()))

@@ -55,16 +55,13 @@ def choose_inversion(dataset: str) -> str:
     )  # fmt: skip
 
 
-@st.cache_resource
-def _decoding() -> Lock:
-    """Shared by all visitors."""
-    return Lock()
+DECODING = Lock()  # one file at a time, of all visitors': a large one takes 200 MB meanwhile
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def converted(content: bytes, dataset: str, invert: str) -> Seen:
-    """`see` of a file's bytes, once per file and not at every rerun; one at a time, as a large one takes 200 MB meanwhile."""
-    with _decoding():
+    """`see` of a file's bytes, once per file and not at every rerun."""
+    with DECODING:
         return see(decode(content), find_dataset(dataset), invert)
 
 

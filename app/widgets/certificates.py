@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.figures.rounding import round_down
 from app.figures.votes import votes
+from app.widgets.attempt import plain
 from app.widgets.glossary import TERMS
 from backend.home import PRECOMPUTED, runs_root
 from backend.run import find_run
@@ -30,6 +31,7 @@ VERDICTS = {
 }
 MOST_BYTES = 2**20  # of a certificate that is brought; one of a 224×224 photo has 0.7 MiB
 MOST_REPLAYED = 101_000  # samples: no certificate of this page has more
+MOST_WORDS = 400  # characters of a reason, which may quote the file
 
 
 def show_certificate(certificate: dict) -> None:
@@ -110,7 +112,7 @@ def check_a_certificate() -> None:
     """Verify one that a visitor brings: recompute it from its counts, and sample again with its network."""
     st.caption(
         "The bound is computed anew from its counts, the image is compared with its SHA-256, and where its network is "
-        "here the same noise is drawn again."
+        "here the same noise is drawn again, and fresh noise."
     )
     file = st.file_uploader("A certificate (JSON)", type="json", max_upload_size=1, key="check")
     if file is None:
@@ -122,7 +124,7 @@ def check_a_certificate() -> None:
     if checked == sha256(content).hexdigest():
         word, reason = verdict
         says, show, icon = VERDICTS[word]
-        show(f"**{says}** ({word}): {plain(reason)}.", icon=icon)
+        show(f"**{says}** ({word}): {plain(reason, MOST_WORDS)}.", icon=icon)
 
 
 def _verdict(content: bytes) -> tuple[str, str]:
@@ -148,8 +150,3 @@ def _verdict(content: bytes) -> tuple[str, str]:
     finally:
         bar.empty()
     return verdict.word, verdict.reason
-
-
-def plain(text: str) -> str:
-    """Words that may be a visitor's, as they are: no Markdown, no line of more than 400 characters."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~$:" else c for c in " ".join(text[:400].split()))

@@ -73,7 +73,7 @@ class SmoothedClassifier:
         """
         images = images.to(self.device)
         (first, _), *_ = looks(settings.mode, settings.n, settings.alpha)
-        together = max(1, min(TOGETHER[self.device.type], PIXELS // (first * images[0].numel())))
+        together = max(1, min(TOGETHER[self.device.type], PIXELS // (first * images.shape[1:].numel())))
         waiting, active = deque(range(len(images))), {}
         while waiting or active:
             fresh = [waiting.popleft() for _ in range(min(len(waiting), together - len(active)))]

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.files import ASIDE
 from backend.home import home, imported_root, runs_root, snapshot_path
-from backend.run import ASIDE, DELETED, RunError, all_runs
+from backend.run import DELETED, RunError, all_runs
 
 OLD = 600  # seconds: what is younger may be in a process's hands where no lock tells
 

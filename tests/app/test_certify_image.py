@@ -9,29 +9,19 @@ from PIL import Image, ImageDraw
 from streamlit.testing.v1 import AppTest
 
 from app.figures.rounding import round_down, round_up
-from app.widgets.certificates import plain
+from app.widgets.attempt import plain
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.images import DATA_URL
 from backend.run import Run
 from backend.store import queries
 from backend.store.publish import publish
+from tests.app import press, words
 
 
 @pytest.fixture
 def app(published):
     app = AppTest.from_file(str(CHECKOUT / "app" / "views" / "certify_image.py"), default_timeout=90).run()
     app.select_slider(key="n").set_value(1_000)
-    return app
-
-
-def words(app):
-    kinds = ("markdown", "caption", "info", "warning", "error", "success")
-    return " ".join(e.value for kind in kinds for e in getattr(app, kind))
-
-
-def press(app, label):
-    app = next(b for b in app.button if b.label == label).click().run()
-    assert not app.exception
     return app
 
 
@@ -145,7 +135,7 @@ def test_a_certificate_is_verified_by_upload(app):
 
 def test_words_of_a_visitor_stay_words():
     assert plain("<img src=x> [a](http://b) `c` $d$") == r"\<img src=x\> \[a\]\(http\://b\) \`c\` \$d\$"
-    assert len(plain("a" * 1_000)) == 400
+    assert len(plain("a" * 1_000, 400)) == 400
 
 
 def test_nothing_chosen_says_what_to_do(app):

@@ -17,6 +17,7 @@ from backend.plan import plan
 from backend.run import Epoch
 from backend.store.publish import publish
 from backend.training.methods import METHODS
+from tests.app import words
 
 
 @pytest.fixture
@@ -24,10 +25,6 @@ def app(published):
     app = AppTest.from_file(str(CHECKOUT / "app" / "views" / "guide.py"), default_timeout=60).run()
     assert not app.exception
     return app
-
-
-def words(app):
-    return " ".join(e.value for kind in ("markdown", "caption") for e in getattr(app, kind))
 
 
 def test_every_method_has_its_formula_and_every_word_its_sentence(app):

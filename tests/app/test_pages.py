@@ -17,15 +17,12 @@ from backend.run import Run, find_run
 from backend.spec import Certification
 from backend.store import queries
 from backend.store.publish import publish
+from tests.app import page, words
 
 GAUSSIAN, CONSISTENCY = (
     "mnist-lenet-gaussian-s0.5-seed0-06682b8c",
     "mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4",
 )  # shipped runs
-
-
-def page(name):
-    return AppTest.from_file(str(CHECKOUT / "app" / "views" / f"{name}.py"), default_timeout=60)
 
 
 def imitate(shipped, spec):
@@ -44,10 +41,6 @@ def ordinary(sigma):
 def digits(**certification):
     settings = Certification(n=500, n0=20, every=90, **certification)
     return plan("digits", "gaussian", 0.5, epochs=1, certification=settings)
-
-
-def words(app):
-    return " ".join(e.value for kind in ("markdown", "caption", "info", "warning", "error") for e in getattr(app, kind))
 
 
 def test_without_a_store_the_app_says_what_to_do(home):

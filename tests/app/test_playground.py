@@ -6,15 +6,12 @@ from streamlit.testing.v1 import AppTest
 from backend import playground
 from backend.home import CHECKOUT
 from backend.playground import Settings
+from tests.app import words
 
 
 @pytest.fixture
 def app():
     return AppTest.from_file(str(CHECKOUT / "app" / "views" / "playground.py"), default_timeout=120)
-
-
-def words(app):
-    return " ".join(e.value for kind in ("markdown", "caption", "info", "warning") for e in getattr(app, kind))
 
 
 def button(app, label):

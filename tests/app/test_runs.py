@@ -1,63 +1,24 @@
-"""The logic of the pages Runs and Run, without a browser."""
+"""The logic of the page Runs, without a browser."""
 
 import errno
 import shutil
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
-from backend.home import CHECKOUT, PRECOMPUTED, imported_root, runs_root
+from backend.home import runs_root
 from backend.jobs import local
-from backend.logs import import_logs
 from backend.plan import plan
-from backend.run import Run, all_runs
+from backend.run import Run
 from backend.spec import Certification
-from backend.store import queries
-from backend.store.publish import publish
+from tests.app import page, press, value, words
 
 SHIPPED = "mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4"
-
-
-def page(name="runs", **query):
-    app = AppTest.from_file(str(CHECKOUT / "app" / "views" / f"{name}.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    return app
-
-
-def words(app):
-    kinds = ("markdown", "caption", "info", "warning", "error", "toast")
-    return " ".join(e.value for kind in kinds for e in getattr(app, kind)).replace("\\", "")
-
-
-def value(app, label):
-    return next(m.value for m in app.metric if m.label == label)
-
-
-def press(app, label):
-    return next(b for b in app.button if b.label == label).click().run()
 
 
 def grid(app):
     app.button_group(key="launch kind").set_value("Grid").run()
     assert not app.exception
     return app
-
-
-@pytest.fixture
-def submitted(monkeypatch):
-    """What the page queues; nothing is started."""
-    specs = []
-
-    def submit_all(given):
-        runs = [Run.create(runs_root(), spec) for spec in given]
-        for run in runs:
-            run.set_state("queued")
-        specs.extend(run.spec for run in runs)
-        return runs
-
-    monkeypatch.setattr(local, "submit_all", submit_all)
-    return specs
 
 
 @pytest.fixture
@@ -74,7 +35,7 @@ def many(published, digits_spec):
 
 
 def test_a_grid_says_what_it_costs_and_is_queued(published, submitted):
-    app = grid(page().run())
+    app = grid(page("runs").run())
     app.text_input(key="launch lams").set_value("1 5").run()
     assert (value(app, "Runs"), value(app, "Images"), value(app, "Samples")) == ("9", "90", "8,181,000")
     assert value(app, "Estimated time") == "not known"
@@ -94,7 +55,7 @@ def test_a_grid_says_what_it_costs_and_is_queued(published, submitted):
      ("sigmas", "", "this sweep is empty"), ("lams", "9000", "lam must be from 0 to 1000")],
 )  # fmt: skip
 def test_a_grid_that_cannot_be_gets_a_sentence(published, submitted, field, text, said):
-    app = grid(page().run())
+    app = grid(page("runs").run())
     app.text_input(key=f"launch {field}").set_value(text).run()
     assert not app.exception
     assert said in app.error[0].value
@@ -102,7 +63,7 @@ def test_a_grid_that_cannot_be_gets_a_sentence(published, submitted, field, text
 
 
 def test_finished_ones_of_a_grid_are_not_computed_again(published, submitted):
-    app = grid(page().run())
+    app = grid(page("runs").run())
     app.selectbox(key="launch dataset").set_value("mnist").run()
     assert "Finished already, and not computed again" not in words(app)  # the shipped weights are of 16 bits
     app.selectbox(key="launch weights dtype").set_value("float16").run()
@@ -122,7 +83,7 @@ def test_a_full_disk_is_a_sentence(published, monkeypatch):
         "submit_all",
         lambda specs: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device", "spec.json")),
     )
-    app = press(page().run(), "Start")
+    app = press(page("runs").run(), "Start")
     assert not app.exception
     assert "This run was not started: No space left on device (spec.json)" in words(app)
 
@@ -130,7 +91,7 @@ def test_a_full_disk_is_a_sentence(published, monkeypatch):
 def test_a_seed_that_no_browser_can_hold_is_not_cloned(published):
     run = Run.create(runs_root(), plan("digits", "gaussian", 0.5, seed=2**53))
     run.set_state("failed", error="the loss is not finite")
-    app = press(page().run(), "Clone")
+    app = press(page("runs").run(), "Clone")
     assert not app.exception
     assert "cannot be cloned: a seed is at most 9007199254740991 in a browser" in words(app)
     assert not app.run().exception
@@ -144,7 +105,7 @@ def test_a_clone_fills_the_form_with_every_setting(published, submitted):
     )  # fmt: skip
     run = Run.create(runs_root(), spec)
     run.set_state("failed", error="the loss is not finite")
-    app = press(page().run(), "Clone")
+    app = press(page("runs").run(), "Clone")
     assert not app.exception
     assert f"The form holds the settings of {run.run_id}." in words(app)
     press(app, "Start")
@@ -164,7 +125,7 @@ def test_a_clone_fills_the_form_with_every_setting(published, submitted):
 def test_the_list_is_paged_and_filtered(many):
     many(23, "queued")
     many(12, "cancelled", first=100)
-    app = page().run()
+    app = page("runs").run()
     assert ":material/schedule: 23 queued" in words(app)
     assert len([b for b in app.button if b.label == "Cancel"]) == 10
     app.button_group(key="state").set_value(["cancelled"]).run()
@@ -177,7 +138,7 @@ def test_the_list_is_paged_and_filtered(many):
 
 def test_many_are_cancelled_and_resumed_at_once(many, submitted):
     runs = many(12, "queued")
-    app = press(page().run(), "Cancel all 12 queued")
+    app = press(page("runs").run(), "Cancel all 12 queued")
     assert "12 queued runs are cancelled." in words(app)
     assert {run.state()["state"] for run in runs} == {"cancelled"}
     press(app, "Resume all 12 stopped")
@@ -189,14 +150,14 @@ def test_a_run_of_another_machine_is_not_cancelled_here(published, digits_spec):
     run = Run.create(runs_root(), digits_spec())
     run.set_state("running", host="gpu-node-7", pid=1, queue=True)
     with run.held():
-        app = press(page().run(), "Cancel")
+        app = press(page("runs").run(), "Cancel")
     assert "was not cancelled" in words(app)
     assert "runs on gpu-node-7; cancel it there" in words(app)
 
 
 def test_what_was_deleted_meanwhile_is_said(many):
     (run,) = many(1, "cancelled")
-    app = page().run()
+    app = page("runs").run()
     shutil.rmtree(run.path)
     press(app, "Delete")
     assert not app.exception
@@ -205,97 +166,26 @@ def test_what_was_deleted_meanwhile_is_said(many):
 
 def test_read_only_shows_and_changes_nothing(many, monkeypatch):
     runs = many(3, "queued")
-    app = page().run()
+    app = page("runs").run()
     monkeypatch.setenv("CERTSCOPE_READ_ONLY", "1")  # as if the page had been drawn before
     press(app, "Cancel")
     assert {run.state()["state"] for run in runs} == {"queued"}
     assert "it starts, stops and deletes nothing" in words(app)
-    for fresh in (page().run(), page("run", run=runs[0].run_id).run(), page("run", run=SHIPPED).run()):
+    for fresh in (page("runs").run(), page("run", run=runs[0].run_id).run(), page("run", run=SHIPPED).run()):
         assert not fresh.exception
         assert not fresh.button
         assert not fresh.number_input
-    assert "— queued" in words(page().run())
+    assert "— queued" in words(page("runs").run())
 
 
 def test_200_runs_are_drawn_ten_at_a_time(many, monkeypatch):
     """A second look reads the state of no finished run anew."""
     many(150, "finished")
     many(50, "queued", first=150)
-    app = page().run()
+    app = page("runs").run()
     read, state = [], Run.state
     monkeypatch.setattr(Run, "state", lambda run, **how: read.append(run.run_id) or state(run, **how))
     app.run()
     assert not app.exception
     assert len([b for b in app.button if b.label == "Clone"]) == 10
     assert len(read) <= 20  # of those that are drawn
-
-
-WITH_WEIGHTS = {run.run_id for run in all_runs(PRECOMPUTED) if run.weights_file.exists()}
-
-
-@pytest.mark.parametrize("run_id", [run.run_id for run in all_runs(PRECOMPUTED)])
-def test_a_shipped_run_has_a_page(published, run_id):
-    app = page("run", run=run_id).run()
-    assert not app.exception
-    row = queries.run(run_id).iloc[0]
-    assert value(app, "ACR") == f"{row.acr:.4f}"
-    assert value(app, "Certified accuracy at 0") == f"{row.certified_accuracy_0:.2%}"
-    assert "n = 10,000, n0 = 100, α = 0.001, 500 images" in words(app)
-    classes = app.dataframe[0].value
-    assert (list(classes.label), classes.images.sum()) == ([str(digit) for digit in range(10)], 500)
-    assert app.code[0].value.startswith("python -m backend run --dataset mnist --method ")
-    assert {b.label for b in app.button} == {"Clone"}
-    if run_id not in WITH_WEIGHTS:
-        assert "Its weights are not shipped with Certscope" in words(app)
-        return
-    assert "These are the settings that it was certified with." in words(app)
-    app.number_input(key="again n").set_value(500).run()
-    assert {b.label for b in app.button} == {"Clone", "Certify these weights"}
-
-
-def test_weights_are_certified_again(published, submitted):
-    app = page("run", run=SHIPPED).run()
-    app.number_input(key="again n").set_value(500).run()
-    press(app, "Certify these weights")
-    assert [(s.weights_of, s.certification.n, s.hyper["lam"]) for s in submitted] == [(SHIPPED, 500, 5.0)]
-    app = page("run", run=submitted[0].run_id).run()
-    assert not app.exception
-    assert app.code[0].value.startswith(f"python -m backend certify {SHIPPED} --n 500 ")
-
-
-def test_an_imported_run_has_a_page(home, tmp_path):
-    log = tmp_path / "cohen"
-    rows = [f"{i}\t{i % 10}\t{i % 10}\t{0.5 + i / 5000:.3f}\t1\t0:00:01" for i in range(0, 10_000, 20)]
-    log.write_text("\n".join(["idx\tlabel\tpredict\tradius\tcorrect\ttime", *rows]) + "\n")
-    facts = {"dataset": "mnist", "architecture": "lenet", "method": "gaussian", "sigma": "1.0"}
-    results = list(import_logs(log, imported_root(), facts, None, False))
-    assert results[0].run is not None, results
-    publish()
-    app = page("run", run=results[0].run.run_id).run()
-    assert not app.exception
-    assert value(app, "Certified accuracy at 0") == "100.00%"
-    assert "imported, on mnist" in words(app)
-    assert "this run was imported, not computed here; no command repeats it" in words(app)
-    assert "There are no weights of it here." in words(app)
-    assert {b.label for b in app.button} == {"Clone"}
-
-
-def test_a_run_on_its_way_has_a_page(published, digits_spec):
-    run = Run.create(runs_root(), digits_spec())
-    run.set_state("queued")
-    app = page("run", run=run.run_id).run()
-    assert not app.exception
-    assert {b.label for b in app.button} == {"Cancel", "Clone"}
-    assert "No epoch is done yet." in words(app)
-    run.set_state("failed", error="the loss of epoch 1 is not finite")
-    app = page("run", run=run.run_id).run()
-    assert "the loss of epoch 1 is not finite" in words(app)
-    assert {b.label for b in app.button} == {"Retry", "Clone", "Delete"}
-
-
-@pytest.mark.parametrize("run_id", ["", "../../etc", "<img src=x>", "a" * 999, "nobody", "."])
-def test_a_run_that_is_not_there_is_a_sentence(published, run_id):
-    app = page("run", run=run_id).run()
-    assert not app.exception
-    assert "The page **Runs** lists" in app.info[0].value
-    assert "<img" not in words(app)

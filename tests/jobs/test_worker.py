@@ -66,7 +66,7 @@ def undisturbed(tmp_path_factory):
         return results(only_run())
 
 
-@pytest.mark.parametrize(("epochs", "images"), [(1, 0), (4, 1), (4, 9)], ids=str)
+@pytest.mark.parametrize(("epochs", "images"), [(1, 0), (3, 0), (4, 1), (4, 9)], ids=str)
 def test_killed_while_training_or_certifying(home, undisturbed, epochs, images):
     process = start(*LONG)
 
@@ -95,7 +95,7 @@ def test_killed_again_and_again(home, undisturbed):
     dice, kills, returned = random.Random(0), 0, None
     while returned != 0:
         process, rows = start(*LONG), written()
-        aim = rows + dice.randint(4, 8)
+        aim = rows + dice.randint(3, 6)
         deadline = time.monotonic() + 120
         while process.poll() is None and (now := written()) < aim:
             assert now >= rows - 1, "more was lost than the row in flight"
@@ -106,7 +106,7 @@ def test_killed_again_and_again(home, undisturbed):
         returned = process.returncode
         assert returned in (0, -signal.SIGKILL), output
         kills += returned != 0
-    assert kills >= 3, "it was hardly ever killed"
+    assert kills > 3, "it was hardly ever killed"
     assert only_run().state()["state"] == "finished"
     assert results(only_run()) == undisturbed
 

@@ -1,0 +1,31 @@
+"""Pages without a browser: open one, read it, press its buttons."""
+
+from streamlit.testing.v1 import AppTest
+
+from backend.home import CHECKOUT
+
+
+def page(name, **query):
+    """The page of that file in views/, not drawn yet, with this in its address."""
+    app = AppTest.from_file(str(CHECKOUT / "app" / "views" / f"{name}.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app
+
+
+def words(app):
+    """Everything it says in sentences, without the marks that keep Markdown off."""
+    kinds = ("markdown", "caption", "info", "warning", "error", "success", "toast")
+    return " ".join(e.value for kind in kinds for e in getattr(app, kind)).replace("\\", "")
+
+
+def value(app, label):
+    """Of the metric of that name."""
+    return next(m.value for m in app.metric if m.label == label)
+
+
+def press(app, label):
+    """Press the button of that name."""
+    app = next(b for b in app.button if b.label == label).click().run()
+    assert not app.exception
+    return app

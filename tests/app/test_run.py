@@ -1,0 +1,83 @@
+"""The logic of the page of one run, without a browser."""
+
+import pytest
+
+from backend.home import PRECOMPUTED, imported_root, runs_root
+from backend.logs import import_logs
+from backend.run import Run, all_runs
+from backend.store import queries
+from backend.store.publish import publish
+from tests.app import page, press, value, words
+
+SHIPPED = "mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4"
+
+
+WITH_WEIGHTS = {run.run_id for run in all_runs(PRECOMPUTED) if run.weights_file.exists()}
+
+
+@pytest.mark.parametrize("run_id", [run.run_id for run in all_runs(PRECOMPUTED)])
+def test_a_shipped_run_has_a_page(published, run_id):
+    app = page("run", run=run_id).run()
+    assert not app.exception
+    row = queries.run(run_id).iloc[0]
+    assert value(app, "ACR") == f"{row.acr:.4f}"
+    assert value(app, "Certified accuracy at 0") == f"{row.certified_accuracy_0:.2%}"
+    assert "n = 10,000, n0 = 100, α = 0.001, 500 images" in words(app)
+    classes = app.dataframe[0].value
+    assert (list(classes.label), classes.images.sum()) == ([str(digit) for digit in range(10)], 500)
+    assert app.code[0].value.startswith("python -m backend run --dataset mnist --method ")
+    assert {b.label for b in app.button} == {"Clone"}
+    if run_id not in WITH_WEIGHTS:
+        assert "Its weights are not shipped with Certscope" in words(app)
+        return
+    assert "These are the settings that it was certified with." in words(app)
+    app.number_input(key="again n").set_value(500).run()
+    assert {b.label for b in app.button} == {"Clone", "Certify these weights"}
+
+
+def test_weights_are_certified_again(published, submitted):
+    app = page("run", run=SHIPPED).run()
+    app.number_input(key="again n").set_value(500).run()
+    press(app, "Certify these weights")
+    assert [(s.weights_of, s.certification.n, s.hyper["lam"]) for s in submitted] == [(SHIPPED, 500, 5.0)]
+    app = page("run", run=submitted[0].run_id).run()
+    assert not app.exception
+    assert app.code[0].value.startswith(f"python -m backend certify {SHIPPED} --n 500 ")
+
+
+def test_an_imported_run_has_a_page(home, tmp_path):
+    log = tmp_path / "cohen"
+    rows = [f"{i}\t{i % 10}\t{i % 10}\t{0.5 + i / 5000:.3f}\t1\t0:00:01" for i in range(0, 10_000, 20)]
+    log.write_text("\n".join(["idx\tlabel\tpredict\tradius\tcorrect\ttime", *rows]) + "\n")
+    facts = {"dataset": "mnist", "architecture": "lenet", "method": "gaussian", "sigma": "1.0"}
+    results = list(import_logs(log, imported_root(), facts, None, False))
+    assert results[0].run is not None, results
+    publish()
+    app = page("run", run=results[0].run.run_id).run()
+    assert not app.exception
+    assert value(app, "Certified accuracy at 0") == "100.00%"
+    assert "imported, on mnist" in words(app)
+    assert "this run was imported, not computed here; no command repeats it" in words(app)
+    assert "There are no weights of it here." in words(app)
+    assert {b.label for b in app.button} == {"Clone"}
+
+
+def test_a_run_on_its_way_has_a_page(published, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("queued")
+    app = page("run", run=run.run_id).run()
+    assert not app.exception
+    assert {b.label for b in app.button} == {"Cancel", "Clone"}
+    assert "No epoch is done yet." in words(app)
+    run.set_state("failed", error="the loss of epoch 1 is not finite")
+    app = page("run", run=run.run_id).run()
+    assert "the loss of epoch 1 is not finite" in words(app)
+    assert {b.label for b in app.button} == {"Retry", "Clone", "Delete"}
+
+
+@pytest.mark.parametrize("run_id", ["", "../../etc", "<img src=x>", "a" * 999, "nobody", "."])
+def test_a_run_that_is_not_there_is_a_sentence(published, run_id):
+    app = page("run", run=run_id).run()
+    assert not app.exception
+    assert "The page **Runs** lists" in app.info[0].value
+    assert "<img" not in words(app)

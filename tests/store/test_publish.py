@@ -1,0 +1,216 @@
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from math import ceil, floor
+
+import pandas as pd
+import pytest
+
+from backend.certification.confidence import ceiling
+from backend.certification.metrics import abstention, acr, certified_accuracy
+from backend.home import CHECKOUT, snapshot_path
+from backend.store import queries
+from backend.store.snapshot import StoreError
+from tests.store import ROWS, certificate, finished, mine, publish, reach
+
+
+def test_aggregates_by_hand(home):
+    run = finished(ROWS)
+    assert publish().total == 1
+    row = queries.runs().iloc[0]
+    assert row.run_id == run.run_id
+    assert (row.images, row.certified_accuracy_0, row.abstention, row.samples) == (4, 0.5, 0.25, 1_000)
+    assert row.acr == pytest.approx((reach(900) + reach(990)) / 4)
+    assert row.ceiling == ceiling(0.5, 1_000, 0.001)
+    certificates = run.certificates()
+    assert row.acr == pytest.approx(acr(certificates))
+    assert row.abstention == abstention(certificates)
+    assert set(queries.RUN_COLUMNS) <= set(queries.runs().columns)
+
+
+def test_curve_by_hand_and_by_definition(home):
+    run = finished(ROWS)
+    publish()
+    curve = queries.curves([run.run_id]).set_index("r").certified_accuracy
+    below, above = (f(reach(900) * 100) / 100 for f in (floor, ceil))
+    assert [curve[r] for r in (0.0, below, above)] == [0.5, 0.5, 0.25]
+    below, above = (f(reach(990) * 100) / 100 for f in (floor, ceil))
+    assert [curve[r] for r in (below, above)] == [0.25, 0]
+    assert curve.index.max() >= ceiling(0.5, 1_000, 0.001)
+    certificates = run.certificates()
+    assert all(value == certified_accuracy(certificates, r) for r, value in curve.items())
+
+
+def test_curves_of_none_and_of_unknown_runs_are_empty(home):
+    publish()
+    assert queries.curves([]).empty
+    assert queries.curves(["'; DROP TABLE runs; --"]).empty
+    assert queries.runs().empty
+
+
+def test_gains_are_paired_by_image(home):
+    finished([(1, 1, 900), (2, 2, 990), (3, 4, 999)])
+    finished([(1, 1, 950), (2, 2, 990), (3, 3, 700)], method="consistency")
+    finished([(1, 1, 960), (2, 2, 990), (3, 3, 700)], method="consistency", seed=1)  # no Gaussian run of this seed
+    finished(
+        [(1, 1, 960), (2, 2, 990), (3, 3, 700)], method="consistency", weights_dtype="float16"
+    )  # nor of these weights
+    publish()
+    gains = queries.acr_gains(queries.runs().run_id, [("gaussian", "consistency"), ("macer", "consistency")])
+    assert len(gains) == 1
+    gain = gains.iloc[0]
+    differences = pd.Series([reach(950) - reach(900), 0.0, reach(700)])
+    assert (gain.baseline, gain.method) == ("gaussian", "consistency")
+    assert gain.gain == pytest.approx(differences.mean())
+    assert gain.gain_se == pytest.approx(differences.std() / 3**0.5)
+    assert gain.acr == pytest.approx((reach(950) + reach(990) + reach(700)) / 3)
+    assert gain.baseline_acr == pytest.approx((reach(900) + reach(990)) / 3)
+
+
+def test_publishing_is_incremental(home):
+    run = finished(ROWS)
+    other = finished(ROWS, seed=1)
+    assert (publish().changed, publish().changed) == (2, 0)
+    before = queries.runs().set_index("run_id").acr
+    run.certificates_file.unlink()
+    for idx, row in enumerate([(1, 1, 999), *ROWS[1:]]):
+        run.append(certificate(idx, *row))
+    report = publish()
+    assert (report.total, report.changed) == (2, 1)
+    after = queries.runs().set_index("run_id").acr
+    assert after[run.run_id] > before[run.run_id]
+    assert after[other.run_id] == before[other.run_id]
+    shutil.rmtree(other.path)
+    assert publish().total == 1
+    assert queries.runs().run_id.to_list() == [run.run_id]
+
+
+def test_only_finished_runs_are_published(home):
+    run = finished(ROWS)
+    for state in ("queued", "failed", "cancelled"):
+        run.set_state(state)
+        assert publish().total == 0
+    run.set_state("finished")
+    assert publish().total == 1
+
+
+def test_damaged_folders_are_named_and_cost_themselves_alone(home):
+    good, bad, worse = finished(ROWS), finished(ROWS, seed=1), finished(ROWS, seed=2)
+    bad.certificates_file.write_text("idx\tlabel\n1\t2\n")
+    worse.state_file.write_text("{")
+    report = publish()
+    assert report.total == 1
+    assert set(report.skipped) == {bad.run_id, worse.run_id}
+    assert queries.runs().run_id.to_list() == [good.run_id]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"radius": 99.0}, "image 1 claims more than its votes support"),
+        ({"p_lower": 0.999}, "image 1 claims more than its votes support"),
+        ({"top_count": 800}, "image 1 claims more than its votes support"),
+        ({"top_count": 1_001}, "more votes than samples"),
+        ({"n": 100_000}, "other n or n0"),
+        ({"n0": 1}, "other n or n0"),
+        ({"idx": 0}, "not one for each of the 4 images"),
+        ({"idx": 99_999_999_999}, "not one for each of the 4 images"),
+        ({"label": "x"}, "holds a row that is no certificate"),
+    ],
+)
+def test_a_claim_that_the_counts_do_not_support_is_not_published(home, change, says):
+    run = finished(ROWS)
+    rows = run.certificates()
+    run.certificates_file.unlink()
+    rows[1] = replace(rows[1], **change)
+    for row in rows:
+        run.append(row)
+    assert says in publish().skipped[run.run_id]
+    assert queries.runs().empty
+
+
+def test_a_run_that_lacks_images_is_not_published(home):
+    run = finished(ROWS)
+    lines = run.certificates_file.read_text().splitlines(True)
+    run.certificates_file.write_text("".join(lines[:-1]))
+    assert "it has 3 rows, not one for each of the 4 images" in publish().skipped[run.run_id]
+
+
+@pytest.mark.parametrize("hyper", ["[]", '{"lam": "x"}', '{"lam": [1]}', "null"])
+def test_a_spec_that_no_method_has_is_not_published(home, hyper):
+    run = finished(ROWS)
+    run.spec_file.write_text(run.spec_file.read_text().replace('"hyper": {}', f'"hyper": {hyper}'))
+    assert run.run_id in publish().skipped
+
+
+def test_a_damaged_snapshot_is_made_anew(home):
+    finished(ROWS)
+    publish()
+    snapshot_path().write_bytes(b"not a database")
+    with pytest.raises(StoreError, match="`python -m backend publish` makes it anew"):
+        queries.runs()
+    publish()
+    assert len(queries.runs()) == 1
+
+
+def test_no_store_says_what_to_do(home):
+    with pytest.raises(StoreError, match="`python -m backend publish` makes it"):
+        queries.runs()
+
+
+def test_published_table_is_the_papers(home):
+    publish()
+    table = queries.published("mnist").set_index(["method", "sigma", "source"])
+    assert len(table) == 6 * 3 * 2 + 3  # and CAT-RS
+    assert table.acr["consistency", 0.5, "rebuttal"] == 1.6653
+    assert table.acr_sd["smoothadv_consistency", 1.0, "released"] == 0.0023
+    assert set(table.n) == {100_000}
+
+
+def test_readers_see_whole_snapshots_while_others_publish(home):
+    """Threads read without pause while another process publishes: no error, never fewer runs than before."""
+    finished(ROWS)
+    publish()
+    stop, problems = threading.Event(), []
+
+    def read():
+        seen = 0
+        while not stop.is_set():
+            try:
+                now = len(mine())
+                assert now >= seen, f"{seen} runs, then {now}"
+                seen = now
+            except Exception as error:
+                problems.append(repr(error))
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for seed in range(1, 4):
+        finished(ROWS, seed=seed)
+        subprocess.run([sys.executable, "-m", "backend", "publish"], cwd=CHECKOUT, check=True, capture_output=True)
+    time.sleep(0.2)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert len(mine()) == 4
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.5, 0.7, 0.9, 1.1])
+def test_a_killed_publisher_leaves_the_old_snapshot_standing(home, delay):
+    finished(ROWS)
+    publish()
+    for seed in range(1, 40):
+        finished(ROWS, seed=seed)
+    process = subprocess.Popen([sys.executable, "-m", "backend", "publish"], cwd=CHECKOUT, stdout=subprocess.DEVNULL)
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+    assert len(mine()) in (1, 40)
+    assert publish().total == 40
+    assert len(mine()) == 40
+    assert not [p for p in home.iterdir() if "next" in p.name]

@@ -1,0 +1,132 @@
+import shutil
+import statistics
+
+import pandas as pd
+import pytest
+
+from backend.home import runs_root
+from backend.plan import certify_again
+from backend.run import Run
+from backend.store import queries
+from backend.store.snapshot import StoreError
+from tests.store import ROWS, finished, publish, reach
+
+
+def by_hand(runs, r):
+    """Share of rows (label, predict, votes) that are right with radius >= r."""
+    return sum(label == predict and reach(votes) >= r for label, predict, votes in runs) / len(runs)
+
+
+def test_accuracy_at_a_radius_by_hand(home):
+    """On the radii of the kept curve and between them; best first; 0 beyond the ceiling."""
+    better = [(1, 1, 990), (2, 2, 990), (3, 3, 999), (5, -1, 500)]
+    weak, strong = finished(ROWS), finished(better, seed=1)
+    publish()
+    for r in (0.0, 0.5, 0.57, 1.0, reach(990), reach(990) + 1e-6, 3.0):
+        table = queries.accuracy_at(r, [weak.run_id, strong.run_id]).set_index("run_id")
+        assert table.certified_accuracy[weak.run_id] == by_hand(ROWS, r)
+        assert table.certified_accuracy[strong.run_id] == by_hand(better, r)
+    assert queries.accuracy_at(0.5, [weak.run_id, strong.run_id]).run_id.tolist() == [strong.run_id, weak.run_id]
+
+
+def test_groups_and_their_curves_by_hand(home):
+    """Three seeds: mean and standard deviation (n − 1) over them, of ACR and at every radius; another λ is another group."""
+    seeds = [[(1, 1, v), (2, 2, 990), (3, 4, 999), (5, -1, 500)] for v in (700, 900, 990)]
+    runs = [finished(rows, method="consistency", seed=i) for i, rows in enumerate(seeds)]
+    other = finished(ROWS, method="consistency", values={"lam": 7.0})
+    again = Run.create(runs_root(), certify_again(runs[1].spec, runs[1].run_id, runs[1].spec.certification))
+    for file in (runs[1].certificates_file, runs[1].state_file):  # the second seed, certified once more on equal terms
+        shutil.copy(file, again.path)
+    publish()
+    assert again.run_id in queries.run_ids()
+    table = queries.groups()
+    assert table.seeds.tolist() == [3, 1]
+    group = table.iloc[0]
+    values = [(reach(v) + reach(990)) / 4 for v in (700, 900, 990)]
+    assert group.acr == pytest.approx(sum(values) / 3)
+    assert group.acr_sd == pytest.approx(statistics.stdev(values))
+    assert list(group.run_ids) == [run.run_id for run in runs]
+    assert pd.isna(table.iloc[1].acr_sd)
+    curves = queries.group_curves([run.run_id for run in [*runs, other]])
+    ours = curves[curves.group_id == min(run.run_id for run in runs)].set_index("r")
+    for r in (0.0, 0.2, 0.4, 0.6, 1.0):
+        shares = [by_hand(rows, r) for rows in seeds]
+        at = ours.iloc[round(r / 0.01)]
+        assert at.certified_accuracy == pytest.approx(sum(shares) / 3)
+        assert at.sd == pytest.approx(statistics.stdev(shares))
+
+
+def test_the_envelope_of_three_sigmas_by_hand(home):
+    """Small σ is better near 0, large σ far out; the envelope takes the best at every radius and names its σ."""
+    runs = [
+        finished([(1, 1, 1000), (2, 2, 1000), (3, 3, 1000), (4, 4, 1000)], sigma=0.25),  # all right, up to 0.61
+        finished([(1, 1, 1000), (2, 2, 1000), (3, 3, 1000), (4, 5, 1000)], sigma=0.5),  # three, up to 1.23
+        finished([(1, 1, 1000), (2, 2, 900), (3, 4, 1000), (4, 5, 1000)], sigma=1.0),  # one up to 2.46, one up to 1.16
+    ]
+    publish()
+    best = queries.envelope([run.run_id for run in runs])
+    at = {r: best.iloc[round(r / 0.01)] for r in (0.0, 0.6, 0.7, 1.2, 1.3, 2.4)}
+    assert {r: (row.certified_accuracy, row.sigma) for r, row in at.items()} == {
+        0.0: (1.0, 0.25), 0.6: (1.0, 0.25), 0.7: (0.75, 0.5), 1.2: (0.75, 0.5), 1.3: (0.25, 1.0), 2.4: (0.25, 1.0),
+    }  # fmt: skip
+    assert best.certified_accuracy.iloc[-1] == 0
+
+
+def test_pairs_are_refused_unless_they_are_alike(home):
+    a, b = finished(ROWS), finished(ROWS[:3])
+    publish()
+    with pytest.raises(StoreError, match="cannot be compared: they differ in image_set"):
+        queries.paired([a.run_id], [b.run_id])
+    with pytest.raises(StoreError, match="there is no certified run 'nothing'"):
+        queries.paired([a.run_id], ["nothing"])
+
+
+def test_a_pair_by_hand(home):
+    a, b = finished(ROWS), finished([(1, 1, 990), (2, 2, 990), (3, 3, 999), (5, -1, 500)], seed=1)
+    publish()
+    p = queries.paired([a.run_id], [b.run_id], 0.5)
+    assert p.acr == pytest.approx((reach(990) - reach(900) + reach(999)) / 4)
+    assert (p.images, p.gained, p.lost) == (4, 1, 0)
+
+
+def test_groups_of_seeds_are_compared_by_their_means(home):
+    """Two seeds against one: each image's gain and its being reached are means over the seeds."""
+    a = finished(ROWS)
+    b = [finished([(1, 1, k), (2, 2, 990), (3, 4, 999), (5, -1, 500)], seed=seed) for seed, k in ((1, 990), (2, 700))]
+    publish()
+    ids = [run.run_id for run in b]
+    images = queries.images_of(ids, 0.5)
+    assert images.gain.to_list() == pytest.approx([(reach(990) + reach(700)) / 2, reach(990), 0, 0])
+    assert images.reached.to_list() == [0.5, 1, 0, 0]
+    assert images.p.to_list() == pytest.approx([0.845, 0.99, 0.999, 0.5])
+    p = queries.paired([a.run_id], ids, 0.5)
+    alone = [queries.paired([a.run_id], [i], 0.5) for i in ids]
+    assert p.acr == pytest.approx(sum(one.acr for one in alone) / 2)
+    assert p.accuracy == pytest.approx(sum(one.accuracy for one in alone) / 2)
+    assert (p.gained, p.lost, p.accuracy_p) == (None, None, None)
+
+
+def test_per_class_by_hand(home):
+    run = finished([(1, 1, 900), (1, 2, 990), (2, 2, 999), (2, -1, 500)])
+    publish()
+    table = queries.per_class([run.run_id]).set_index("label")
+    assert table.acr.to_dict() == pytest.approx({1: reach(900) / 2, 2: reach(999) / 2})
+    assert table.abstention.to_dict() == {1: 0.0, 2: 0.5}
+
+
+def test_published_networks_on_our_terms(home):
+    """At n = 10 000 on every 20th image: five seeds each, recomputed, and lower than at n = 100 000 on all."""
+    publish()
+    ours = queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20").set_index(
+        ["method", "sigma", "seeds"]
+    )
+    theirs = queries.published_groups("mnist", 100_000, 100, 0.001, "test/every 1").set_index(
+        ["method", "sigma", "seeds"]
+    )
+    assert ours.recomputed.all()
+    assert not theirs.recomputed.any()
+    assert f"{theirs.acr['consistency', 0.5, 5]:.4f}" == "1.6549"
+    assert 1.42 < ours.acr["consistency", 0.5, 5] < 1.45
+    curves = queries.published_curves("mnist", 100_000, 100, 0.001, "test/every 1")
+    first = curves[(curves.method == "gaussian") & (curves.sigma == 0.5)]
+    assert first.certified_accuracy.iloc[0] == pytest.approx(theirs.certified_accuracy_0["gaussian", 0.5, 5])
