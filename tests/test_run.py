@@ -97,7 +97,7 @@ def test_damaged_files_are_named(home, digits_spec):
 def test_an_epoch_without_its_time_is_named(home, digits_spec, row):
     run = Run.create(runs_root(), digits_spec())
     run.training_file.write_text(f"epoch\t{'seconds' if 'nan' in row else 'lr'}\n{row}")
-    with pytest.raises(RunError, match="holds a row that is no epoch"):
+    with pytest.raises(RunError, match="holds a row that is no epoch: it does not say how many seconds it took"):
         run.epochs()
 
 
