@@ -45,41 +45,54 @@ def queue(gpu: bool) -> list[Part]:
     """What is worth computing, the most valuable first: on a CPU at n = 10 000 on every 20th image, on a GPU as in the papers.
 
     On a CPU: six methods at three σ by the quick recipe; the path along λ; the paper's recipe for the three methods that
-    it does not take hours for; more seeds of the claim's two methods; m and the loss's forms; more seeds of the others. On a
-    GPU the paper's recipe for everything, then seeds.
+    it does not take hours for; more seeds of the claim's two methods; m and the loss's forms; more seeds of the others; more
+    by the paper's recipe. On a GPU first that recipe on the CPU's terms, to stand beside what ships, since it takes minutes;
+    then on the papers' terms for everything, and seeds.
     """
-    recipe = "paper" if gpu else "quick"
 
     def runs(
-        methods: Iterable[str] = ("consistency",), sigmas=SIGMAS, seed=0, recipe=recipe, dataset="mnist", **values
-    ):
-        certification = ALL_IMAGES if gpu else Certification(every=find_dataset(dataset).every)
+        methods: Iterable[str] = ("consistency",), sigmas=SIGMAS, seed=0, recipe="quick", dataset="mnist", full=False,
+        **values,
+    ):  # fmt: skip
+        certification = ALL_IMAGES if full else Certification(every=find_dataset(dataset).every)
         return tuple(
             plan(dataset, method, sigma, values=values, seed=seed, recipe=recipe, weights_dtype="float16", certification=certification)
             for sigma in sigmas for method in methods
         )  # fmt: skip
 
-    along = tuple(spec for lam in LAMS for spec in runs(sigmas=(0.5, 1.0), lam=float(lam)))
-    ablations = tuple(spec for m in (4, 8) for spec in runs(m=m))
-    ablations += tuple(spec for form in ("xent", "kl", "mse") for spec in runs(sigmas=(0.5, 1.0), form=form))
-    claim, others = (
-        Part(name, tuple(spec for seed in range(1, 5) for spec in runs(methods, seed=seed)))
-        for name, methods in (("seeds of the claim", CLAIM), ("other seeds", [m for m in SIX if m not in CLAIM]))
-    )
-    table = Part("table", runs(SIX), weights=True)
-    if gpu:
-        elsewhere = runs(SIX, dataset="fashion_mnist") + runs(SIX, sigmas=(0.5,), dataset="cifar10")
+    def seeds(name: str, methods: Iterable[str], **terms) -> Part:
+        return Part(name, tuple(spec for seed in range(1, 5) for spec in runs(methods, seed=seed, **terms)))
+
+    def parts(**terms) -> list[Part]:
+        """The table, the path along λ, seeds of the claim, ablations, seeds of the others."""
+        along = tuple(spec for lam in LAMS for spec in runs(sigmas=(0.5, 1.0), lam=float(lam), **terms))
+        ablations = tuple(spec for m in (4, 8) for spec in runs(m=m, **terms))
+        ablations += tuple(
+            spec for form in ("xent", "kl", "mse") for spec in runs(sigmas=(0.5, 1.0), form=form, **terms)
+        )
         return [
-            table,
-            claim,
-            others,
+            Part("table", runs(SIX, **terms), weights=True),
             Part("lambda", along),
+            seeds("seeds of the claim", CLAIM, **terms),
             Part("ablations", ablations),
-            Part("data sets", elsewhere),
+            seeds("other seeds", [method for method in SIX if method not in CLAIM], **terms),
         ]
-    slow = runs(CLAIM, sigmas=(0.5, 0.25, 1.0), recipe="paper")
-    slow += runs(("stability",), sigmas=(0.5, 0.25, 1.0), recipe="paper")
-    return [table, Part("lambda", along), Part("paper", slow), claim, Part("ablations", ablations), others]
+
+    paper = {"recipe": "paper"}
+    slow = runs(CLAIM, sigmas=(0.5, 0.25, 1.0), **paper) + runs(("stability",), sigmas=(0.5, 0.25, 1.0), **paper)
+    by_paper = [
+        Part("paper", slow),
+        seeds("paper, seeds of the claim", CLAIM, **paper),
+        seeds("paper, seeds of Stability", ("stability",), **paper),
+        Part("paper, MACER", runs(("macer",), **paper)),
+    ]
+    if not gpu:
+        table, along, *rest = parts()
+        return [table, along, by_paper[0], *rest, *by_paper[1:]]
+    table, along, claim, ablations, others = parts(full=True, **paper)
+    elsewhere = runs(SIX, dataset="fashion_mnist", full=True, **paper)
+    elsewhere += runs(SIX, sigmas=(0.5,), dataset="cifar10", full=True, **paper)
+    return [*by_paper, table, claim, others, along, ablations, Part("data sets", elsewhere)]
 
 
 def done(spec: RunSpec) -> Run | None:

@@ -8,7 +8,6 @@ import pytest
 from backend.home import CHECKOUT, snapshot_path
 from backend.plan import plan
 from backend.spec import Certification
-from backend.store.publish import publish
 
 os.environ.setdefault("CERTSCOPE_DATA", str(CHECKOUT / "var" / "data"))
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: equal results want equal threads
@@ -24,6 +23,8 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def shipped_store(tmp_path_factory):
     """A results store of the shipped runs alone; not to be written."""
+    from backend.store.publish import publish  # not above: a GPU box tests training and certification without duckdb
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CERTSCOPE_HOME", str(tmp_path_factory.mktemp("shipped")))
         publish()

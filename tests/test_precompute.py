@@ -19,18 +19,25 @@ def parts(digits_spec):
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-def test_the_table_comes_first_and_no_run_twice(gpu):
-    parts = queue(gpu)
-    specs = [spec for part in parts for spec in part.specs]
+def test_the_table_is_queued_once_on_each_devices_terms(gpu):
+    parts = {part.name: part for part in queue(gpu)}
+    specs = [spec for part in parts.values() for spec in part.specs]
     assert len({spec.run_id for spec in specs}) == len(specs)
-    table = parts[0]
-    assert {(spec.method, spec.sigma) for spec in table.specs} == {
+    assert {(spec.method, spec.sigma) for spec in parts["table"].specs} == {
         (m, s) for m in precompute.SIX for s in (0.25, 0.5, 1.0)
     }
-    assert {spec.certification.n for spec in specs} == {100_000 if gpu else 10_000}
-    assert {spec.recipe.name for spec in table.specs} == {"paper" if gpu else "quick"}
+    assert {spec.certification.n for spec in parts["table"].specs} == {100_000 if gpu else 10_000}
+    assert {spec.recipe.name for spec in parts["table"].specs} == {"paper" if gpu else "quick"}
     lams = {spec.hyper["lam"] for spec in specs if spec.method == "consistency" and spec.sigma == 1}
     assert {0, 1, 2, 5, 10, 15, 20, 25, 30} <= lams
+
+
+def test_a_gpu_begins_with_what_stands_beside_the_shipped_runs():
+    """On the terms of the CPU's queue, whose runs they are too."""
+    cpu = {spec.run_id for part in queue(gpu=False) for spec in part.specs}
+    first = [part for part in queue(gpu=True) if part.name.startswith("paper")]
+    assert first == queue(gpu=True)[: len(first)]
+    assert {spec.run_id for part in first for spec in part.specs} <= cpu
 
 
 def test_shipped_runs_are_of_the_queue():

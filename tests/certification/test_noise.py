@@ -14,19 +14,18 @@ from backend.classifier.weights import build
 from backend.datasets import DATASETS
 from backend.training.noise import stream
 from tests.certification.test_smoothed_classifier import Linear, finish
+from tests.devices import on_each_device
 
 CPU = torch.device("cpu")
 
 
-def sampler(grid=None, sigma=0.5):
-    dataset = DATASETS["digits"]
-    return Sampler(build(dataset.architectures[0], dataset, CPU).eval(), 10, sigma, CPU, grid=grid)
-
-
+@on_each_device
 @pytest.mark.parametrize("grid", [None, 255, 16])
 @pytest.mark.parametrize("sigma", [0.12, 0.25, 1.0])
-def test_the_noise_passes_its_self_test(grid, sigma):
-    check_noise(sampler(grid, sigma), seed=3)
+def test_the_noise_passes_its_self_test(grid, sigma, device):
+    dataset = DATASETS["digits"]
+    classifier = build(dataset.architectures[0], dataset, device).eval()
+    check_noise(Sampler(classifier, 10, sigma, device, grid=grid), seed=3)
 
 
 @pytest.mark.parametrize(
@@ -63,11 +62,12 @@ def test_thresholds_are_the_exact_distribution(sigma, scale):
         assert all(0 <= e - t < 1 for t, e in zip(table, exact, strict=True))
 
 
-def test_drawn_values_lie_on_the_grid_with_the_right_frequencies():
-    noise, image = GridNoise(0.25, 16, CPU), torch.full((1, 8, 8), 5 / 16)
-    noisy = torch.empty(4_000, 1, 8, 8)
-    noise.add(noisy, image, torch.Generator().manual_seed(0))
-    steps = noisy * 16 - 5
+@on_each_device
+def test_drawn_values_lie_on_the_grid_with_the_right_frequencies(device):
+    noise, image = GridNoise(0.25, 16, device), torch.full((1, 8, 8), 5 / 16, device=device)
+    noisy = torch.empty(4_000, 1, 8, 8, device=device)
+    noise.add(noisy, image, torch.Generator(device).manual_seed(0))
+    steps = noisy.cpu() * 16 - 5
     assert torch.equal(steps, steps.round())
     edges = np.arange(-12.5, 13)
     seen = np.histogram(steps.numpy(), bins=edges)[0]
@@ -76,8 +76,9 @@ def test_drawn_values_lie_on_the_grid_with_the_right_frequencies():
     assert chisquare(seen, expected / expected.sum() * inside).pvalue > 1e-4
 
 
-def test_float_sound_certificates_are_a_little_smaller_and_never_above_the_truth():
-    g = SmoothedClassifier(Linear([1.0] * 64, 32.5), 2, 0.5, CPU, 0, grid=255)
+@on_each_device
+def test_float_sound_certificates_are_a_little_smaller_and_never_above_the_truth(device):
+    g = SmoothedClassifier(Linear([1.0] * 64, 32.5), 2, 0.5, device, 0, grid=255)
     image = torch.full((1, 1, 8, 8), round(0.55 * 255) / 255)
     exact = abs(float(image.sum()) - 32.5) / 8
     (look,) = finish(g, image, [0], n=20_000, float_sound=True)
@@ -133,15 +134,16 @@ def test_one_pixel_images_and_constant_networks_are_certified():
     assert (look.predict, look.done) == (-1, 1)  # one vote proves p >= 1/2, which is not above 1/2
 
 
+@on_each_device
 @pytest.mark.parametrize("batch", [32, 64, 128, 256])
-def test_counts_do_not_depend_on_the_batch_size(batch):
+def test_counts_do_not_depend_on_the_batch_size(batch, device):
     torch.manual_seed(0)
     dataset = DATASETS["mnist"]
-    network = build("lenet", dataset, CPU).eval()
-    images = torch.rand(3, 1, 28, 28)
+    network = build("lenet", dataset, device).eval()
+    images = torch.rand(3, 1, 28, 28).to(device)
     counts = []
     for size in (256, batch):
-        s = Sampler(network, 10, 0.5, CPU)
+        s = Sampler(network, 10, 0.5, device)
         s.batch = size
         counts.append(s.count(images, [700, 300, 64], [stream(i, "test", 0, s.device) for i in range(3)]))
     assert counts[0] == counts[1]

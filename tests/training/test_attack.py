@@ -10,12 +10,13 @@ from backend.classifier.weights import build
 from backend.datasets import DATASETS
 from backend.training.attack import ascent, ddn, frozen, pgd, shortened
 from backend.training.noise import gaussian, noisy_logits, soft_loss
+from tests.devices import on_each_device
 
 ATTACKS = {"pgd": pgd, "ddn": ddn}
 
 
-def generator():
-    return torch.Generator().manual_seed(0)
+def generator(device="cpu"):
+    return torch.Generator(device).manual_seed(0)
 
 
 class Halfspace(nn.Module):
@@ -67,16 +68,17 @@ def test_a_zero_gradient_is_replaced_by_a_random_direction():
     assert deltas.mean(0).norm() < 0.1  # no direction is preferred
 
 
+@on_each_device
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("epsilon", [0.25, 1.0])
-def test_it_stays_inside_and_raises_the_smoothed_loss(attack, epsilon):
+def test_it_stays_inside_and_raises_the_smoothed_loss(attack, epsilon, device):
     digits = DATASETS["digits"]
     torch.manual_seed(0)
-    classifier = build("smallcnn", digits, torch.device("cpu")).train()
-    x = torch.rand(32, *digits.shape)
-    noise = gaussian(4, x, 0.25, generator())
+    classifier = build("smallcnn", digits, device).train()
+    x = torch.rand(32, *digits.shape).to(device)
+    noise = gaussian(4, x, 0.25, generator(device))
     y = noisy_logits(classifier, x, noise).softmax(-1).mean(0).argmax(-1)  # every answer is right before the attack
-    attacked = ATTACKS[attack](classifier, x, y, noise, epsilon, 10, generator())
+    attacked = ATTACKS[attack](classifier, x, y, noise, epsilon, 10, generator(device))
     assert (attacked - x).flatten(1).norm(dim=1).max() <= epsilon * (1 + 1e-5)
     assert attacked.min() >= 0
     assert attacked.max() <= 1

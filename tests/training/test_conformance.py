@@ -15,6 +15,7 @@ from backend.plan import plan
 from backend.run import Checkpoint, Epoch
 from backend.training.loop import train
 from backend.training.methods import METHODS
+from tests.devices import on_each_device
 
 SMALL = {"m": 2, "steps": 2, "epsilon": 0.25, "step": 0.25}  # what makes a method quick
 COLOURS = ((0.8, 0.3, 0.2), (0.2, 0.8, 0.3), (0.3, 0.2, 0.8))
@@ -47,12 +48,12 @@ def spec_of(method, data, epochs, precision="float32"):
     return replace(spec, recipe=replace(spec.recipe, batch=24)) if data == "colours" else spec
 
 
-def rows_of(spec, checkpoint=None):
-    return list(train(spec, find_dataset(spec.dataset), choose_device("cpu"), checkpoint))
+def rows_of(spec, checkpoint=None, device="cpu"):
+    return list(train(spec, find_dataset(spec.dataset), choose_device(str(device)), checkpoint))
 
 
-def first_checkpoint(spec):
-    _, checkpoint = islice(train(spec, find_dataset(spec.dataset), choose_device("cpu")), 2)
+def first_checkpoint(spec, device):
+    _, checkpoint = islice(train(spec, find_dataset(spec.dataset), choose_device(str(device))), 2)
     return checkpoint.tensors
 
 
@@ -64,26 +65,28 @@ def accuracies(rows):
     return [row.accuracy for row in rows if isinstance(row, Epoch)]
 
 
+@on_each_device
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("method", METHODS)
-def test_learns(method, data, colours, monkeypatch):
+def test_learns(method, data, device, colours, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "resnet20", strided)
-    reached = accuracies(rows_of(spec_of(method, data, EPOCHS[data])))
+    reached = accuracies(rows_of(spec_of(method, data, EPOCHS[data]), device=device))
     assert reached[-1] > 0.75
     assert reached[-1] > reached[0]
 
 
+@on_each_device
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("method", METHODS)
-def test_is_deterministic_and_resumes(method, data, colours, monkeypatch):
+def test_is_deterministic_and_resumes(method, data, device, colours, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "resnet20", strided)
     spec = spec_of(method, data, 2)
-    rows = rows_of(spec)
-    first, other = first_checkpoint(spec), first_checkpoint(replace(spec, seed=1))
+    rows = rows_of(spec, device=device)
+    first, other = first_checkpoint(spec, device), first_checkpoint(replace(spec, seed=1), device)
     assert first == rows[1].tensors != other
     for at in (1, 2):
         checkpoint = next(row for row in rows if isinstance(row, Checkpoint) and row.epoch == at and not row.final)
-        rest = rows_of(spec, checkpoint.tensors)
+        rest = rows_of(spec, checkpoint.tensors, device)
         assert [row.epoch for row in rest if isinstance(row, Epoch)] == list(range(at + 1, 3))
         assert weights(rest) == weights(rows)
 
@@ -97,9 +100,10 @@ def strided(shape, classes):
     )  # fmt: skip
 
 
+@on_each_device
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("method", METHODS)
-def test_survives_bfloat16(method, data, colours, monkeypatch):
+def test_survives_bfloat16(method, data, device, colours, monkeypatch):
     """It learns in bfloat16 too, and not by the same numbers. In small networks: most processors are slow in it."""
     spec = spec_of(method, data, {"digits": 18, "colours": 8}[data], "bfloat16")
     if data == "colours":
@@ -107,8 +111,8 @@ def test_survives_bfloat16(method, data, colours, monkeypatch):
     else:
         spec = replace(spec, architecture="mlp")
     exact = replace(spec, recipe=replace(spec.recipe, precision="float32"))
-    rounded = rows_of(spec)
-    assert next(iter(train(exact, find_dataset(data), choose_device("cpu")))).loss != rounded[0].loss
+    rounded = rows_of(spec, device=device)
+    assert next(iter(train(exact, find_dataset(data), device))).loss != rounded[0].loss
     assert accuracies(rounded)[-1] > 0.7
 
 
@@ -118,7 +122,8 @@ def test_the_data_sets_are_what_they_are_taken_for(colours):
     assert find_dataset("colours").shape == (3, 16, 16)
 
 
-def test_dropout_resumes_too(colours, monkeypatch):
+@on_each_device
+def test_dropout_resumes_too(device, colours, monkeypatch):
     """Layers that draw at random do so from a stream of the epoch."""
 
     def dropping(shape, classes):
@@ -126,6 +131,6 @@ def test_dropout_resumes_too(colours, monkeypatch):
 
     monkeypatch.setitem(ARCHITECTURES, "smallcnn", dropping)
     spec = replace(spec_of("gaussian", "colours", 3), architecture="smallcnn")
-    rows = rows_of(spec)
+    rows = rows_of(spec, device=device)
     checkpoint = next(row for row in rows if isinstance(row, Checkpoint) and row.epoch == 1)
-    assert weights(rows_of(spec, checkpoint.tensors)) == weights(rows)
+    assert weights(rows_of(spec, checkpoint.tensors, device)) == weights(rows)

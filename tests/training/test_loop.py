@@ -16,6 +16,7 @@ from backend.spec import RECIPES, Recipe
 from backend.training.loop import Tally, TrainingError, learning_rate, restore, snapshot, train
 from backend.training.methods import METHODS, make
 from backend.training.sgd import SGD
+from tests.devices import on_each_device
 
 DIGITS = DATASETS["digits"]
 
@@ -152,22 +153,23 @@ def test_macer_with_16_noise_vectors_at_batch_256_fits_two_gigabytes():
     assert int(out.stdout) < 2048
 
 
+@on_each_device
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_steps_are_torchs_to_the_bit(momentum):
+def test_steps_are_torchs_to_the_bit(momentum, device):
     """Against torch.optim.SGD, over epochs that a checkpoint parts."""
     recipe = replace(RECIPES["quick"], momentum=momentum, weight_decay=0.01)
     torch.manual_seed(0)
-    ours, theirs = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
+    ours, theirs = torch.nn.Linear(5, 3, device=device), torch.nn.Linear(5, 3, device=device)
     theirs.load_state_dict(ours.state_dict())
     optimiser = SGD(ours, recipe)
     reference = torch.optim.SGD(theirs.parameters(), 1.0, momentum, weight_decay=0.01, fused=True)
     for step in range(6):
         if step == 3:
             checkpoint = snapshot(1, ours, optimiser)
-            ours = torch.nn.Linear(5, 3)
+            ours = torch.nn.Linear(5, 3, device=device)
             optimiser = SGD(ours, recipe)
             assert restore(checkpoint, ours, optimiser) == 1
-        x, lr = torch.rand(4, 5), 0.1 / (step + 1)
+        x, lr = torch.rand(4, 5, device=device), 0.1 / (step + 1)
         optimiser.step(ours(x).square().sum(), lr)
         reference.param_groups[0]["lr"] = lr
         reference.zero_grad()
