@@ -84,7 +84,7 @@ def queue(gpu: bool) -> list[Part]:
         Part("paper", slow),
         seeds("paper, seeds of the claim", CLAIM, **paper),
         seeds("paper, seeds of Stability", ("stability",), **paper),
-        Part("paper, MACER", runs(("macer",), **paper)),
+        Part("paper, MACER", runs(("macer",), sigmas=(0.5, 1.0, 0.25), **paper)),
     ]
     if not gpu:
         table, along, *rest = parts()

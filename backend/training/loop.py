@@ -18,6 +18,7 @@ from backend.training.batches import InMemory, Streamed
 from backend.training.distributed import add_up, rank, same_buffers, together, world
 from backend.training.methods import Batch, make
 from backend.training.noise import gaussian, stream, stream_seed
+from backend.training.replay import own_stream, stepper
 from backend.training.sgd import SGD
 
 CHECK_EVERY = 200  # steps between two looks at whether the loss is finite: each waits for the device
@@ -83,21 +84,28 @@ def _one_epoch(
     if rank():
         generator = stream(spec.seed, f"epoch/{rank()}", epoch, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.recipe.precision == "bfloat16")
-    seen, steps, rate, tally = 0, 0, 0.0, Tally(len(dataset.classes), device)
-    for loaded, wanted in images.epoch(order, spec.recipe.batch, method.chunks, spec.seed, epoch, generator):
-        rate = learning_rate(spec.recipe, epoch + min(seen + 1, total - 0.5) / total)
-        for part, y in zip(loaded.chunk(method.chunks), wanted.chunk(method.chunks), strict=True):
-            x = part.float().div_(dataset.scale)
-            noise = gaussian(method.noises, x, spec.sigma, generator)
-            with autocast:
-                logits, terms = method.loss_terms(classifier, Batch(x, y, noise, spec.sigma, epoch, generator))
-            loss = sum(terms.values())
-            optimiser.step(loss, rate)
-            tally.add(logits.detach(), y, loss.detach(), terms)
-            steps += 1
-            if steps % CHECK_EVERY == 0:
-                tally.check(epoch, method.chunks, spec)
-        seen += len(wanted) * world()
+    tally = Tally(len(dataset.classes), device)
+
+    def step(part: Tensor, y: Tensor, rate: float | Tensor) -> None:
+        x = part.float().div_(dataset.scale)
+        noise = gaussian(method.noises, x, spec.sigma, generator)
+        with autocast:
+            logits, terms = method.loss_terms(classifier, Batch(x, y, noise, spec.sigma, epoch, generator))
+        loss = sum(terms.values())
+        optimiser.step(loss, rate)
+        tally.add(logits.detach(), y, loss.detach(), terms)
+
+    seen, steps, rate = 0, 0, 0.0
+    with own_stream(device):
+        do = stepper(step, generator, device, resident=isinstance(images, InMemory))
+        for loaded, wanted in images.epoch(order, spec.recipe.batch, method.chunks, spec.seed, epoch, generator):
+            rate = learning_rate(spec.recipe, epoch + min(seen + 1, total - 0.5) / total)
+            for part, y in zip(loaded.chunk(method.chunks), wanted.chunk(method.chunks), strict=True):
+                do(part, y, rate)
+                steps += 1
+                if steps % CHECK_EVERY == 0:
+                    tally.check(epoch, method.chunks, spec)
+            seen += len(wanted) * world()
     tally.check(epoch, method.chunks, spec)
     add_up(tally.correct, tally.predicted, *tally.sums.values())
     means = {name: float(value) / steps / world() for name, value in tally.sums.items()}
@@ -110,7 +118,7 @@ def _one_epoch(
 
 
 class Tally:
-    """What an epoch is reported by. Everything stays on the device: the loop never waits for it but in `check`."""
+    """What an epoch is reported by. Everything stays on the device, in place: the loop never waits for it but in `check`."""
 
     def __init__(self, classes: int, device: torch.device):
         self.sums: dict[str, Tensor] = {}
@@ -123,7 +131,9 @@ class Tally:
     def add(self, logits: Tensor, y: Tensor, loss: Tensor, terms: dict[str, Tensor]) -> None:
         """One step: logits (m, B, K) under noise, labels (B,)."""
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(value)
+            self.sums[name] += value.detach()
         answers = logits.argmax(-1)  # (m, B)
         self.correct += (answers == y).float().mean(0).sum()
         self.predicted += (answers.flatten()[:, None] == self.classes).sum(0)  # bincount waits for the device

@@ -22,8 +22,8 @@ class SGD:
             "dampening": 0.0, "nesterov": False, "maximize": False, "fused": True,
         }  # fmt: skip
 
-    def step(self, loss: Tensor, lr: float) -> None:
-        """One step down the gradient of a loss ()."""
+    def step(self, loss: Tensor, lr: float | Tensor) -> None:
+        """One step down the gradient of a loss (); lr may be a tensor () on the device."""
         parameters, velocity = list(self.parameters.values()), list(self.velocity.values())
         for parameter in parameters:
             parameter.grad = None
