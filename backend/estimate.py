@@ -8,6 +8,7 @@ from math import log
 import pandas as pd
 
 from backend.home import runs_root
+from backend.jobs.slots import gpus
 from backend.overview import images_of, listing
 from backend.spec import RunSpec
 from backend.store import queries
@@ -39,7 +40,7 @@ def finished(specs: Iterable[RunSpec]) -> set[str]:
 def estimate(specs: Sequence[RunSpec]) -> Estimate:
     """Of these runs together. An epoch takes what it took in runs of the same data set, network and method, with equal
     whole-number and word hyper-parameters (m, steps, …); a sample what it took the same network in the same precision.
-    Runs of this machine count first, then those of others, which is said.
+    Runs of this machine count first, then those of others, which is said; of a GPU's speed only runs on GPUs tell.
     """
     seconds, missing, basis = 0.0, {}, []
     try:
@@ -74,7 +75,10 @@ def _certified_kind(spec: RunSpec) -> tuple:
 
 
 def _speeds(dataset: str, architecture: str) -> pd.DataFrame:
-    table = queries.speeds(dataset, architecture)
+    """Those of runs that were computed on the kind of device that a job here would take."""
+    table, cpu = queries.speeds(dataset, architecture), not gpus()
+    alike = [{part.startswith("cpu") for part in device.split(", ")} == {cpu} for device in table.device.fillna("cpu")]
+    table = table[pd.Series(alike, index=table.index, dtype=bool)]
     return table.assign(own=table.folder.str.startswith(f"{runs_root()}/"))
 
 

@@ -105,12 +105,14 @@ def done(spec: RunSpec) -> Run | None:
 
 
 class Pace:
-    """Seconds that runs took, and from them what others will take; None where nothing alike is finished."""
+    """Seconds that runs took on the same kind of device, and from them what others will take; None where nothing alike is finished."""
 
-    def __init__(self, runs: Iterable[Run]):
+    def __init__(self, runs: Iterable[Run], gpu: bool):
         self.epoch: dict[tuple, list[float]] = {}
         self.sample: dict[tuple, list[float]] = {}
         for run in runs:
+            if {device.startswith("cpu") for device in run.devices()} != {not gpu}:
+                continue
             spec, epochs = run.spec, run.epochs()
             if epochs:
                 self.epoch.setdefault(_kind(spec), []).append(median(row["seconds"] for row in epochs))
@@ -141,10 +143,10 @@ def took(run: Run) -> float:
     return sum(row["seconds"] for row in run.epochs()) + sum(c.time for c in run.certificates())
 
 
-def overview(parts: list[Part]) -> str:
+def overview(parts: list[Part], gpu: bool = False) -> str:
     """A line a part: how many runs are done, what they took, and what the rest will take as far as that is known."""
     finished = {spec.run_id: run for part in parts for spec in part.specs if (run := done(spec))}
-    pace = Pace(finished.values())
+    pace = Pace(finished.values(), gpu)
     lines = []
     for part in parts:
         mine = [finished[spec.run_id] for spec in part.specs if spec.run_id in finished]
@@ -167,6 +169,9 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
 
     budget: seconds, after which the run in flight is left to be resumed. Raises KeyboardInterrupt then.
     """
+    from backend.pipeline import choose_device
+
+    gpu = choose_device(device).type == "cuda"
     end = None if budget is None else time.monotonic() + budget
     number, of = shard
     specs = {spec.run_id: spec for part in parts for spec in part.specs}
@@ -189,7 +194,7 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
             print(f"left out: {error}", flush=True)
             continue
         progress.close()
-        print(f"took {duration(took(run))}\n{overview(parts)}", flush=True)
+        print(f"took {duration(took(run))}\n{overview(parts, gpu)}", flush=True)
 
 
 def pack(parts: list[Part], out: Path) -> list[str]:
@@ -304,8 +309,9 @@ def _precompute(options) -> None:
     else:
         from backend.pipeline import choose_device
 
-        parts = queue(gpu=choose_device(options.device).type == "cuda")
-        print(overview(parts), flush=True)
+        gpu = choose_device(options.device).type == "cuda"
+        parts = queue(gpu)
+        print(overview(parts, gpu), flush=True)
         if not options.list:
             budget = None if options.budget is None else options.budget * 60
             work_off(parts, options.device, budget, (int(number), int(of)))

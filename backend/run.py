@@ -260,6 +260,13 @@ class Run:
     def environment(self) -> dict:
         return _read_json(self.environment_file) or {}
 
+    def devices(self) -> list[str]:
+        """What its rows were computed on, in order: of a run that was resumed elsewhere several."""
+        facts = self.environment()
+        return list(
+            dict.fromkeys(str(one["device"]) for one in (*facts.get("earlier", ()), facts) if one.get("device"))
+        )
+
     def set_environment(self, facts: dict) -> None:
         """Write down what the rows from here on rest on; other circumstances of earlier rows are kept under `earlier`."""
         before = self.environment()

@@ -75,6 +75,18 @@ def test_runs_of_other_machines_count_where_there_are_none_here_and_are_named(pu
     assert all("of other machines (cpu (x86_64))" in words for words in cost.basis)
 
 
+def test_a_gpu_says_nothing_of_a_cpu(finished_run, monkeypatch):
+    """Nor a run that began on one and was resumed on the other."""
+    for seed, (seconds, device) in enumerate(((0.001, "NVIDIA H200"), (0.5, "cpu (here)"), (0.002, "NVIDIA H200"))):
+        run = finished_run(seconds, device=device, seed=seed)
+    run.set_environment({"device": "cpu (here)"})
+    publish()
+    monkeypatch.setattr("backend.estimate.gpus", list)
+    assert estimate(grid()).basis[0] == "training: 1 finished run of this machine (cpu (here)), 0.5 s an epoch"
+    monkeypatch.setattr("backend.estimate.gpus", lambda: ["0"])
+    assert estimate(grid()).basis[0] == "training: 1 finished run of this machine (NVIDIA H200), 0.001 s an epoch"
+
+
 def test_finished_ones_are_known_here_and_shipped(finished_run):
     here = finished_run(0.5)
     shipped = next(Run(path.parent) for path in sorted(PRECOMPUTED.glob("*/spec.json")))

@@ -68,6 +68,7 @@ def test_shards_share_the_queue(home, parts):
     assert "first: 1 of 2 runs done" in overview(parts)
     assert "; the rest: about" in overview(parts).splitlines()[0]  # a run alike is finished
     assert overview(parts).splitlines()[1].endswith("the rest: not known")  # none of Consistency is
+    assert overview(parts, gpu=True).splitlines()[0].endswith("the rest: not known")  # how fast a CPU is says nothing
 
 
 def test_packed_runs_arrive_whole_elsewhere(home, parts, tmp_path, monkeypatch):

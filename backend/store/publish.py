@@ -183,7 +183,7 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
         "recipe": spec.recipe.name,
         "epochs": spec.recipe.epochs,
         "missing_classes": run.epochs()[-1].get("missing_classes") if len(epochs) else None,
-        "device": environment.get("device"),
+        "device": ", ".join(run.devices()) or None,
         "git_commit": environment.get("commit"),
         "train_seconds": float(epochs["seconds"].sum()) if len(epochs) else None,
         "certify_seconds": float(certificates["time"].sum()) if len(certificates) else None,
