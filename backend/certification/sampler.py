@@ -34,8 +34,11 @@ class Sampler:
     ):  # fmt: skip
         """grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point."""
         self.dtype = PRECISIONS[precision]
-        if precision != "float32":
-            classifier = deepcopy(classifier).to(self.dtype)  # the caller's stays what it is
+        # cuDNN's float32 kernels want channels first: with them the plain loop of scripts/bench is 1.1 times as fast (ResNet-20, H200).
+        first = device.type == "cuda" and precision == "float32"
+        self.layout = torch.contiguous_format if first else torch.channels_last
+        if first or precision != "float32":  # the caller's stays what it is
+            classifier = deepcopy(classifier).to(dtype=self.dtype, memory_format=self.layout)
         self.classifier = classifier
         self.classes, self.sigma, self.device = classes, sigma, device
         self.block = self.batch = BLOCKS[device.type]
@@ -53,7 +56,7 @@ class Sampler:
         one = torch.ones((), dtype=torch.int64, device=self.device)
         sound = torch.ones((), dtype=torch.bool, device=self.device)
         shape = (self.block, *images.shape[1:])
-        noisy = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
+        noisy = torch.empty(shape, device=self.device, memory_format=self.layout)
         with torch.inference_mode():
             for batch in self._batches(sizes):
                 filled, owners = 0, []
@@ -81,7 +84,7 @@ class Sampler:
 
     def copies(self, image: Tensor, number: int, stream: torch.Generator) -> tuple[Tensor, list[int]]:
         """Noisy copies (number, C, H, W) of image (C, H, W), not clipped, and what the classifier answers on each."""
-        noisy = torch.empty((number, *image.shape), device=self.device).to(memory_format=torch.channels_last)
+        noisy = torch.empty((number, *image.shape), device=self.device, memory_format=self.layout)
         with torch.inference_mode():
             self.add_noise(noisy, image, stream)
             return noisy, self._logits(noisy).argmax(1).tolist()
