@@ -153,19 +153,27 @@ def _over_seeds(mean: float, seeds: int) -> str:
     return f"{mean:.4f}" + (f" ({seeds} seeds)" if seeds > 1 else "")
 
 
+def over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
+    """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one.
+
+    gain and gain_se are means: all seeds share the test images, which the interval is over. seed_gains: the gain of each, in order of size.
+    """
+    return gains.groupby(cell, as_index=False).agg(
+        gain=("gain", "mean"), gain_se=("gain_se", "mean"), lam=("lam", "first"), images=("images", "first"), seed_gains=("gain", sorted)
+    )  # fmt: skip
+
+
 def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     gains = queries.acr_gains(runs[_are_usual(runs)].run_id, PAIRS)
-    gains = gains.groupby(["architecture", "sigma", "method", "baseline", "recipe", "epochs"], as_index=False).agg(
-        {"gain": "mean", "gain_se": "mean", "lam": "first"}
-    )
+    gains = over_seeds(gains, ["architecture", "sigma", "method", "baseline", "recipe", "epochs"])
     rows = []
     for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
         half = 1.96 * row.gain_se
         verdict = "above" if row.gain > half else "below" if row.gain < -half else "not told apart"
-        theirs = published_gain(peers, row)
+        theirs, each = published_gain(peers, row), row.seed_gains
         rows.append(
             (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+.4f} ± {half:.4f}", f"**{verdict}**",
-             "" if theirs is None else f"{theirs:+.4f}")
+             f"{len(each)}: {each[0]:+.4f} to {each[-1]:+.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+.4f}")
         )  # fmt: skip
     return _markdown(
         (
@@ -175,6 +183,7 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
             "recipe",
             "gain in ACR, 95 % interval over images",
             "verdict",
+            "seeds",
             "gain of the released networks",
         ),
         rows,

@@ -63,10 +63,11 @@ def _panel(sigma: float, height: int, xaxis: dict, places: list[str] = ()) -> di
 def gains(rows: pd.DataFrame) -> go.Figure:
     """How much ACR each row's method has over its baseline, with the 95 % interval over images, beside the paper's gain (hollow).
 
-    rows: of `queries.acr_gains`, one σ, with `label` and `published_gain`.
+    rows: of `reproduction.over_seeds`, one σ, with `label` and `published_gain`. Of several seeds each is a stroke.
     """
     rows = rows[::-1]
     theirs = rows[rows.published_gain.notna()]
+    seeds = [(gain, row.label) for row in rows.itertuples() if len(row.seed_gains) > 1 for gain in row.seed_gains]
     traces = [
         {
             "type": "scatter", "mode": "markers", "x": theirs.published_gain.to_list(), "y": theirs.label.to_list(), "name": "published networks",
@@ -78,6 +79,11 @@ def gains(rows: pd.DataFrame) -> go.Figure:
             "error_x": {"array": (1.96 * rows.gain_se).to_list(), "thickness": 1.5, "color": GREY},
             "marker": {"size": 13, "color": [colour(method) for method in rows.baseline]},
             "hovertemplate": "%{x:+.4f}<extra>%{y}</extra>",
+        },
+        {
+            "type": "scatter", "mode": "markers", "x": [gain for gain, _ in seeds], "y": [label for _, label in seeds], "name": "each seed",
+            "marker": {"symbol": "line-ns-open", "size": 18, "color": GREY, "line": {"width": 1.5}},
+            "hovertemplate": "%{x:+.4f}<extra>%{y}, one seed</extra>", "showlegend": bool(seeds),
         },
     ]  # fmt: skip
     zero = {

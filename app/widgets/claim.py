@@ -8,7 +8,7 @@ import streamlit as st
 from app.figures.acr import ORDER, gains
 from app.figures.palette import title
 from app.widgets.figure import draw
-from backend.reproduction import PAIRS, published_gain
+from backend.reproduction import PAIRS, over_seeds, published_gain
 from backend.store import queries
 
 
@@ -21,7 +21,7 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
     if rows.empty:
         return
     st.header("Does Consistency beat the baselines?")
-    sigmas = sorted(rows.sigma.unique())
+    sigmas, seeds = sorted(rows.sigma.unique()), rows.seed_gains.map(len).max()
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         here = rows[rows.sigma == sigma]
         with column:
@@ -37,7 +37,7 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
                 st.markdown((f"*{', '.join(telling)}*: " if telling else "") + _versus(alone))
     st.caption(
         f"ACR of Gaussian + Consistency less that of each baseline, image by image: right of the line Consistency certifies more. {setting}, "
-        f"{'one seed a run' if rows.seed.max() == 1 else f'means over up to {rows.seed.max()} seeds'}. Bars are 95 % intervals of the mean paired "
+        f"{'one seed a run' if seeds == 1 else f'means over up to {seeds} seeds (strokes: each of them)'}. Bars are 95 % intervals of the mean paired "
         "difference: they cover the choice of test images, not that of the training seed. "
         + ("" if published.empty else "Hollow: the difference of the paper's released networks, means over their seeds, "
            + ("on the same terms." if same_terms else "n = 100,000, 10,000 images: gains at different n compare roughly."))
@@ -52,8 +52,16 @@ def _versus(rows: pd.DataFrame) -> str:
         "not told apart from": rows[rows.gain.abs() <= half],
         "below": rows[rows.gain < -half],
     }
-    parts = [f"**{word}** {', '.join(map(title, some.baseline))}" for word, some in said.items() if len(some)]
+    parts = [f"**{word}** {', '.join(map(_baseline, some.itertuples()))}" for word, some in said.items() if len(some)]
     return "Consistency is " + "; ".join(parts) + "."
+
+
+def _baseline(row) -> str:
+    """Its name, and of several seeds in how many the sign is that of their mean."""
+    seeds = [gain * row.gain > 0 for gain in row.seed_gains]
+    if len(seeds) == 1:
+        return title(row.baseline)
+    return f"{title(row.baseline)} (in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
 
 
 def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -63,9 +71,7 @@ def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         return rows
     rows["hyper"] = rows.lam.fillna(-1)
     cell = ["sigma", "method", "baseline", "source", "architecture", "recipe", "epochs", "hyper"]
-    rows = rows.groupby(cell, as_index=False).agg(
-        {"gain": "mean", "gain_se": "mean", "lam": "first", "seed": "nunique", "images": "first"}
-    )
+    rows = over_seeds(rows, cell)
     rows["label"] = rows.baseline.map(title).where(
         rows.method == "consistency", "with SmoothAdv, over SmoothAdv"
     )  # every other row is of Consistency over Gaussian augmentation
