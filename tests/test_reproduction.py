@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from backend.home import CHECKOUT
-from backend.reproduction import cells, published_gain, report, usual
+from backend.reproduction import cells, over_seeds, published_gain, report, usual
 from backend.store import queries
 
 
@@ -112,11 +112,23 @@ def test_the_report_says_what_the_store_says(published):
     runs = queries.runs()
     peers = queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20")
     for cell in cells(runs, peers).itertuples():
+        seeds = f" ({cell.our_seeds} seeds)" if cell.our_seeds > 1 else ""
         assert (
-            f"| {cell.ours:.4f} | {cell.theirs:.4f} ± {cell.their_sd:.4f} | {cell.difference:+.4f} ± {cell.half:.4f} | **{cell.verdict}** |"
+            f"| {cell.ours:.4f}{seeds} | {cell.theirs:.4f} ± {cell.their_sd:.4f} | {cell.difference:+.4f} ± {cell.half:.4f} | **{cell.verdict}** |"
             in text
         )
     assert "| 1.6653 ± 0.0007 |" in text  # the authors' table
     assert text.rstrip("\n") in (CHECKOUT / "docs" / "reproduction.md").read_text()  # export reproduction makes it anew
     with pytest.raises(ValueError, match="holds no certified run on cifar10"):
         report("cifar10")
+
+
+def test_gains_of_seeds_are_one_row_that_keeps_each():
+    gains = pd.DataFrame(
+        [("gaussian", 0.5, 0, 0.3, 0.02, 5.0, 500), ("gaussian", 0.5, 1, 0.1, 0.04, 5.0, 500), ("macer", 0.5, 0, -0.1, 0.03, 5.0, 500)],
+        columns=["baseline", "sigma", "seed", "gain", "gain_se", "lam", "images"],
+    )  # fmt: skip
+    over = over_seeds(gains, ["baseline", "sigma"]).set_index("baseline")
+    assert over.gain.to_dict() == pytest.approx({"gaussian": 0.2, "macer": -0.1})
+    assert over.gain_se["gaussian"] == pytest.approx(0.03)
+    assert over.seed_gains.to_dict() == {"gaussian": [0.1, 0.3], "macer": [-0.1]}

@@ -97,7 +97,8 @@ def gains(rows: pd.DataFrame) -> go.Figure:
     }
     xaxis = {"title": {"text": "gain in ACR"}, "tickformat": "+.3f", "nticks": 4}
     return go.Figure(
-        traces, _panel(rows.sigma.iloc[0], 310, xaxis, list(dict.fromkeys(rows.label))) | {"shapes": [zero]}
+        traces,
+        _panel(rows.sigma.iloc[0], 200 + 22 * len(rows), xaxis, list(dict.fromkeys(rows.label))) | {"shapes": [zero]},
     )
 
 

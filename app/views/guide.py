@@ -18,7 +18,7 @@ from app.widgets.glossary import TERMS
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import chance, expected_radius, samples_for
 from backend.home import CHECKOUT, PRECOMPUTED
-from backend.reproduction import usual
+from backend.reproduction import over_seeds, usual
 from backend.statistics import acr_by_n, acr_shares, share_band
 from backend.store import queries
 from backend.training.methods import METHODS
@@ -172,7 +172,8 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
         "certified accuracy against radius of two methods at three noise levels", curves,
     )  # fmt: skip
     middle = common[common.sigma == 0.5]
-    rows = queries.acr_gains(middle.run_id, [(baseline, PAIR[1]) for baseline in middle.method if baseline != PAIR[1]])
+    pairs = [(baseline, PAIR[1]) for baseline in middle.method if baseline != PAIR[1]]
+    rows = over_seeds(queries.acr_gains(middle.run_id, pairs), ["baseline", "sigma"])
     if len(rows):
         rows["label"] = rows.baseline.map(title)
         beside(

@@ -12,7 +12,7 @@ from app.figures.acr import against_clean_accuracy
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.palette import run_labels, title
 from app.widgets.claim import claim
-from app.widgets.comparable import choose_comparable, look_again, samples, stops_early
+from app.widgets.comparable import choose_comparable, look_again, one_training, samples, stops_early
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
@@ -35,14 +35,14 @@ st.markdown(
 
 snapshot = mark()
 look_again(snapshot)
-shown = choose_comparable(queries.runs(), one_training=True)
-if shown.empty:
+every = choose_comparable(queries.runs())
+if every.empty:
     st.info(
-        "No certified run fits these filters. Choose another recipe, σ or method above, or start a run on the **Runs** page.",
+        "No certified run fits these filters. Choose another σ or method above, or start a run on the **Runs** page.",
         icon=":material/filter_alt_off:",
     )
     st.stop()
-one = shown.iloc[0]
+one = every.iloc[0]
 fixed = one["mode"] == "fixed"
 setting = f"{samples(one['mode'], one.n)}, α = {one.alpha:g}, {one.images:,.0f} test images"
 terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
@@ -54,14 +54,14 @@ def made_once(snapshot: tuple, run_ids: tuple, name: str | tuple, _make: Callabl
     return _make()
 
 
-once = partial(made_once, snapshot, tuple(shown.run_id))
-# One setting a method and σ: the others are the path along λ, and ablations.
-common = shown[once("usual", lambda: usual(shown))]
+of_every = partial(made_once, snapshot, tuple(every.run_id))
+# One setting a method, σ and recipe: the others are the path along λ, and ablations.
+every_usual = every[of_every("usual", lambda: usual(every))]
 
 
 def of_the_papers(table: pd.DataFrame) -> pd.DataFrame:
     """The rows at the σ and of the networks that are shown; none beside an adaptive mode."""
-    return table[table.sigma.isin(shown.sigma) & fixed & table.architecture.isin(shown.architecture)]
+    return table[table.sigma.isin(every.sigma) & fixed & table.architecture.isin(every.architecture)]
 
 
 peers = of_the_papers(
@@ -70,18 +70,11 @@ peers = of_the_papers(
 peers = peers[peers.seeds == peers.groupby(["architecture", "method", "sigma"]).seeds.transform("max")]
 published = of_the_papers(queries.published(one.dataset)) if peers.empty else peers.assign(source="same terms")
 
-if imported := int((shown.source == "published").sum()):
+if imported := int((every.source == "published").sum()):
     st.caption(
-        f":material/input: {imported} of these {len(shown)} runs are imported from published logs: their radii have three digits, "
+        f":material/input: {imported} of these {len(every)} runs are imported from published logs: their radii have three digits, "
         "and their vote counts are not known."
     )
-if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
-    names = run_labels(shown)
-    st.warning(
-        "Training collapsed, and is shown as it is: "
-        + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} classes" for r in collapsed.itertuples()),
-        icon=":material/trending_down:",
-    )  # fmt: skip
 
 
 def at_sigmas(sigmas: list[float]) -> str:
@@ -91,7 +84,9 @@ def at_sigmas(sigmas: list[float]) -> str:
 def how_trained() -> None:
     """Recipes, and where hyper-parameters are not the paper's."""
     said = []
-    for method, rows in common[common.source == "trained"].groupby("method"):
+    trained = every_usual[every_usual.source == "trained"]
+    recipes = sorted(set(zip(trained.recipe, trained.epochs, strict=True)))
+    for (recipe, method), rows in trained.groupby(["recipe", "method"]):
         found: dict[str, list[float]] = {}
         for run in rows.itertuples():
             for name, (here, there) in departures(method, one.dataset, run.sigma, json.loads(run.hyper)).items():
@@ -99,8 +94,8 @@ def how_trained() -> None:
                 at = found.setdefault(f"{symbol(field)} = {in_words(here)} (paper: {in_words(there)})", [])
                 at.append(run.sigma)
         words = [text + ("" if set(at) == set(rows.sigma) else at_sigmas(at)) for text, at in found.items()]
-        said += [f"{title(method)}: {', '.join(words)}"] if words else []
-    recipes = sorted(set(zip(shown.recipe, shown.epochs, strict=True)))
+        whose = title(method) + (f", `{recipe}`" if len(recipes) > 1 else "")
+        said += [f"{whose}: {', '.join(words)}"] if words else []
     named = ", ".join(f"`{name}` ({epochs} epochs)" for name, epochs in recipes)
     with st.expander(
         "How these networks were trained, and where that departs from the paper", icon=":material/model_training:"
@@ -214,10 +209,23 @@ def along_lambda() -> None:
 
 
 if not stops_early(one["mode"]):
-    claim(common, published, not peers.empty, setting, once)
+    claim(every_usual, published, not peers.empty, setting, of_every)
 how_trained()
 
 st.header("Certified accuracy against radius")
+shown = one_training(every)
+if shown.empty:
+    st.info("Choose a recipe above, to draw the runs that were trained by it.", icon=":material/filter_alt_off:")
+    st.stop()
+once = partial(made_once, snapshot, tuple(shown.run_id))
+common = every_usual[every_usual.run_id.isin(shown.run_id)]
+if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
+    names = run_labels(shown)
+    st.warning(
+        "Training collapsed, and is shown as it is: "
+        + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} classes" for r in collapsed.itertuples()),
+        icon=":material/trending_down:",
+    )  # fmt: skip
 drawn = common
 if len(common) < len(shown) and st.toggle(
     "Every setting", key="every", bind="query-params", help="Other λ and ablations too, here and in the ranking."
@@ -236,7 +244,7 @@ best_at_radius(drawn, names_of(drawn))
 
 if not published.empty:
     beside_the_papers(shown, common, published, peers, setting, once)
-reproduced(once("cells", lambda: cells(shown, peers)))
+reproduced(of_every("cells", lambda: cells(every, peers)))
 
 if not stops_early(one["mode"]):
     along_lambda()

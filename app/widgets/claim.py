@@ -32,16 +32,28 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
             for (source, recipe, epochs), alone in here[here.method == "consistency"].groupby(
                 ["source", "recipe", "epochs"]
             ):
-                said = {"source": source, "recipe": recipe, "epochs": f"{epochs} epochs"}
-                telling = [word for name, word in said.items() if rows[name].nunique() > 1]
-                st.markdown((f"*{', '.join(telling)}*: " if telling else "") + _versus(alone))
+                said = {"source": source, "recipe": f"recipe `{recipe}`", "epochs": f"{epochs} epochs"}
+                telling = [said[name] for name in _telling(rows) if name in said]
+                st.markdown((f"{', '.join(telling)}: ".capitalize() if telling else "") + _versus(alone))
+    on_top = (
+        " (*on top of SmoothAdv*: SmoothAdv + Consistency less SmoothAdv)"
+        if (rows.method != "consistency").any()
+        else ""
+    )
     st.caption(
-        f"ACR of Gaussian + Consistency less that of each baseline, image by image: right of the line Consistency certifies more. {setting}, "
+        f"ACR of Gaussian + Consistency less that of each baseline, image by image: right of the line Consistency certifies more{on_top}. {setting}, "
         f"{'one seed a run' if seeds == 1 else f'means over up to {seeds} seeds (strokes: each of them)'}. Bars are 95 % intervals of the mean paired "
         "difference: they cover the choice of test images, not that of the training seed. "
         + ("" if published.empty else "Hollow: the difference of the paper's released networks, means over their seeds, "
            + ("on the same terms." if same_terms else "n = 100,000, 10,000 images: gains at different n compare roughly."))
     )  # fmt: skip
+
+
+def _telling(rows: pd.DataFrame) -> list[str]:
+    """What rows of one baseline differ in; epochs only where the recipe does not tell them."""
+    names = [name for name in ("source", "architecture", "recipe", "epochs") if rows[name].nunique() > 1]
+    told = rows.groupby("recipe").epochs.nunique().max() == 1
+    return [name for name in names if not (name == "epochs" and told)]
 
 
 def _versus(rows: pd.DataFrame) -> str:
@@ -73,11 +85,10 @@ def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     cell = ["sigma", "method", "baseline", "source", "architecture", "recipe", "epochs", "hyper"]
     rows = over_seeds(rows, cell)
     rows["label"] = rows.baseline.map(title).where(
-        rows.method == "consistency", "with SmoothAdv, over SmoothAdv"
+        rows.method == "consistency", "on top of SmoothAdv"
     )  # every other row is of Consistency over Gaussian augmentation
-    for name in ("source", "architecture", "recipe", "epochs"):
-        if rows[name].nunique() > 1:
-            rows["label"] += ", " + rows[name].astype(str) + (" epochs" if name == "epochs" else "")
+    for name in _telling(rows):
+        rows["label"] += ", " + rows[name].astype(str) + (" epochs" if name == "epochs" else "")
     comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs
     rows["published_gain"] = [published_gain(comparable, row) for row in rows.itertuples()]
     rows["place"] = rows.baseline.map(lambda name: ORDER.index(name) if name in ORDER else len(ORDER))

@@ -21,11 +21,8 @@ def look_again(snapshot: tuple) -> None:
             st.rerun()
 
 
-def choose_comparable(runs: pd.DataFrame, one_training: bool = False) -> pd.DataFrame:
-    """Filters for data set, settings, σ and method, kept in the URL; returns the chosen certified runs (maybe none).
-
-    one_training: also for the recipe, at first the one of most runs, for a longer training is no better method.
-    """
+def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
+    """Filters for data set, settings, σ and method, kept in the URL; returns the chosen certified runs (maybe none)."""
     certified = runs[runs.images.notna()]
     if certified.empty:
         return certified
@@ -48,8 +45,6 @@ def choose_comparable(runs: pd.DataFrame, one_training: bool = False) -> pd.Data
             "Certified accuracy up to that radius compares; ACR does not.",
             icon=":material/timer_off:",
         )
-    if one_training:
-        certified = _of_trainings(certified)
     sigmas = _all_of(
         third, "Noise σ", "sigma", [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())], help=TERMS["σ"]
     )
@@ -68,15 +63,18 @@ def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str
     return where.pills(label, options, selection_mode="multi", default=options, key=key, bind="query-params", **more)
 
 
-def _of_trainings(certified: pd.DataFrame) -> pd.DataFrame:
-    """A filter where runs were trained in several ways; says what it leaves out."""
+def one_training(certified: pd.DataFrame) -> pd.DataFrame:
+    """A filter where runs were trained in several ways, at first the one of most runs; says what it leaves out.
+
+    For what compares runs at large: a longer training is no better method.
+    """
     trained = certified[certified.source == "trained"]
     training = trained.recipe + ", " + trained.epochs.astype(str) + " epochs"
     counts = training.value_counts()
     if len(counts) < 2:
         return certified
     wanted = st.pills(
-        "Recipe", sorted(counts.index), selection_mode="multi", default=counts.index[:1].tolist(), key="recipe", bind="query-params",
+        "Recipe of all that follows", sorted(counts.index), selection_mode="multi", default=counts.index[:1].tolist(), key="recipe", bind="query-params",
         help=f"{TERMS['recipe']} Methods compare within one training. Imported runs are always shown.",
     )  # fmt: skip
     if left := [f"{count} of `{name}`" for name, count in counts.items() if name not in wanted]:
