@@ -1,6 +1,7 @@
 """Average certified radius: beside the published values, and against clean accuracy."""
 
 import json
+from collections import Counter
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -107,7 +108,7 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
 
     Collapsed runs lie so far below that the others would be one spot: they are outside the first view, and are named in it.
     """
-    labels, kinds, runs = run_labels(runs), symbols(runs.recipe), runs[runs.sigma == sigma]
+    labels, kinds, usual, runs = run_labels(runs), symbols(runs.recipe), _usual_form(runs), runs[runs.sigma == sigma]
     front = runs[pareto(runs.certified_accuracy_0.to_numpy(), runs.acr.to_numpy())].sort_values("certified_accuracy_0")
     traces = [
         {
@@ -120,12 +121,12 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
                 "line": {"color": colour("consistency"), "width": 1.5}, "name": "along λ", "hoverinfo": "skip",
                 "legendgroup": "along λ", "showlegend": number == 0,
             }
-            for number, path in enumerate(_paths(runs))
+            for number, path in enumerate(_paths(runs, usual))
         ),
         *(
             {
                 "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
-                "text": [f"{lam:g}" if method == "consistency" and pd.notna(lam) else "" for lam in rows.lam], "textposition": "top center",
+                "text": [_lam(run, usual) if method == "consistency" else "" for run in rows.itertuples()], "textposition": "top center",
                 "marker": {"size": 11, "symbol": kinds[recipe], "color": colour(method)}, "cliponaxis": False,
                 "name": title(method) + (f", {recipe}" if len(kinds) > 1 else ""),
                 "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],
@@ -159,15 +160,31 @@ def _span(values: pd.Series) -> list[float]:
     return [values.min() - room, values.max() + room]
 
 
-def _paths(runs: pd.DataFrame) -> list[list]:
-    """Consistency's runs that differ in λ alone, from Gaussian's at the same settings on, in the order of λ."""
+def _paths(runs: pd.DataFrame, usual: tuple) -> list[list]:
+    """Consistency's runs that differ in λ alone, from Gaussian's at the same settings on, in the order of λ; a lone ablation is no path."""
     along: dict[tuple, list] = {}
     for run in runs[runs.method == "consistency"].sort_values("lam").itertuples():
         along.setdefault((lambda_path(run), _form(run)), []).append(run)
     starts = {lambda_path(run): run for run in runs[runs.method == "gaussian"].itertuples()}
-    return [[starts[path], *some] for (path, _), some in along.items() if path in starts]
+    return [
+        [starts[path], *some]
+        for (path, form), some in along.items()
+        if path in starts and (len(some) > 1 or form == usual)
+    ]
 
 
-def _form(run) -> str:
+def _form(run) -> tuple:
     """The hyper-parameters of a Consistency run but for λ."""
-    return json.dumps({name: value for name, value in json.loads(run.hyper).items() if name != "lam"})
+    return tuple((name, str(value)) for name, value in json.loads(run.hyper).items() if name != "lam")
+
+
+def _usual_form(runs: pd.DataFrame) -> tuple:
+    """That of most Consistency runs; () where there are none."""
+    forms = Counter(_form(run) for run in runs[runs.method == "consistency"].itertuples())
+    return forms.most_common(1)[0][0] if forms else ()
+
+
+def _lam(run, usual: tuple) -> str:
+    """λ of a Consistency run, and what else is not as usual."""
+    others = [f"{name} {value}" for name, value in _form(run) if (name, value) not in usual]
+    return ", ".join([f"{run.lam:g}"] * pd.notna(run.lam) + others)

@@ -52,6 +52,7 @@ def reproduced(table: pd.DataFrame) -> None:
     """Cell by cell, whether the published values are reproduced. table: from reproduction.cells, maybe without a row."""
     if table.empty:
         return
+    table = table.sort_values(["recipe", "epochs", "sigma"], kind="stable")
     said = []
     for (recipe, epochs), rows in table.groupby(["recipe", "epochs"]):
         counted = rows.verdict.value_counts()

@@ -25,6 +25,15 @@ def test_the_path_goes_along_lambda_and_nothing_beats_the_front(published, sigma
     assert front == set(points) - beaten
 
 
+def test_an_ablation_says_what_it_is_and_lies_on_no_path(published):
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick' and sigma == 0.25")
+    traces = against_clean_accuracy(runs, 0.25).data
+    (points,) = (trace for trace in traces if trace.name == "Gaussian + Consistency")
+    assert sorted(points.text) == ["10", "10, m 4"]
+    ablation = points.y[points.text.index("10, m 4")]
+    assert not any(ablation in trace.y for trace in traces if trace.name == "along λ")
+
+
 def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
     """λ = 25 and 30 at σ = 1 answer one class."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
