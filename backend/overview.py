@@ -149,7 +149,9 @@ def _latest(run: Run) -> tuple[float, float]:
 
 
 def tail(path: Path) -> list[str]:
-    """The last whole lines of a file, of about 4 kB; none where it is not there."""
+    """The last whole lines of a file, of about 4 kB; none where it is not there, or is a link: a run folder may be anybody's."""
+    if path.is_symlink():
+        return []
     try:
         with open(path, "rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - TAIL)

@@ -87,6 +87,9 @@ def test_the_tail_has_whole_lines(tmp_path):
     assert tail(file) == []
     file.write_text("one\ntwo\nthr")
     assert tail(file) == ["one", "two"]
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    assert tail(link) == []
     file.write_text("".join(f"{i:09d}\n" for i in range(10_000)))
     assert tail(file)[-1] == "000009999"
     assert all(len(line) == 9 for line in tail(file))

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.widgets.attempt import attempt
+from app.widgets.attempt import attempt, plain
 from backend.estimate import Estimate, estimate, finished
 from backend.jobs import local
 from backend.overview import images_of
@@ -48,7 +48,9 @@ def _about(specs: list[RunSpec], done: set[str], cost: Estimate) -> list[str]:
         which = f"{len(done)} of the {len(specs)} runs" if len(specs) > 1 else specs[0].run_id
         words.append(f"Finished already, and not computed again: {which}.")
     if cost.basis:
-        words.append(f"The time rests on {'; '.join(cost.basis)}. The start of each run and waiting are not in it.")
+        words.append(
+            f"The time rests on {'; '.join(map(plain, cost.basis))}. The start of each run and waiting are not in it."
+        )
     if cost.missing:
         shown = ", ".join(cost.missing[:4]) + (", …" if len(cost.missing) > 4 else "")
         words.append(f"No finished run tells yet how long this takes: {shown}.")

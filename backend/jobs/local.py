@@ -70,7 +70,10 @@ def delete(run: Run) -> None:
     aside = run.path.with_name(f"{DELETED}{run.run_id}-{os.getpid()}-{time.monotonic_ns()}")
     with run.held():
         run.path.rename(aside)
-    shutil.rmtree(aside)
+    if aside.is_symlink():  # what it leads to is not ours
+        aside.unlink()
+    else:
+        shutil.rmtree(aside)
 
 
 def start_worker() -> None:

@@ -56,8 +56,16 @@ class Replayed:
         self.images, self.labels = images.clone(), labels.clone()
         self.graph = torch.cuda.CUDAGraph()
         self.graph.register_generator_state(self.generator)
-        with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):
-            self.step(self.images, self.labels, self.rate)  # is written down, not done
+        try:
+            with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):
+                self.step(self.images, self.labels, self.rate)  # is written down, not done
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise RuntimeError(
+                "a training step could not be recorded for the GPU: a method must not wait for the device "
+                f"(no .item(), no if on a tensor, no selection by a mask). {error}"
+            ) from error
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[None]:

@@ -25,6 +25,15 @@ def test_a_deleted_run_is_forgotten_by_the_store(trained):
     assert trained.run_id not in queries.run_ids()
 
 
+def test_of_a_folder_that_is_a_link_the_link_goes(trained, tmp_path):
+    elsewhere = trained.path.rename(tmp_path / trained.run_id)
+    trained.path.symlink_to(elsewhere)
+    forget([trained])
+    assert not trained.path.is_symlink()
+    assert (elsewhere / "spec.json").exists()
+    assert trained.run_id not in queries.run_ids()
+
+
 def test_what_goes_is_told_before(trained):
     waiting = Run.create(runs_root(), certify_again(trained.spec, trained.run_id, Certification()))
     waiting.set_state("queued")
