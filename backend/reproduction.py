@@ -108,6 +108,8 @@ def report(dataset: str) -> str:
         "## Consistency over the baselines\n\n" + _gains_table(runs, peers),
         "## The path along λ\n\n" + _path_table(runs, peers),
     ]
+    if ablations := _ablations(runs, peers):
+        parts.append("## Other m, other forms of the loss\n\n" + ablations)
     return "\n\n".join(parts) + "\n"
 
 
@@ -205,9 +207,7 @@ def published_gain(published: pd.DataFrame, row) -> float | None:
 def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     """Consistency's runs of the most common training that differ from the usual one in λ alone, seeds together, beside the released ones at the
     same λ and m."""
-    training = list(runs.groupby(["architecture", "recipe", "epochs"]).size().idxmax())
-    path = runs[(runs.method == "consistency") & (runs[["architecture", "recipe", "epochs"]] == training).all(axis=1)]
-    path = _where(path, lambda hyper: hyper["m"] == 2 and hyper["form"] == "default").fillna({"missing_classes": 0})
+    path = _where(_of_common_training(runs), _is_plain).fillna({"missing_classes": 0})
     path = path.groupby(["sigma", "lam"], as_index=False).agg(
         {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
     )
@@ -228,6 +228,51 @@ def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
             )
         )
     return _markdown(("σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
+
+
+def _of_common_training(runs: pd.DataFrame) -> pd.DataFrame:
+    """Consistency's runs of the most common network, recipe and epochs."""
+    training = list(runs.groupby(["architecture", "recipe", "epochs"]).size().idxmax())
+    return runs[(runs.method == "consistency") & (runs[["architecture", "recipe", "epochs"]] == training).all(axis=1)]
+
+
+def _is_plain(hyper: dict) -> bool:
+    return hyper["m"] == 2 and hyper["form"] == "default"
+
+
+def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
+    """Consistency's runs of the most common training with another m or form, beside the plain one at the same σ and λ; "" without any."""
+    runs = _of_common_training(runs)
+    plain = _where(runs, _is_plain).groupby(["sigma", "lam"]).acr.mean()
+    others = _where(runs, lambda hyper: not _is_plain(hyper))
+    forms = others.groupby(["sigma", "lam", "hyper"], as_index=False).agg(
+        {"acr": "mean", "certified_accuracy_0": "mean", "seed": "nunique"}
+    )
+    rows = []
+    for run in forms.itertuples():
+        hyper, beside = json.loads(run.hyper), plain.get((run.sigma, run.lam))
+        at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
+        at = _where(
+            at,
+            lambda their, m=hyper["m"], form=hyper["form"]: (
+                (their.get("m", 2), their.get("form", "default")) == (m, form)
+            ),
+        )
+        rows.append(
+            (f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"], _over_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
+             "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "")
+        )  # fmt: skip
+    head = (
+        "σ",
+        "λ",
+        "m",
+        "form",
+        "ACR",
+        "certified accuracy at 0",
+        "ACR at m = 2, form default",
+        "released networks, same terms",
+    )
+    return _markdown(head, rows) if rows else ""
 
 
 def _where(rows: pd.DataFrame, says: Callable[[dict], bool]) -> pd.DataFrame:

@@ -118,6 +118,10 @@ def test_the_report_says_what_the_store_says(published):
             in text
         )
     assert "| 1.6653 ± 0.0007 |" in text  # the authors' table
+    for run in runs[
+        (runs.recipe == "quick") & runs.hyper.str.contains('"m": 4') & (runs.method == "consistency")
+    ].itertuples():
+        assert f"| {run.sigma:g} | {run.lam:g} | 4 | default | {run.acr:.4f} |" in text
     assert text.rstrip("\n") in (CHECKOUT / "docs" / "reproduction.md").read_text()  # export reproduction makes it anew
     with pytest.raises(ValueError, match="holds no certified run on cifar10"):
         report("cifar10")
