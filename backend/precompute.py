@@ -63,16 +63,18 @@ def queue(gpu: bool) -> list[Part]:
     def seeds(name: str, methods: Iterable[str], **terms) -> Part:
         return Part(name, tuple(spec for seed in range(1, 5) for spec in runs(methods, seed=seed, **terms)))
 
+    def along(name: str, **terms) -> Part:
+        return Part(name, tuple(spec for lam in LAMS for spec in runs(sigmas=(0.5, 1.0), lam=float(lam), **terms)))
+
     def parts(**terms) -> list[Part]:
         """The table, the path along λ, seeds of the claim, ablations, seeds of the others."""
-        along = tuple(spec for lam in LAMS for spec in runs(sigmas=(0.5, 1.0), lam=float(lam), **terms))
         ablations = tuple(spec for m in (4, 8) for spec in runs(m=m, **terms))
         ablations += tuple(
             spec for form in ("xent", "kl", "mse") for spec in runs(sigmas=(0.5, 1.0), form=form, **terms)
         )
         return [
             Part("table", runs(SIX, **terms), weights=True),
-            Part("lambda", along),
+            along("lambda", **terms),
             seeds("seeds of the claim", CLAIM, **terms),
             Part("ablations", ablations),
             seeds("other seeds", [method for method in SIX if method not in CLAIM], **terms),
@@ -85,14 +87,16 @@ def queue(gpu: bool) -> list[Part]:
         seeds("paper, seeds of the claim", CLAIM, **paper),
         seeds("paper, seeds of Stability", ("stability",), **paper),
         Part("paper, MACER", runs(("macer",), sigmas=(0.5, 1.0, 0.25), **paper)),
+        along("paper, lambda", **paper),
+        Part("paper, SmoothAdv", runs(("smoothadv", "smoothadv_consistency"), sigmas=(0.5, 1.0, 0.25), **paper)),
     ]
     if not gpu:
-        table, along, *rest = parts()
-        return [table, along, by_paper[0], *rest, *by_paper[1:]]
-    table, along, claim, ablations, others = parts(full=True, **paper)
+        table, path, *rest = parts()
+        return [table, path, by_paper[0], *rest, *by_paper[1:]]
+    table, path, claim, ablations, others = parts(full=True, **paper)
     elsewhere = runs(SIX, dataset="fashion_mnist", full=True, **paper)
     elsewhere += runs(SIX, sigmas=(0.5,), dataset="cifar10", full=True, **paper)
-    return [*by_paper, table, claim, others, along, ablations, Part("data sets", elsewhere)]
+    return [*by_paper, table, claim, others, path, ablations, Part("data sets", elsewhere)]
 
 
 def done(spec: RunSpec) -> Run | None:
