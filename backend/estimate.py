@@ -44,7 +44,8 @@ def estimate(specs: Sequence[RunSpec]) -> Estimate:
     """
     seconds, missing, basis = 0.0, {}, []
     try:
-        tables = {place: _speeds(*place) for place in {(spec.dataset, spec.architecture) for spec in specs}}
+        cpu = not gpus()
+        tables = {place: _speeds(*place, cpu) for place in {(spec.dataset, spec.architecture) for spec in specs}}
     except StoreError:  # there is no store yet
         return Estimate(None, ("training", "certifying"), ())
     for name, tell, alike in (
@@ -74,9 +75,9 @@ def _certified_kind(spec: RunSpec) -> tuple:
     return spec.dataset, spec.architecture, spec.precision, spec.certification
 
 
-def _speeds(dataset: str, architecture: str) -> pd.DataFrame:
+def _speeds(dataset: str, architecture: str, cpu: bool) -> pd.DataFrame:
     """Those of runs that were computed on the kind of device that a job here would take."""
-    table, cpu = queries.speeds(dataset, architecture), not gpus()
+    table = queries.speeds(dataset, architecture)
     alike = [{part.startswith("cpu") for part in device.split(", ")} == {cpu} for device in table.device.fillna("cpu")]
     table = table[pd.Series(alike, index=table.index, dtype=bool)]
     return table.assign(own=table.folder.str.startswith(f"{runs_root()}/"))

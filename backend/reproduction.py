@@ -160,9 +160,16 @@ def over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
 
     gain and gain_se are means: all seeds share the test images, which the interval is over. seed_gains: the gain of each, in order of size.
     """
-    return gains.groupby(cell, as_index=False).agg(
-        gain=("gain", "mean"), gain_se=("gain_se", "mean"), lam=("lam", "first"), images=("images", "first"), seed_gains=("gain", sorted)
-    )  # fmt: skip
+    means = {
+        "gain": ("gain", "mean"),
+        "gain_se": ("gain_se", "mean"),
+        "lam": ("lam", "first"),
+        "images": ("images", "first"),
+    }
+    once = gains.groupby([*cell, "seed"], as_index=False).agg(
+        **means
+    )  # a network's weights may have been rounded in several ways
+    return once.groupby(cell, as_index=False).agg(**means, seed_gains=("gain", sorted))
 
 
 def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:

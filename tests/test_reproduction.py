@@ -128,8 +128,10 @@ def test_the_report_says_what_the_store_says(published):
 
 
 def test_gains_of_seeds_are_one_row_that_keeps_each():
+    """Two rows of seed 1: its weights were rounded in two ways, which makes no seed more."""
     gains = pd.DataFrame(
-        [("gaussian", 0.5, 0, 0.3, 0.02, 5.0, 500), ("gaussian", 0.5, 1, 0.1, 0.04, 5.0, 500), ("macer", 0.5, 0, -0.1, 0.03, 5.0, 500)],
+        [("gaussian", 0.5, 0, 0.3, 0.02, 5.0, 500), ("gaussian", 0.5, 1, 0.0, 0.04, 5.0, 500),
+         ("gaussian", 0.5, 1, 0.2, 0.04, 5.0, 500), ("macer", 0.5, 0, -0.1, 0.03, 5.0, 500)],
         columns=["baseline", "sigma", "seed", "gain", "gain_se", "lam", "images"],
     )  # fmt: skip
     over = over_seeds(gains, ["baseline", "sigma"]).set_index("baseline")

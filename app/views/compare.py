@@ -27,7 +27,7 @@ st.markdown(
 )
 snapshot = mark()
 look_again(snapshot)
-shown = choose_comparable(queries.runs())
+shown, _ = choose_comparable(queries.runs())
 groups = queries.groups()
 groups["group_id"] = groups.run_ids.map(min)
 groups = groups[groups.group_id.isin(shown.run_id)].reset_index(drop=True)  # a group has equal σ and method

@@ -35,7 +35,7 @@ st.markdown(
 
 snapshot = mark()
 look_again(snapshot)
-every = choose_comparable(queries.runs())
+every, on_these_terms = choose_comparable(queries.runs())
 if every.empty:
     st.info(
         "No certified run fits these filters. Choose another σ or method above, or start a run on the **Runs** page.",
@@ -213,7 +213,7 @@ if not stops_early(one["mode"]):
 how_trained()
 
 st.header("Certified accuracy against radius")
-shown = one_training(every)
+shown = one_training(every, on_these_terms)
 if shown.empty:
     st.info("Choose a recipe above, to draw the runs that were trained by it.", icon=":material/filter_alt_off:")
     st.stop()

@@ -64,16 +64,21 @@ def _versus(rows: pd.DataFrame) -> str:
         "not told apart from": rows[rows.gain.abs() <= half],
         "below": rows[rows.gain < -half],
     }
-    parts = [f"**{word}** {', '.join(map(_baseline, some.itertuples()))}" for word, some in said.items() if len(some)]
+    parts = [
+        f"**{word}** " + ", ".join(title(row.baseline) + _of_seeds(row, word) for row in some.itertuples())
+        for word, some in said.items() if len(some)
+    ]  # fmt: skip
     return "Consistency is " + "; ".join(parts) + "."
 
 
-def _baseline(row) -> str:
-    """Its name, and of several seeds in how many the sign is that of their mean."""
+def _of_seeds(row, word: str) -> str:
+    """Of several seeds, how many gain or lose as their mean does."""
     seeds = [gain * row.gain > 0 for gain in row.seed_gains]
-    if len(seeds) == 1:
-        return title(row.baseline)
-    return f"{title(row.baseline)} (in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
+    if len(seeds) == 1 or word not in ("above", "below"):
+        return ""
+    return (
+        f" ({'gains' if word == 'above' else 'loses'} in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
+    )
 
 
 def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

@@ -21,11 +21,11 @@ def look_again(snapshot: tuple) -> None:
             st.rerun()
 
 
-def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
-    """Filters for data set, settings, σ and method, kept in the URL; returns the chosen certified runs (maybe none)."""
+def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Filters for data set, settings, σ and method, kept in the URL; returns the chosen certified runs (maybe none), and those of any σ and method."""
     certified = runs[runs.images.notna()]
     if certified.empty:
-        return certified
+        return certified, certified
     first, second, third = st.columns([1, 2.4, 1.6])
     names = sorted(certified.dataset.unique(), key=lambda name: (name != "mnist", name))
     about = "; ".join(f"{name}: {DATASETS[name].note}" for name in names if name in DATASETS)
@@ -49,7 +49,8 @@ def choose_comparable(runs: pd.DataFrame) -> pd.DataFrame:
         third, "Noise σ", "sigma", [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())], help=TERMS["σ"]
     )
     methods = _all_of(st, "Method", "method", sorted(certified.method.unique()), format_func=title)
-    return certified[certified.sigma.map(lambda s: f"{s:g}" in sigmas) & certified.method.isin(methods)]
+    chosen = certified.sigma.map(lambda s: f"{s:g}" in sigmas) & certified.method.isin(methods)
+    return certified[chosen.astype(bool)], certified
 
 
 def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str]:
@@ -63,23 +64,27 @@ def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str
     return where.pills(label, options, selection_mode="multi", default=options, key=key, bind="query-params", **more)
 
 
-def one_training(certified: pd.DataFrame) -> pd.DataFrame:
-    """A filter where runs were trained in several ways, at first the one of most runs; says what it leaves out.
+def one_training(chosen: pd.DataFrame, certified: pd.DataFrame) -> pd.DataFrame:
+    """A filter where runs were trained in several ways, at first the one of most of `certified`; says what it leaves out of the chosen.
 
     For what compares runs at large: a longer training is no better method.
     """
-    trained = certified[certified.source == "trained"]
-    training = trained.recipe + ", " + trained.epochs.astype(str) + " epochs"
-    counts = training.value_counts()
+    training, counts = _trainings(chosen), _trainings(certified).value_counts()
     if len(counts) < 2:
-        return certified
+        return chosen
     wanted = st.pills(
         "Recipe of all that follows", sorted(counts.index), selection_mode="multi", default=counts.index[:1].tolist(), key="recipe", bind="query-params",
         help=f"{TERMS['recipe']} Methods compare within one training. Imported runs are always shown.",
     )  # fmt: skip
-    if left := [f"{count} of `{name}`" for name, count in counts.items() if name not in wanted]:
+    if left := [f"{count} of `{name}`" for name, count in training.value_counts().items() if name not in wanted]:
         st.caption(f":material/filter_alt: Not shown, for they were trained otherwise: {', '.join(left)}.")
-    return certified.drop(training[~training.isin(wanted)].index)
+    return chosen.drop(training[~training.isin(wanted)].index)
+
+
+def _trainings(runs: pd.DataFrame) -> pd.Series:
+    """Recipe and epochs of those trained here, in words."""
+    trained = runs[runs.source == "trained"]
+    return trained.recipe + ", " + trained.epochs.astype(str) + " epochs"
 
 
 def samples(mode: str, n: int) -> str:

@@ -18,7 +18,7 @@ from backend.training.batches import InMemory, Streamed
 from backend.training.distributed import add_up, rank, same_buffers, together, world
 from backend.training.methods import Batch, make
 from backend.training.noise import gaussian, stream, stream_seed
-from backend.training.replay import own_stream, stepper
+from backend.training.replay import replayed
 from backend.training.sgd import SGD
 
 CHECK_EVERY = 200  # steps between two looks at whether the loss is finite: each waits for the device
@@ -96,8 +96,7 @@ def _one_epoch(
         tally.add(logits.detach(), y, loss.detach(), terms)
 
     seen, steps, rate = 0, 0, 0.0
-    with own_stream(device):
-        do = stepper(step, generator, device, resident=isinstance(images, InMemory))
+    with replayed(step, generator, resident=isinstance(images, InMemory)) as do:
         for loaded, wanted in images.epoch(order, spec.recipe.batch, method.chunks, spec.seed, epoch, generator):
             rate = learning_rate(spec.recipe, epoch + min(seen + 1, total - 0.5) / total)
             for part, y in zip(loaded.chunk(method.chunks), wanted.chunk(method.chunks), strict=True):

@@ -64,7 +64,7 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     assert "Consistency is **above** Gaussian" in text
     assert "n = 10,000, α = 0.001, 500 test images" in text
     assert "on the same terms" in text
-    assert "Consistency is **above** Gaussian (in each of " in text  # seeds, of the recipe `paper`
+    assert "Consistency is **above** Gaussian (gains in each of " in text  # seeds, of the recipe `paper`
     runs = queries.runs()
     gains = queries.acr_gains(runs[usual(runs)].run_id, [("smoothadv", "consistency")])
     below = gains[(gains.sigma == 0.5) & (gains.gain + 1.96 * gains.gain_se < 0)]
