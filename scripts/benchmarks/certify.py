@@ -132,6 +132,8 @@ def main() -> None:
             (("lenet", 12), ("resnet20", 8)) if options.quick else (("lenet", 60), ("resnet20", 45), ("resnet110", 60))
         ):
             batches = (1000, 256, 64) if options.quick else (1000, 512, 256, 128, 64)
+            if device.type == "cuda":
+                batches = (10_000, *batches)
             result |= measure(name, device, seconds, (10_000, *batches) if device.type == "cuda" else batches)
     print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}))
 
