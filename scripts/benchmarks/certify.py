@@ -134,7 +134,7 @@ def main() -> None:
             batches = (1000, 256, 64) if options.quick else (1000, 512, 256, 128, 64)
             if device.type == "cuda":
                 batches = (10_000, *batches)
-            result |= measure(name, device, seconds, (10_000, *batches) if device.type == "cuda" else batches)
+            result |= measure(name, device, seconds, batches)
     print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}))
 
 
