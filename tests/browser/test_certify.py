@@ -150,7 +150,9 @@ def test_the_paste_button_reads_the_clipboard(page, address):
 
 def test_two_networks_side_by_side_and_one_verified_by_upload(page, address, tmp_path):
     models = {"Gaussian, σ = 0.5": "gaussian-s0.5-", "Gaussian + Consistency, σ = 0.5, λ = 5": "consistency-s0.5-l5-"}
-    ids = [next(PRECOMPUTED.glob(f"mnist-lenet-{name}seed0-*")).name for name in models.values()]
+    ids = [
+        next(PRECOMPUTED.glob(f"mnist-lenet-{name}seed0-*/model.safetensors")).parent.name for name in models.values()
+    ]
     opened(page, address, "certify_image?n=1,000&" + "&".join(f"model={run_id}" for run_id in ids))
     certify(page)
     expect(page.get_by_text("Certified ℓ2 radius")).to_have_count(2)
