@@ -42,9 +42,8 @@ def estimate(specs: Sequence[RunSpec]) -> Estimate:
     whole-number and word hyper-parameters (m, steps, …); a sample what it took the same network in the same precision.
     Runs of this machine count first, then those of others, which is said; of a GPU's speed only runs on GPUs tell.
     """
-    seconds, missing, basis = 0.0, {}, []
+    seconds, missing, basis, cpu = 0.0, {}, [], not gpus()
     try:
-        cpu = not gpus()
         tables = {place: _speeds(*place, cpu) for place in {(spec.dataset, spec.architecture) for spec in specs}}
     except StoreError:  # there is no store yet
         return Estimate(None, ("training", "certifying"), ())

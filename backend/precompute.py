@@ -1,15 +1,11 @@
-"""The shipped results: one queue of runs in the order of their value, worked off, packed, unpacked and shipped.
+"""The shipped results: one queue of runs in the order of their value, worked off and shipped.
 
 A run is done where its folder is finished, among the user's runs or the shipped ones. Killed at any moment, or ended by its budget, the same
 call goes on from the last row. Needs neither the store nor the dashboard's packages: it runs on a GPU box without network.
 """
 
-import io
-import lzma
 import shutil
-import tarfile
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +16,15 @@ from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan
 from backend.progress import Progress, duration
-from backend.run import Epoch, Run, RunError, all_runs
+from backend.run import Epoch, Run, RunError
 from backend.spec import Certification, RunSpec, SpecError
+from backend.transport import pack, unpack
 
 CLAIM = ("gaussian", "consistency")  # the paper's claim in its shortest form
 SIX = ("gaussian", "stability", "consistency", "smoothadv", "macer", "smoothadv_consistency")
 SIGMAS = (0.25, 0.5, 1.0)
 LAMS = (10, 1, 20, 30, 0, 2, 15, 25)  # beside the paper's λ = 5; far apart first
 ALL_IMAGES = Certification(n=100_000, every=1)  # as in the papers
-CONTENTS = "contents.txt"  # of a pack, its last file
 MOST_BYTES = 28 * 2**20  # of precomputed/
 
 
@@ -201,56 +197,10 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
         print(f"took {duration(took(run))}\n{overview(parts, gpu)}", flush=True)
 
 
-def pack(parts: list[Part], out: Path) -> list[str]:
-    """Write the finished runs of the queue among the user's into a tar file, whose last file names all others; returns their ids."""
-    runs = [run for part in parts for spec in part.specs if (run := done(spec)) and run.path.parent == runs_root()]
-    aside = out.with_name(f".{out.name}.aside")
-    with tarfile.open(aside, "w") as tar:
-        for run in runs:
-            for file in run.portable():
-                tar.add(file, f"{run.run_id}/{file.name}")
-        listed = "\n".join(tar.getnames()).encode()
-        last = tarfile.TarInfo(CONTENTS)
-        last.size = len(listed)
-        tar.addfile(last, io.BytesIO(listed))
-    aside.replace(out)
-    return [run.run_id for run in runs]
-
-
-def unpack(file: Path) -> list[str]:
-    """Take the run folders of `pack` in among the user's runs; returns the ids of those that were not there.
-
-    Raises RunError for a file that was cut off, or holds anything else: a name that is no run folder's, a link, a folder
-    without a spec.
-    """
-    root, aside = runs_root(), runs_root() / ".unpacked"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        with tarfile.open(file) as tar:
-            if not all(member.isfile() or member.isdir() for member in tar.getmembers()):
-                raise RunError(f"{file} holds a link or a device; nothing was taken from it")
-            tar.extractall(aside, filter="data")
-            names = set(tar.getnames())
-        contents = {CONTENTS}
-        if (listed := aside / CONTENTS).is_file():
-            contents |= set(listed.read_text().split("\n"))
-            listed.unlink()
-        runs = list(all_runs(aside))
-        if len(runs) != len(list(aside.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
-            raise RunError(f"{file} holds something that is no run folder; nothing was taken from it")
-        if names != contents:
-            raise RunError(
-                f"{file} is cut off, or not of --pack: its last file must name all others; nothing was taken"
-            )
-        new = [run for run in runs if not (root / run.run_id).exists()]
-        for run in new:
-            run.path.rename(root / run.run_id)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise RunError(f"{file} cannot be unpacked: {error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return [run.run_id for run in new]
+def finished_here(parts: list[Part]) -> list[Run]:
+    """The finished runs of the queue among the user's."""
+    runs = [done(spec) for part in parts for spec in part.specs]
+    return [run for run in runs if run is not None and run.path.parent == runs_root()]
 
 
 def ship(parts: list[Part]) -> Iterator[str]:
@@ -307,7 +257,7 @@ def _precompute(options) -> None:
         raise SpecError(f"a shard is I/K with 1 <= I <= K, not {options.shard!r}")
     both = [*queue(gpu=False), *queue(gpu=True)]  # what is finished may come from another machine
     if options.pack:
-        print("\n".join(pack(both, Path(options.pack))) or "nothing is finished yet")
+        print("\n".join(pack(finished_here(both), Path(options.pack))) or "nothing is finished yet")
     elif options.ship:
         print("\n".join(ship(both)) or "nothing new is finished")
     else:

@@ -130,7 +130,7 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
         )
         table = f"{authors.acr[key]:.4f} ± {authors.acr_sd[key]:.4f}" if key in authors.index else ""
         rows.append(
-            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _over_seeds(cell.ours, cell.our_seeds), _plus_minus(cell.theirs, cell.their_sd),
+            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _with_seeds(cell.ours, cell.our_seeds), _plus_minus(cell.theirs, cell.their_sd),
              _plus_minus(cell.difference, cell.half, "+"), f"**{cell.verdict}**", why if cell.verdict != "reproduced" else "", table)
         )  # fmt: skip
     head = (
@@ -151,7 +151,7 @@ def _plus_minus(value: float, half: float, sign: str = "") -> str:
     return f"{value:{sign}.4f}" + (f" ± {half:.4f}" if pd.notna(half) else "")
 
 
-def _over_seeds(mean: float, seeds: int) -> str:
+def _with_seeds(mean: float, seeds: int) -> str:
     return f"{mean:.4f}" + (f" ({seeds} seeds)" if seeds > 1 else "")
 
 
@@ -161,14 +161,11 @@ def over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     gain and gain_se are means: all seeds share the test images, which the interval is over. seed_gains: the gain of each, in order of size.
     """
     means = {
-        "gain": ("gain", "mean"),
-        "gain_se": ("gain_se", "mean"),
-        "lam": ("lam", "first"),
-        "images": ("images", "first"),
+        name: (name, how)
+        for name, how in (("gain", "mean"), ("gain_se", "mean"), ("lam", "first"), ("images", "first"))
     }
-    once = gains.groupby([*cell, "seed"], as_index=False).agg(
-        **means
-    )  # a network's weights may have been rounded in several ways
+    # First what is of one seed: a network's weights may have been rounded in several ways.
+    once = gains.groupby([*cell, "seed"], as_index=False).agg(**means)
     return once.groupby(cell, as_index=False).agg(**means, seed_gains=("gain", sorted))
 
 
@@ -228,7 +225,7 @@ def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
             (
                 f"{run.sigma:g}",
                 f"{run.lam:g}",
-                _over_seeds(run.acr, run.seed),
+                _with_seeds(run.acr, run.seed),
                 f"{run.certified_accuracy_0:.1%}",
                 theirs,
                 collapsed,
@@ -243,8 +240,13 @@ def _of_common_training(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[(runs.method == "consistency") & (runs[["architecture", "recipe", "epochs"]] == training).all(axis=1)]
 
 
+def _form(hyper: dict) -> tuple[int, str]:
+    """m and the form of the loss; what a published log does not say is the paper's."""
+    return hyper.get("m", 2), hyper.get("form", "default")
+
+
 def _is_plain(hyper: dict) -> bool:
-    return hyper["m"] == 2 and hyper["form"] == "default"
+    return _form(hyper) == _form({})
 
 
 def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
@@ -259,14 +261,10 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     for run in forms.itertuples():
         hyper, beside = json.loads(run.hyper), plain.get((run.sigma, run.lam))
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
-        at = _where(
-            at,
-            lambda their, m=hyper["m"], form=hyper["form"]: (
-                (their.get("m", 2), their.get("form", "default")) == (m, form)
-            ),
-        )
+        wanted = _form(hyper)
+        at = _where(at, lambda their, wanted=wanted: _form(their) == wanted)
         rows.append(
-            (f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"], _over_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
+            (f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"], _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
              "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "")
         )  # fmt: skip
     head = (

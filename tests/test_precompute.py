@@ -7,9 +7,10 @@ import pytest
 
 from backend import precompute
 from backend.home import PRECOMPUTED, runs_root
-from backend.precompute import Part, done, overview, pack, queue, ship, unpack, work_off
+from backend.precompute import Part, done, finished_here, overview, queue, ship, work_off
 from backend.run import Run, RunError, all_runs
 from backend.spec import SpecError
+from backend.transport import pack, unpack
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_shards_share_the_queue(home, parts):
 
 def test_packed_runs_arrive_whole_elsewhere(home, parts, tmp_path, monkeypatch):
     work_off(parts[:1], "cpu", None, (1, 1))
-    ids = pack(parts, tmp_path / "out.tar")
+    ids = pack(finished_here(parts), tmp_path / "out.tar")
     assert ids == [spec.run_id for spec in parts[0].specs]
     before = {i: (Run(runs_root() / i).certificates(), Run(runs_root() / i).weights_sha256()) for i in ids}
     monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "elsewhere"))

@@ -186,5 +186,5 @@ def _usual_form(runs: pd.DataFrame) -> tuple:
 
 def _lam(run, usual: tuple) -> str:
     """λ of a Consistency run, and what else is not as usual."""
-    others = [f"{name} {value}" for name, value in _form(run) if (name, value) not in usual]
-    return ", ".join([f"{run.lam:g}"] * pd.notna(run.lam) + others)
+    words = [f"{run.lam:g}"] if pd.notna(run.lam) else []
+    return ", ".join(words + [f"{name} {value}" for name, value in _form(run) if (name, value) not in usual])

@@ -34,7 +34,8 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
             ):
                 said = {"source": source, "recipe": f"recipe `{recipe}`", "epochs": f"{epochs} epochs"}
                 telling = [said[name] for name in _telling(rows) if name in said]
-                st.markdown((f"{', '.join(telling)}: ".capitalize() if telling else "") + _versus(alone))
+                whose = ", ".join(telling)
+                st.markdown((f"{whose[0].upper()}{whose[1:]}: " if whose else "") + _versus(alone))
     on_top = (
         " (*on top of SmoothAdv*: SmoothAdv + Consistency less SmoothAdv)"
         if (rows.method != "consistency").any()

@@ -50,7 +50,7 @@ def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
     methods = _all_of(st, "Method", "method", sorted(certified.method.unique()), format_func=title)
     chosen = certified.sigma.map(lambda s: f"{s:g}" in sigmas) & certified.method.isin(methods)
-    return certified[chosen.astype(bool)], certified
+    return certified[chosen], certified
 
 
 def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str]:

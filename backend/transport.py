@@ -1,0 +1,66 @@
+"""Run folders in one tar file, to a machine without network and back."""
+
+import io
+import lzma
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from backend.home import runs_root
+from backend.run import Run, RunError, all_runs
+
+CONTENTS = "contents.txt"  # the last file of a tar
+
+
+def pack(runs: Iterable[Run], out: Path) -> list[str]:
+    """Write run folders into a tar file, whose last file names all others; returns their ids."""
+    ids, aside = [], out.with_name(f".{out.name}.aside")
+    with tarfile.open(aside, "w") as tar:
+        for run in runs:
+            for file in run.portable():
+                tar.add(file, f"{run.run_id}/{file.name}")
+            ids.append(run.run_id)
+        listed = "\n".join(tar.getnames()).encode()
+        last = tarfile.TarInfo(CONTENTS)
+        last.size = len(listed)
+        tar.addfile(last, io.BytesIO(listed))
+    aside.replace(out)
+    return ids
+
+
+def unpack(file: Path) -> list[str]:
+    """Take the run folders of `pack` in among the user's runs; returns the ids of those that were not there.
+
+    Raises RunError for a file that was cut off, or holds anything else: a name that is no run folder's, a link, a folder
+    without a spec.
+    """
+    root, aside = runs_root(), runs_root() / ".unpacked"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        with tarfile.open(file) as tar:
+            if not all(member.isfile() or member.isdir() for member in tar.getmembers()):
+                raise RunError(f"{file} holds a link or a device; nothing was taken from it")
+            tar.extractall(aside, filter="data")
+            names = set(tar.getnames())
+        contents = {CONTENTS}
+        if (listed := aside / CONTENTS).is_file():
+            contents |= set(listed.read_text().split("\n"))
+            listed.unlink()
+        runs = list(all_runs(aside))
+        if len(runs) != len(list(aside.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
+            raise RunError(f"{file} holds something that is no run folder; nothing was taken from it")
+        if names != contents:
+            raise RunError(
+                f"{file} is cut off, or not of --pack: its last file must name all others; nothing was taken"
+            )
+        new = [run for run in runs if not (root / run.run_id).exists()]
+        for run in new:
+            run.path.rename(root / run.run_id)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise RunError(f"{file} cannot be unpacked: {error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return [run.run_id for run in new]
