@@ -81,9 +81,9 @@ def queue(gpu: bool) -> list[Part]:
     by_paper = [
         Part("paper", slow),
         seeds("paper, seeds of the claim", CLAIM, **paper),
-        seeds("paper, seeds of Stability", ("stability",), **paper),
         Part("paper, MACER", runs(("macer",), sigmas=(0.5, 1.0, 0.25), **paper)),
         along("paper, lambda", **paper),
+        seeds("paper, seeds of Stability", ("stability",), **paper),
         Part("paper, SmoothAdv", runs(("smoothadv", "smoothadv_consistency"), sigmas=(0.5, 1.0, 0.25), **paper)),
     ]
     if not gpu:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backend.certification.grid_noise import GridNoise
+from backend.classifier.weights import layout
 
 BLOCKS = {"cpu": 256, "cuda": 4096}  # samples that one image draws at once; part of what a seed means on a device
 DEEP = 8  # convolutions, above which a processor's cache wants smaller forward passes
@@ -34,10 +35,8 @@ class Sampler:
     ):  # fmt: skip
         """grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point."""
         self.dtype = PRECISIONS[precision]
-        # cuDNN's float32 kernels want channels first: with them the plain loop of scripts/bench is 1.1 times as fast (ResNet-20, H200).
-        first = device.type == "cuda" and precision == "float32"
-        self.layout = torch.contiguous_format if first else torch.channels_last
-        if first or precision != "float32":  # the caller's stays what it is
+        self.layout = layout(device, precision)
+        if precision != "float32":  # the caller's stays what it is
             classifier = deepcopy(classifier).to(dtype=self.dtype, memory_format=self.layout)
         self.classifier = classifier
         self.classes, self.sigma, self.device = classes, sigma, device

@@ -16,8 +16,20 @@ class WeightsError(ValueError):
     """Weights that do not fit the network they are meant for."""
 
 
-def build(architecture: str, dataset: Dataset, device: torch.device) -> nn.Module:
-    """A freshly initialised network on the device, channels last. Raises SpecError for an unknown architecture."""
+def layout(device: torch.device, precision: str) -> torch.memory_format:
+    """The order of a network's tensors in memory: channels last, but on a GPU in float32, where cuDNN's kernels want them first.
+
+    Measured on an H200, first against last: sampling 1.24 (LeNet) to 1.26 times (ResNet-110), training LeNet 1.08 to 1.15.
+    """
+    first = device.type == "cuda" and precision == "float32"
+    return torch.contiguous_format if first else torch.channels_last
+
+
+def build(architecture: str, dataset: Dataset, device: torch.device, precision: str = "float32") -> nn.Module:
+    """A freshly initialised network on the device, in the layout for what it will compute in (its weights are float32).
+
+    Raises SpecError for an unknown architecture.
+    """
     try:
         built = network(architecture, dataset.shape, len(dataset.classes))
         with torch.inference_mode():
@@ -27,7 +39,7 @@ def build(architecture: str, dataset: Dataset, device: torch.device) -> nn.Modul
         raise SpecError(f"no network {architecture} for {dataset.name}: {error}") from error
     if dataset.mean:
         built = nn.Sequential(Normalize(dataset.mean, dataset.sd), built)
-    return built.to(device, memory_format=torch.channels_last)
+    return built.to(device, memory_format=layout(device, precision))
 
 
 def pack(classifier: nn.Module, dtype: str) -> bytes:

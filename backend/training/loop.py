@@ -38,7 +38,7 @@ def train(
     was never stopped (on the same device and number of threads). Raises TrainingError for a loss that is not finite.
     """
     torch.manual_seed(stream_seed(spec.seed, "init", 0))  # the layers' own initialisers draw from the global stream
-    classifier = build(spec.architecture, dataset, device).train()
+    classifier = build(spec.architecture, dataset, device, spec.recipe.precision).train()
     if spec.recipe.init == "kaiming":
         classifier.apply(_kaiming)
     optimiser = SGD(classifier, spec.recipe)

@@ -43,8 +43,8 @@ def gaussian(m: int, x: Tensor, sigma: float, generator: torch.Generator) -> Ten
 
 def noisy_logits(classifier: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
     """Logits of every image under every noise vector in one forward pass: (m, B, K) for noise (m, B, C, H, W)."""
-    noisy = (x + noise).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return classifier(noisy).float().unflatten(0, noise.shape[:2])  # losses are in float32, also under autocast
+    logits = classifier((x + noise).flatten(0, 1))  # the layout is that of the weights
+    return logits.float().unflatten(0, noise.shape[:2])  # losses are in float32, also under autocast
 
 
 def mean_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

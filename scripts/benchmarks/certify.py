@@ -17,6 +17,7 @@ import torch
 from backend.certification.sampler import BLOCKS, Sampler
 from backend.classifier.architectures import ARCHITECTURES
 from backend.classifier.folding import folded
+from backend.classifier.weights import layout
 from backend.pipeline import choose_device
 from backend.training.noise import stream
 
@@ -76,7 +77,7 @@ def measure(name: str, device, seconds: float, batches: tuple[int, ...]) -> dict
     torch.manual_seed(0)
     shape = CASES[name]
     plain = ARCHITECTURES[name](shape, CLASSES).to(device).eval()
-    ours = ARCHITECTURES[name](shape, CLASSES).to(device, memory_format=torch.channels_last).eval()
+    ours = ARCHITECTURES[name](shape, CLASSES).to(device, memory_format=layout(device, "float32")).eval()
     ours.load_state_dict(plain.state_dict())
     ours = folded(ours, shape)
     image = torch.rand(1, *shape, device=device)

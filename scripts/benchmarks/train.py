@@ -23,6 +23,7 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
 from backend.classifier.architectures import ARCHITECTURES
+from backend.classifier.weights import layout
 from backend.datasets import Split, find_dataset
 from backend.home import data_root
 from backend.pipeline import choose_device
@@ -111,7 +112,7 @@ def gradient_errors(method: str, device: torch.device) -> dict[str, float]:
         loss = loss + (LAM * (cross - entropy) + ETA * entropy).mean()
     reference = gradients(loss, exact)
     found = {"plain": gradients(plain_loss(network, x, y, noise, method), network)}
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=layout(device, "float32"))
     made = make(method, {"lam": LAM, "eta": ETA, "m": m} if method == "consistency" else {})
     _, terms = made.loss_terms(network, Batch(x, y, noise, SIGMA, 0, torch.Generator(device)))
     found["ours"] = gradients(sum(terms.values()), network)
