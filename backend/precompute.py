@@ -83,7 +83,7 @@ def queue(gpu: bool) -> list[Part]:
         seeds("paper, seeds of the claim", CLAIM, **paper),
         Part("paper, MACER", runs(("macer",), sigmas=(0.5, 1.0, 0.25), **paper)),
         along("paper, lambda", **paper),
-        seeds("paper, seeds of Stability", ("stability",), **paper),
+        seeds("paper, seeds of Stability and MACER", ("stability", "macer"), **paper),
         Part("paper, SmoothAdv", runs(("smoothadv", "smoothadv_consistency"), sigmas=(0.5, 1.0, 0.25), **paper)),
     ]
     if not gpu:

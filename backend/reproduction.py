@@ -13,6 +13,7 @@ from backend.store import queries
 from backend.training.methods import METHODS
 
 CELL = ["architecture", "method", "sigma"]
+TRAINING = ["architecture", "recipe", "epochs"]
 OURS = [*CELL, "recipe", "epochs"]
 BASELINES = ("gaussian", "stability", "macer", "smoothadv")
 PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "smoothadv_consistency")]
@@ -209,20 +210,20 @@ def published_gain(published: pd.DataFrame, row) -> float | None:
 
 
 def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
-    """Consistency's runs of the most common training that differ from the usual one in λ alone, seeds together, beside the released ones at the
-    same λ and m."""
-    path = _where(_of_common_training(runs), _is_plain).fillna({"missing_classes": 0})
-    path = path.groupby(["sigma", "lam"], as_index=False).agg(
+    """Consistency's runs that differ from the usual one in λ alone, seeds together, by recipe, beside the released ones at the same λ and m."""
+    path = _where(runs[runs.method == "consistency"], _is_plain).fillna({"missing_classes": 0})
+    path = path.groupby([*TRAINING, "sigma", "lam"], as_index=False).agg(
         {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
     )
     rows = []
-    for run in path.itertuples():
+    for run in path.sort_values([*TRAINING, "sigma", "lam"]).itertuples():
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
         at = _where(at, lambda hyper: hyper.get("m", 2) == 2).sort_values("seeds")
         collapsed = f"collapsed: {run.missing_classes:.0f} classes hardly ever answered" if run.missing_classes else ""
         theirs = f"{at.acr.iloc[-1]:.4f} ({at.certified_accuracy_0.iloc[-1]:.1%})" if len(at) else ""
         rows.append(
             (
+                run.recipe,
                 f"{run.sigma:g}",
                 f"{run.lam:g}",
                 _with_seeds(run.acr, run.seed),
@@ -231,13 +232,13 @@ def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
                 collapsed,
             )
         )
-    return _markdown(("σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
+    return _markdown(("recipe", "σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
 
 
-def _of_common_training(runs: pd.DataFrame) -> pd.DataFrame:
-    """Consistency's runs of the most common network, recipe and epochs."""
-    training = list(runs.groupby(["architecture", "recipe", "epochs"]).size().idxmax())
-    return runs[(runs.method == "consistency") & (runs[["architecture", "recipe", "epochs"]] == training).all(axis=1)]
+def along_lambda(published: pd.DataFrame) -> pd.DataFrame:
+    """Those of published groups that make a path along λ: Gaussian, and Consistency at the paper's m and form of the loss."""
+    plain = _where(published, _is_plain)
+    return plain[plain.method.isin(["gaussian", "consistency"])]
 
 
 def _form(hyper: dict) -> tuple[int, str]:
@@ -250,24 +251,26 @@ def _is_plain(hyper: dict) -> bool:
 
 
 def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
-    """Consistency's runs of the most common training with another m or form, beside the plain one at the same σ and λ; "" without any."""
-    runs = _of_common_training(runs)
-    plain = _where(runs, _is_plain).groupby(["sigma", "lam"]).acr.mean()
+    """Consistency's runs with another m or form, beside the plain one of the same training, σ and λ; "" without any."""
+    runs = runs[runs.method == "consistency"]
+    plain = _where(runs, _is_plain).groupby([*TRAINING, "sigma", "lam"]).acr.mean()
     others = _where(runs, lambda hyper: not _is_plain(hyper))
-    forms = others.groupby(["sigma", "lam", "hyper"], as_index=False).agg(
+    forms = others.groupby([*TRAINING, "sigma", "lam", "hyper"], as_index=False).agg(
         {"acr": "mean", "certified_accuracy_0": "mean", "seed": "nunique"}
     )
     rows = []
     for run in forms.itertuples():
-        hyper, beside = json.loads(run.hyper), plain.get((run.sigma, run.lam))
+        hyper = json.loads(run.hyper)
+        beside = plain.get((run.architecture, run.recipe, run.epochs, run.sigma, run.lam))
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
         wanted = _form(hyper)
         at = _where(at, lambda their, wanted=wanted: _form(their) == wanted)
         rows.append(
-            (f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"], _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
+            (run.recipe, f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"], _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
              "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "")
         )  # fmt: skip
     head = (
+        "recipe",
         "σ",
         "λ",
         "m",

@@ -170,5 +170,5 @@ def test_export_of_a_table(home, tmp_path):
     )  # where there are several recipes, each row says its own
     backend("export", "markdown", out, "--dataset", "mnist", "--sigma", 0.5, "--recipe", "paper")
     assert "| 0.5 | Gaussian | 1.37" in out.read_text()  # a mean over seeds
-    assert "MACER" not in out.read_text()
+    assert "SmoothAdv" not in out.read_text()
     assert "no such run among those that fit" in backend("export", "csv", out, "--runs", "nothing", status=1)

@@ -103,9 +103,10 @@ def gains(rows: pd.DataFrame) -> go.Figure:
     )
 
 
-def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
+def against_clean_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) -> go.Figure:
     """Certified accuracy at r = 0 against ACR at one σ; runs that differ in λ alone are joined, from Gaussian; and the Pareto front.
 
+    runs: rows of `queries.over_seeds`; published: rows of `queries.published_groups` that make a path along λ, maybe none.
     Collapsed runs lie so far below that the others would be one spot: they are outside the first view, and are named in it.
     """
     labels, kinds, usual, runs = run_labels(runs), symbols(runs.recipe), _usual_form(runs), runs[runs.sigma == sigma]
@@ -115,6 +116,7 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
             "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
             "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip",
         },
+        *_released(published[published.sigma == sigma].sort_values("lam", na_position="first")),
         *(
             {
                 "type": "scatter", "mode": "lines", "x": [run.certified_accuracy_0 for run in path], "y": [run.acr for run in path],
@@ -126,10 +128,14 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
         *(
             {
                 "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
-                "text": [_lam(run, usual) if method == "consistency" else "" for run in rows.itertuples()], "textposition": "top center",
+                "text": [_lam(run, usual) if method == "consistency" else "" for run in rows.itertuples()], "textposition": "top right",
                 "marker": {"size": 11, "symbol": kinds[recipe], "color": colour(method)}, "cliponaxis": False,
                 "name": title(method) + (f", {recipe}" if len(kinds) > 1 else ""),
-                "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],
+                **{
+                    f"error_{axis}": {"array": rows[f"{name}_sd"].fillna(0).to_list(), "thickness": 1, "width": 0, "color": GREY}
+                    for axis, name in (("x", "certified_accuracy_0"), ("y", "acr"))
+                },
+                "customdata": [[labels[run.run_id] + _seeds(run.seeds), 1.96 * run.acr_se] for run in rows.itertuples()],
                 "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f} ± %{customdata[1]:.4f}<extra>%{customdata[0]}</extra>",
             }
             for (method, recipe), rows in runs.groupby(["method", "recipe"])
@@ -152,6 +158,23 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float) -> go.Figure:
         place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
         layout["annotations"] = [{"text": words, "align": "left", "showarrow": False, "font": {"color": GREY}} | place]
     return go.Figure(traces, layout)
+
+
+def _released(path: pd.DataFrame) -> list[dict]:
+    """The published networks along λ, joined from Gaussian on; no trace where there are none."""
+    lam = [f"λ = {value:g}" if pd.notna(value) else title("gaussian") for value in path.lam]
+    return [
+        {
+            "type": "scatter", "mode": "lines+markers", "x": path.certified_accuracy_0.to_list(), "y": path.acr.to_list(),
+            "line": {"color": GREY, "width": 1, "dash": "dot"}, "marker": {"symbol": "square-open", "size": 10, "color": GREY},
+            "name": "published networks", "text": [words + _seeds(n) for words, n in zip(lam, path.seeds, strict=True)],
+            "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>published, %{text}</extra>",
+        }
+    ] * (len(path) > 0)  # fmt: skip
+
+
+def _seeds(number: int) -> str:
+    return f" ({number} seeds)" if number > 1 else ""
 
 
 def _span(values: pd.Series) -> list[float]:

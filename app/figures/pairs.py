@@ -1,5 +1,7 @@
 """Two runs on the same images."""
 
+from textwrap import wrap
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -26,9 +28,8 @@ def radius_against_radius(both: pd.DataFrame, names: tuple[str, str]) -> go.Figu
             },
         ]
     )  # fmt: skip
-    return figure.update_layout(
-        xaxis={"title": {"text": f"radius by {names[0]}"}}, yaxis={"title": {"text": f"radius by {names[1]}"}}, height=430, **LAYOUT
-    )  # fmt: skip
+    a, b = ("<br>".join(wrap(f"radius by {name}", 45)) for name in names)
+    return figure.update_layout(xaxis={"title": {"text": a}}, yaxis={"title": {"text": b}}, height=430, **LAYOUT)
 
 
 def acr_by_samples(curves: dict[str, dict[int, float]], methods: list[str]) -> go.Figure:

@@ -54,6 +54,8 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
         for key, group in groups.items()
     }
     everywhere = {"recipe"} if runs.recipe.nunique() > 1 else set()
+    if runs.groupby("recipe").epochs.nunique().max() == 1:  # the recipe tells them
+        apart = {key: telling - {"epochs"} for key, telling in apart.items()}
     labels = {}
     for run_id, f in facts.items():
         telling = apart[tuple(f.get(name) for name in usual)] | everywhere
@@ -71,6 +73,8 @@ def _facts(run) -> dict:
 
 
 def lambda_path(run) -> tuple:
-    """What is equal for the runs of one path along λ: everything but method and λ; Gaussian has no other hyper-parameters."""
+    """What is equal for the runs of one path along λ: everything but method, λ and seed; Gaussian has no other hyper-parameters."""
     facts = _facts(run)
-    return tuple((name, value) for name, value in facts.items() if name not in ("method", "lam", "eta", "m", "form"))
+    return tuple(
+        (name, value) for name, value in facts.items() if name not in ("method", "lam", "seed", "eta", "m", "form")
+    )

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.figures.pairs import acr_by_samples, differences, p_distribution, radius_against_radius
 from app.figures.palette import run_labels
-from app.widgets.comparable import choose_comparable, look_again
+from app.widgets.comparable import choose_comparable, fullest_training, look_again, trainings
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.run_choice import choose_run, choose_runs
@@ -41,7 +41,7 @@ seeds_of = dict(zip(groups.group_id, map(list, groups.run_ids), strict=True))
 words = run_labels(shown[shown.run_id.isin(groups.group_id)])
 labels = {i: words[i] + (f" ({len(seeds_of[i])} seeds)" if len(seeds_of[i]) > 1 else "") for i in seeds_of}
 ids = list(labels)
-facts = shown.set_index("run_id")
+facts = shown.assign(training=trainings(shown)).set_index("run_id")
 
 
 def first_of(method: str, among: list[str]) -> str:
@@ -52,12 +52,10 @@ def first_of(method: str, among: list[str]) -> str:
 group_of = {run_id: group for group, run_ids in seeds_of.items() for run_id in run_ids}
 left, right = st.columns([2, 3])
 ordinary = set(shown.run_id[usual(shown)])  # no ablation, and not along λ
-common = [i for i in ids if facts.recipe[i] == facts.recipe.mode()[0] and i in ordinary] or ids
+common = [i for i in ids if facts.training[i] == fullest_training(shown) and i in ordinary] or ids
 a = choose_run(left, "Reference a", labels, first_of("gaussian", common), "a", group_of)
 others = {i: words for i, words in labels.items() if i != a}
-alike = [
-    i for i in others if (facts.recipe[i], facts.epochs[i]) == (facts.recipe[a], facts.epochs[a]) and i in ordinary
-]
+alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary]
 chosen = choose_runs(
     right, "Compared with it: b", others, [first_of("consistency", alike or list(others))], "b", group_of,
     max_selections=MOST, placeholder="Choose one run or more",

@@ -18,7 +18,7 @@ from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
 from backend.plan import departures, in_words
-from backend.reproduction import cells, usual
+from backend.reproduction import along_lambda, cells, usual
 from backend.statistics import share_band
 from backend.store import queries
 from backend.store.snapshot import mark
@@ -64,10 +64,10 @@ def of_the_papers(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.sigma.isin(every.sigma) & fixed & table.architecture.isin(every.architecture)]
 
 
-peers = of_the_papers(
-    queries.published_groups(*terms)
-)  # published networks on the same terms, their ablations left out
-peers = peers[peers.seeds == peers.groupby(["architecture", "method", "sigma"]).seeds.transform("max")]
+released = of_the_papers(queries.published_groups(*terms))  # published networks on the same terms
+their_path = along_lambda(released[released.method.isin(every.method)])
+most = released.groupby(["architecture", "method", "sigma"]).seeds.transform("max")
+peers = released[released.seeds == most]  # their ablations left out
 published = of_the_papers(queries.published(one.dataset)) if peers.empty else peers.assign(source="same terms")
 
 if imported := int((every.source == "published").sum()):
@@ -104,11 +104,6 @@ def how_trained() -> None:
             f"Recipe {named}; the paper's networks: 90 epochs on MNIST, 150 on CIFAR-10.\n\n"
             + "\n".join(f"- {text}" for text in said)
         )
-
-
-def names_of(drawn: pd.DataFrame) -> dict[str, str]:
-    """Each of these runs in words; they are `common` or `shown`."""
-    return once(("names", len(drawn)), lambda: run_labels(drawn))
 
 
 def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
@@ -158,32 +153,43 @@ def curves_of(drawn: pd.DataFrame) -> None:
             )
 
 
+def ranked_at(reach: float, drawn: pd.DataFrame) -> pd.DataFrame:
+    """Certified accuracy at a radius of these runs, seeds together, the best first; low and high are means of the seeds' intervals."""
+    settings = once(("settings", len(drawn)), lambda: queries.over_seeds(drawn.run_id))
+    names = run_labels(settings)
+    each = queries.accuracy_at(reach, drawn.run_id.to_list()).set_index("run_id")
+    each["low"], each["high"] = share_band(each.reached.to_numpy(), each.images.to_numpy())
+    rows = settings[["run_id", "method", "sigma", "lam", "seeds", "images"]].copy()
+    for name in ("certified_accuracy", "low", "high"):
+        rows[name] = [each[name].reindex(ids).mean() for ids in settings.run_ids]
+    rows["label"] = rows.run_id.map(names) + rows.seeds.map(lambda seeds: f" ({seeds} seeds)" if seeds > 1 else "")
+    return rows.dropna(subset="certified_accuracy").sort_values("certified_accuracy", ascending=False, kind="stable")
+
+
 @st.fragment
-def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
+def best_at_radius(drawn: pd.DataFrame) -> None:
     """A ranking at a radius that the reader moves."""
     left, right = st.columns([1, 3], gap="large")
     reach = left.slider(
         "Radius r", 0.0, float(floor(drawn.ceiling.max() * 100) / 100), 0.5, 0.01, key="r", bind="query-params",
         help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
     )  # fmt: skip
-    ranked = queries.accuracy_at(reach, drawn.run_id.to_list())
-    ranked["low"], ranked["high"] = share_band(ranked.reached.to_numpy(), ranked.images.to_numpy())
-    ranked["label"] = ranked.run_id.map(names)
+    ranked = ranked_at(reach, drawn)
     if ranked.empty and mark() != snapshot:  # deleted meanwhile: the whole page looks again
         st.rerun()
     best = ranked.iloc[0]
     left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
-    left.markdown(f"**{best.label}**" if best.reached else "No run certifies an image that far.")
+    left.markdown(f"**{best.label}**" if best.certified_accuracy else "No run certifies an image that far.")
     with right:
         draw(
             ranking(ranked.head(RANKED)),
             "ranking",
-            "certified accuracy at the chosen radius, best run first, with intervals",
+            "certified accuracy at the chosen radius, the best first, with intervals",
             ranked,
         )
     st.caption(
-        f"Share of images answered correctly with a radius of at least {reach:.2f}: {setting}. Bars are 95 % intervals over the choice of "
-        "images: where they overlap widely, the order may be chance. The best of many runs, chosen on the test images, looks better "
+        f"Share of images answered correctly with a radius of at least {reach:.2f}: {setting}. Seeds are one bar, their mean. Whiskers are 95 % intervals over "
+        "the choice of images: where they overlap widely, the order may be chance. The best of many runs, chosen on the test images, looks better "
         "than it is." + (f" The first {RANKED} of {len(ranked)}." if len(ranked) > RANKED else "")
     )
 
@@ -191,18 +197,20 @@ def best_at_radius(drawn: pd.DataFrame, names: dict[str, str]) -> None:
 def along_lambda() -> None:
     """What λ costs and buys, a panel a σ."""
     st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
-    columns = ["run_id", "method", "sigma", "lam", "hyper", "seed", "certified_accuracy_0", "acr", "acr_se"]
-    sigmas = sorted(shown.sigma.unique())
+    settings = once("settings of all", lambda: queries.over_seeds(shown.run_id))
+    columns = ["method", "sigma", "lam", "hyper", "seeds", "certified_accuracy_0", "acr", "acr_se", "acr_sd"]
+    sigmas = sorted(settings.sigma.unique())
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         with column:
             draw(
-                once(("trade-off", sigma), lambda sigma=sigma: against_clean_accuracy(shown, sigma)), f"trade-off {sigma:g}",
-                f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a run", shown.loc[shown.sigma == sigma, columns],
+                once(("trade-off", sigma), lambda sigma=sigma: against_clean_accuracy(settings, sigma, their_path)), f"trade-off {sigma:g}",
+                f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns],
             )  # fmt: skip
     st.caption(
-        f"Up is more robust, right is more accurate: {setting}, one seed a point; hover for the interval over images. The numbers are λ of Gaussian + Consistency. "
+        f"Up is more robust, right is more accurate: {setting}; a point with whiskers is the mean over seeds, ± sd, any other one seed; hover for the interval over images. The numbers are λ of Gaussian + Consistency. "
         "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
         "noises and weighs the entropy. "
+        + ("" if their_path.empty else "Hollow: the paper's released networks along λ, on the same terms. ")
         + ("A double click shows the collapsed runs too. " if len(collapsed) else "")
         + "ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
     )
@@ -240,7 +248,7 @@ st.caption(
 )
 
 st.header("Which is best at a radius?")
-best_at_radius(drawn, names_of(drawn))
+best_at_radius(drawn)
 
 if not published.empty:
     beside_the_papers(shown, common, published, peers, setting, once)

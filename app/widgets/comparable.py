@@ -65,15 +65,15 @@ def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str
 
 
 def one_training(chosen: pd.DataFrame, certified: pd.DataFrame) -> pd.DataFrame:
-    """A filter where runs were trained in several ways, at first the one of most of `certified`; says what it leaves out of the chosen.
+    """A filter where runs were trained in several ways; says what it leaves out of the chosen.
 
-    For what compares runs at large: a longer training is no better method.
+    At first `fullest_training` of `certified`. For what compares runs at large: a longer training is no better method.
     """
-    training, counts = _trainings(chosen), _trainings(certified).value_counts()
-    if len(counts) < 2:
+    training, trained = trainings(chosen[chosen.source == "trained"]), certified[certified.source == "trained"]
+    if len(ways := sorted(set(trainings(trained)))) < 2:
         return chosen
     wanted = st.pills(
-        "Recipe of all that follows", sorted(counts.index), selection_mode="multi", default=counts.index[:1].tolist(), key="recipe", bind="query-params",
+        "Recipe of all that follows", ways, selection_mode="multi", default=[fullest_training(trained)], key="recipe", bind="query-params",
         help=f"{TERMS['recipe']} Methods compare within one training. Imported runs are always shown.",
     )  # fmt: skip
     if left := [f"{count} of `{name}`" for name, count in training.value_counts().items() if name not in wanted]:
@@ -81,10 +81,16 @@ def one_training(chosen: pd.DataFrame, certified: pd.DataFrame) -> pd.DataFrame:
     return chosen.drop(training[~training.isin(wanted)].index)
 
 
-def _trainings(runs: pd.DataFrame) -> pd.Series:
-    """Recipe and epochs of those trained here, in words."""
-    trained = runs[runs.source == "trained"]
-    return trained.recipe + ", " + trained.epochs.astype(str) + " epochs"
+def fullest_training(runs: pd.DataFrame) -> str:
+    """The longest training that several methods among these runs (at least one) had, in words as in `trainings`; else the longest of all."""
+    ways = runs.assign(training=trainings(runs)).groupby("training")
+    ways = ways.agg(methods=("method", "nunique"), epochs=("epochs", "first"), number=("run_id", "size"))
+    return ways.assign(several=ways.methods > 1).sort_values(["several", "epochs", "number"]).index[-1]
+
+
+def trainings(runs: pd.DataFrame) -> pd.Series:
+    """Recipe and epochs of each run in words."""
+    return runs.recipe + ", " + runs.epochs.astype(str) + " epochs"
 
 
 def samples(mode: str, n: int) -> str:

@@ -114,6 +114,25 @@ def groups() -> pd.DataFrame:
     )
 
 
+def over_seeds(run_ids: Sequence[str]) -> pd.DataFrame:
+    """The given runs with certificates, those that differ in their seeds alone as one: the columns of `runs` of the one of least id, but for
+    acr, acr_se, certified_accuracy_0 and abstention the mean over seeds and for missing_classes the most; beside them run_ids, seeds, and
+    acr_sd and certified_accuracy_0_sd (n − 1; missing for one seed).
+    """
+    means = ", ".join(f"avg({m}) OVER alike AS {m}" for m in (*MEASURES, "acr_se"))
+    return ask(
+        f"""
+        SELECT * EXCLUDE fingerprint REPLACE ({means}, max(missing_classes) OVER alike AS missing_classes),
+               list(run_id) OVER alike AS run_ids, count(*) OVER alike AS seeds,
+               stddev_samp(acr) OVER alike AS acr_sd, stddev_samp(certified_accuracy_0) OVER alike AS certified_accuracy_0_sd
+        FROM (FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED})
+        WINDOW alike AS (PARTITION BY {", ".join(SAME)})
+        QUALIFY run_id = min(run_id) OVER alike ORDER BY dataset, sigma, method, lam NULLS FIRST, run_id
+        """,
+        [list(run_ids)],
+    )
+
+
 def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
     """Curves of the groups that the runs belong to: group_id (the least run id), r, certified_accuracy (mean over seeds),
     sd, seeds, images."""

@@ -5,7 +5,15 @@ import pytest
 
 from app.figures.acr import against_clean_accuracy, beside_published
 from app.figures.palette import run_labels
+from backend.reproduction import along_lambda
 from backend.store import queries
+
+TERMS = ("mnist", 10_000, 100, 0.001, "test/every 20")
+
+
+def drawn(runs: pd.DataFrame, sigma: float):
+    """The figure of these runs beside nothing published."""
+    return against_clean_accuracy(queries.over_seeds(runs.run_id), sigma, queries.published_groups(*TERMS).head(0))
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
@@ -15,7 +23,7 @@ def test_the_path_goes_along_lambda_and_nothing_beats_the_front(published, sigma
         runs.method == "consistency"
     )
     runs = runs[~ablation]
-    traces = {trace.name: trace for trace in against_clean_accuracy(runs, sigma).data}
+    traces = {trace.name: trace for trace in drawn(runs, sigma).data}
     path = runs[runs.method.isin(["gaussian", "consistency"])].fillna({"lam": -1}).sort_values("lam")
     assert list(traces["along λ"].y) == path.acr.to_list()
     assert list(traces["Gaussian + Consistency"].text) == [f"{lam:g}" for lam in runs[runs.method == "consistency"].lam]
@@ -25,9 +33,31 @@ def test_the_path_goes_along_lambda_and_nothing_beats_the_front(published, sigma
     assert front == set(points) - beaten
 
 
+def test_seeds_are_one_point_with_their_spread_beside_the_published_path(published):
+    """Five seeds of Gaussian and of Consistency at σ = 1 by the paper's recipe; the released networks have 6 of λ = 5, one of each other λ."""
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper' and sigma == 1")
+    theirs = along_lambda(queries.published_groups(*TERMS))
+    figure = against_clean_accuracy(queries.over_seeds(runs.run_id), 1.0, theirs)
+    traces = {trace.name: trace for trace in figure.data}
+    (gaussian,) = traces["Gaussian"].y
+    seeds = runs[runs.method == "gaussian"]
+    assert len(seeds) == 5
+    assert gaussian == pytest.approx(seeds.acr.mean())
+    assert traces["Gaussian"].error_x.array == pytest.approx([seeds.certified_accuracy_0.std()])
+    assert traces["along λ"].y[0] == gaussian
+    assert traces["published networks"].text == (
+        "Gaussian (5 seeds)",
+        "λ = 1",
+        "λ = 5 (6 seeds)",
+        *(f"λ = {lam}" for lam in (15, 20, 25, 30, 50)),
+    )
+    at_1 = theirs[(theirs.sigma == 1) & (theirs.lam == 1)]
+    assert traces["published networks"].y[1] == at_1.acr.item()
+
+
 def test_an_ablation_says_what_it_is_and_lies_on_no_path(published):
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick' and sigma == 0.25")
-    traces = against_clean_accuracy(runs, 0.25).data
+    traces = drawn(runs, 0.25).data
     (points,) = (trace for trace in traces if trace.name == "Gaussian + Consistency")
     assert sorted(points.text) == ["10", "10, m 4"]
     ablation = points.y[points.text.index("10, m 4")]
@@ -37,19 +67,20 @@ def test_an_ablation_says_what_it_is_and_lies_on_no_path(published):
 def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
     """λ = 25 and 30 at σ = 1 answer one class."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
-    layout = against_clean_accuracy(runs, 1.0).layout
+    layout = drawn(runs, 1.0).layout
     assert layout.xaxis.range[0] > 0.8
     assert layout.yaxis.range[0] > 1.3
     (note,) = layout.annotations
     assert note.text.split("<br>") == [f"collapsed: Gaussian + Consistency, λ = {lam}, ACR 0.36" for lam in (25, 30)]
-    assert not against_clean_accuracy(runs, 0.5).layout.annotations
+    assert not drawn(runs, 0.5).layout.annotations
 
 
 def test_runs_of_equal_accuracy_lie_in_the_middle(published):
     """Both of the paper's recipe at σ = 0.5 and of seed 0 answer 98.6 % of the images."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper' and seed == 0 and method != 'stability'")
+    runs = runs[(runs.method == "gaussian") | (runs.lam == 5)]
     assert runs[runs.sigma == 0.5].certified_accuracy_0.to_list() == [0.986, 0.986]
-    left, right = against_clean_accuracy(runs, 0.5).layout.xaxis.range
+    left, right = drawn(runs, 0.5).layout.xaxis.range
     assert (left + right) / 2 == pytest.approx(0.986)
     assert right - left == pytest.approx(0.01)
 
@@ -59,13 +90,17 @@ def test_recipes_have_a_marker_and_a_name_each(published):
     runs = queries.runs().query(
         "dataset == 'mnist' and recipe == 'quick' and sigma == 0.5 and method in ('gaussian', 'macer')"
     )
-    one = {trace.name: trace.marker.symbol for trace in against_clean_accuracy(runs, 0.5).data if trace.mode != "lines"}
-    assert one == {"Gaussian": "circle", "MACER": "circle"}
+    runs, none = queries.over_seeds(runs.run_id), queries.published_groups(*TERMS).head(0)
+
+    def markers(rows: pd.DataFrame) -> dict[str, str]:
+        traces = against_clean_accuracy(rows, 0.5, none).data
+        return {trace.name: trace.marker.symbol for trace in traces if trace.mode != "lines"}
+
+    assert markers(runs) == {"Gaussian": "circle", "MACER": "circle"}
     longer = runs[runs.method == "gaussian"].assign(recipe="paper", epochs=90, run_id="longer")
     both = pd.concat([runs, longer])
-    two = {trace.name: trace.marker.symbol for trace in against_clean_accuracy(both, 0.5).data if trace.mode != "lines"}
-    assert two == {"Gaussian, quick": "circle", "Gaussian, paper": "diamond", "MACER, quick": "circle"}
-    none = queries.published("mnist").head(0)
-    beside = {trace.name: trace.marker.symbol for trace in beside_published(both, none, 0.5).data}
+    assert markers(both) == {"Gaussian, quick": "circle", "Gaussian, paper": "diamond", "MACER, quick": "circle"}
+    nothing = queries.published("mnist").head(0)
+    beside = {trace.name: trace.marker.symbol for trace in beside_published(both, nothing, 0.5).data}
     assert beside == {"runs of this store, quick": "circle", "runs of this store, paper": "diamond"}
     assert all("recipe" in words for words in run_labels(both).values())

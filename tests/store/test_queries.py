@@ -47,6 +47,12 @@ def test_groups_and_their_curves_by_hand(home):
     assert group.acr_sd == pytest.approx(statistics.stdev(values))
     assert list(group.run_ids) == [run.run_id for run in runs]
     assert pd.isna(table.iloc[1].acr_sd)
+    over = queries.over_seeds([run.run_id for run in [*runs, again, other]]).set_index("lam")
+    mine = over.loc[runs[0].spec.hyper["lam"]]
+    assert (mine.run_id, mine.seeds, sorted(mine.run_ids)) == (min(mine.run_ids), 3, sorted(run.run_id for run in runs))
+    assert (mine.acr, mine.acr_sd) == pytest.approx((group.acr, group.acr_sd))
+    assert mine.certified_accuracy_0 == pytest.approx(sum(by_hand(rows, 0) for rows in seeds) / 3)
+    assert over.seeds[7.0] == 1
     curves = queries.group_curves([run.run_id for run in [*runs, other]])
     ours = curves[curves.group_id == min(run.run_id for run in runs)].set_index("r")
     for r in (0.0, 0.2, 0.4, 0.6, 1.0):
