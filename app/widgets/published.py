@@ -73,5 +73,5 @@ def reproduced(table: pd.DataFrame) -> None:
     )  # fmt: skip
     st.caption(
         "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what another choice of training seeds alone would make "
-        "of it, taken that ours vary as theirs do. All recipes are here: each row stands beside the published network alone. *Below* is what a shorter recipe costs, or a weaker attack: see how these networks were trained."
+        "of it, taken that ours vary as theirs do. All recipes are here: each row stands beside the published network alone. *Below* is what a shorter recipe costs, or a weaker attack (see how these networks were trained); of the paper's own setting and one seed of ours it may be that seed."
     )
