@@ -30,7 +30,7 @@ MOST_BYTES = 28 * 2**20  # of precomputed/
 
 @dataclass(frozen=True)
 class Part:
-    """Runs that answer one question together; `weights`: they travel with the repository (of seed 0)."""
+    """Runs that answer one question together; `weights`: a network a cell travels with the repository, of seed 0 and the longest training."""
 
     name: str
     specs: tuple[RunSpec, ...]
@@ -79,12 +79,16 @@ def queue(gpu: bool) -> list[Part]:
     paper = {"recipe": "paper"}
     slow = runs(CLAIM, sigmas=(0.5, 0.25, 1.0), **paper) + runs(("stability",), sigmas=(0.5, 0.25, 1.0), **paper)
     by_paper = [
-        Part("paper", slow),
+        Part("paper", slow, weights=True),
         seeds("paper, seeds of the claim", CLAIM, **paper),
-        Part("paper, MACER", runs(("macer",), sigmas=(0.5, 1.0, 0.25), **paper)),
+        Part("paper, MACER", runs(("macer",), sigmas=(0.5, 1.0, 0.25), **paper), weights=True),
         along("paper, lambda", **paper),
         seeds("paper, seeds of Stability and MACER", ("stability", "macer"), **paper),
-        Part("paper, SmoothAdv", runs(("smoothadv", "smoothadv_consistency"), sigmas=(0.5, 1.0, 0.25), **paper)),
+        Part(
+            "paper, SmoothAdv",
+            runs(("smoothadv", "smoothadv_consistency"), sigmas=(0.5, 1.0, 0.25), **paper),
+            weights=True,
+        ),
     ]
     if not gpu:
         table, path, *rest = parts()
@@ -204,16 +208,22 @@ def finished_here(parts: list[Part]) -> list[Run]:
 
 
 def ship(parts: list[Part]) -> Iterator[str]:
-    """Copy finished runs of the queue to precomputed/, weights where their part's travel; yields the ids of the new ones.
+    """Copy finished runs of the queue to precomputed/, weights where they travel; yields the ids of the new ones.
 
-    Raises SpecError before precomputed/ would pass its 28 MB.
+    The weights of shorter trainings of the same cell leave. Raises SpecError before precomputed/ would pass its 28 MB.
     """
+    travel = with_weights(parts)
     for part in parts:
         for spec in part.specs:
-            run = done(spec)
-            if run is None or (PRECOMPUTED / run.run_id).exists():
+            run, shipped = done(spec), Run(PRECOMPUTED / spec.run_id)
+            if run is None:
                 continue
-            files = run.portable(weights=part.weights and spec.seed == 0)
+            if spec.run_id not in travel:
+                shipped.weights_file.unlink(missing_ok=True)
+            files = run.portable(weights=spec.run_id in travel)
+            files = [file for file in files if not (shipped.path / file.name).exists()]
+            if not files:
+                continue
             size = sum(file.stat().st_size for file in files)
             held = sum(file.stat().st_size for file in PRECOMPUTED.rglob("*") if file.is_file())
             if held + size > MOST_BYTES:
@@ -222,11 +232,24 @@ def ship(parts: list[Part]) -> Iterator[str]:
                 )
             aside = PRECOMPUTED / f".aside-{run.run_id}"
             shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
+            if shipped.path.exists():
+                shutil.copytree(shipped.path, aside)
+            aside.mkdir(exist_ok=True)
             for file in files:
                 shutil.copy2(file, aside)
-            aside.rename(PRECOMPUTED / run.run_id)
+            shutil.rmtree(shipped.path, ignore_errors=True)
+            aside.rename(shipped.path)
             yield run.run_id
+
+
+def with_weights(parts: list[Part]) -> set[str]:
+    """The finished runs whose weights travel: of every data set, method and σ that of the longest training, of seed 0."""
+    chosen: dict[tuple, RunSpec] = {}
+    for spec in (spec for part in parts if part.weights for spec in part.specs if spec.seed == 0 and done(spec)):
+        cell = spec.dataset, spec.method, spec.sigma
+        if cell not in chosen or spec.recipe.epochs > chosen[cell].recipe.epochs:
+            chosen[cell] = spec
+    return {spec.run_id for spec in chosen.values()}
 
 
 def add_verb(verb) -> None:

@@ -15,7 +15,7 @@ from backend.spec import Certification
 
 RUNS = [
     find_run(name, PRECOMPUTED)
-    for name in ("mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4", "mnist-lenet-gaussian-s0.25-seed0-31da3737")
+    for name in ("mnist-lenet-consistency-s0.5-l5-seed0-abfa8ccd", "mnist-lenet-gaussian-s0.25-seed0-0679f503")
 ]
 FOUR = see(decode((PRECOMPUTED / "samples" / "mnist" / "4-test0004.png").read_bytes()), DATASETS["mnist"], "no")
 

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from dataclasses import replace
 
 import pytest
 
@@ -134,6 +135,16 @@ def test_shipping_copies_what_travels_within_the_budget(home, parts, tmp_path, m
     assert list(ship(parts)) == []
     with_weights = [run.run_id for run in all_runs(tmp_path / "shipped") if run.weights() is not None]
     assert with_weights == [parts[0].specs[0].run_id]  # seed 0 of the part whose weights travel
+    longer = replace(parts[0].specs[0], recipe=replace(parts[0].specs[0].recipe, epochs=3))
+    parts.append(Part("longer", (longer,), weights=True))
+    work_off(parts, "cpu", None, (1, 1))
+    assert list(ship(parts)) == [longer.run_id]
+    with_weights = [run.run_id for run in all_runs(tmp_path / "shipped") if run.weights() is not None]
+    assert with_weights == [longer.run_id]  # those of the shorter training of the cell have left
+    again = Run(tmp_path / "shipped" / longer.run_id)
+    again.weights_file.unlink()
+    assert list(ship(parts)) == [longer.run_id]
+    assert again.weights_sha256() == again.environment()["weights_sha256"]
     monkeypatch.setattr(precompute, "MOST_BYTES", 1)
     monkeypatch.setattr(precompute, "PRECOMPUTED", tmp_path / "full")
     (tmp_path / "full").mkdir()

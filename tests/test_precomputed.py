@@ -12,7 +12,7 @@ from backend.classifier.weights import unpack
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED
 from backend.plan import plan
-from backend.precompute import MOST_BYTES, queue
+from backend.precompute import MOST_BYTES, queue, with_weights
 from backend.run import all_runs
 from backend.spec import Certification
 from backend.store import queries
@@ -63,7 +63,6 @@ def test_folders_are_complete_and_their_claims_follow_from_the_counts(run):
     assert run.state()["state"] == "finished"
     assert len(run.epochs()) == run.spec.recipe.epochs
     assert run.weights_sha256() in (None, run.environment()["weights_sha256"])
-    assert run.run_id in WITH_WEIGHTS or run.spec.run_id not in TABLE  # of every cell of the table they travel
     assert run.environment()["commit"]
     alpha = run.spec.certification.alpha
     for c in run.certificates():
@@ -73,15 +72,21 @@ def test_folders_are_complete_and_their_claims_follow_from_the_counts(run):
         assert (c.predict == -1) == (c.p_lower <= 0.5)
 
 
+def test_a_network_a_cell_travels(home):
+    assert set(WITH_WEIGHTS) == with_weights(queue(gpu=False))
+    assert len(WITH_WEIGHTS) == len(SIX) * 3
+
+
 @pytest.mark.parametrize("run", WITH_WEIGHTS.values(), ids=lambda run: run.run_id)
 def test_the_shipped_weights_give_the_shipped_certificates(run):
-    """The first image again. Other processors round convolutions differently: a few votes of 10 000 may flip."""
+    """The first image again. Other processors round convolutions differently: a few votes of 10 000 may flip. On a GPU the noise was another."""
     spec = replace(run.spec, certification=replace(run.spec.certification, limit=1))
     dataset, device = DATASETS[spec.dataset], torch.device("cpu")
     classifier = unpack(run.weights(), spec.architecture, dataset, device)
     for again, shipped in zip(certify(spec, classifier, dataset, device), run.certificates(), strict=False):
         assert (again.idx, again.label, again.predict) == (shipped.idx, shipped.label, shipped.predict)
-        assert again.top_count == pytest.approx(shipped.top_count, abs=5)
+        other_noise = 0.0 if run.devices()[-1].startswith("cpu") else 6 * (2 * shipped.n * 0.25) ** 0.5
+        assert again.top_count == pytest.approx(shipped.top_count, abs=5 + other_noise)
 
 
 def test_the_budget():
