@@ -1,5 +1,7 @@
 """Certified accuracy against radius."""
 
+from textwrap import wrap
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -70,10 +72,11 @@ def _band(line: pd.DataFrame, shade: str) -> dict:
 
 
 def ranking(ranked: pd.DataFrame) -> go.Figure:
-    """Certified accuracy at one radius, a bar a run with its interval, the best on top: rows of `queries.accuracy_at` with low, high, label."""
+    """Certified accuracy at one radius, a bar a row with its interval, the best on top. ranked: method, certified_accuracy, low, high, label; the best first."""
     rows = ranked[::-1]
     bars = {
-        "type": "bar", "orientation": "h", "x": rows.certified_accuracy.to_list(), "y": rows.label.to_list(),
+        "type": "bar", "orientation": "h", "x": rows.certified_accuracy.to_list(),
+        "y": ["<br>".join(wrap(label, 30)) for label in rows.label],
         "marker": {"color": [colour(method) for method in rows.method]},
         "error_x": {
             "array": (rows.high - rows.certified_accuracy).to_list(), "thickness": 1.5, "color": GREY,

@@ -63,7 +63,7 @@ def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
         "for that much noise.",
     )  # fmt: skip
     folders = known.set_index("run_id").folder
-    return {run_id: Run(folders[run_id]) for run_id in chosen}, labels
+    return {run_id: Run(folders[run_id]) for run_id in chosen}, run_labels(known[known.run_id.isin(chosen)])
 
 
 def choose_settings() -> Certification:

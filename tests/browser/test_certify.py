@@ -149,7 +149,10 @@ def test_the_paste_button_reads_the_clipboard(page, address):
 
 
 def test_two_networks_side_by_side_and_one_verified_by_upload(page, address, tmp_path):
-    models = {"Gaussian, σ = 0.5": "gaussian-s0.5-", "Gaussian + Consistency, σ = 0.5, λ = 5": "consistency-s0.5-l5-"}
+    models = {
+        "Gaussian, σ = 0.5": "gaussian-s0.5-",
+        "Gaussian + Consistency, σ = 0.5, λ = 5": "consistency-s0.5-l5-",
+    }
     ids = [
         next(PRECOMPUTED.glob(f"mnist-lenet-{name}seed0-*/model.safetensors")).parent.name for name in models.values()
     ]
