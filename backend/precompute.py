@@ -4,9 +4,8 @@ A run is done where its folder is finished, among the user's runs or the shipped
 call goes on from the last row. Needs neither the store nor the dashboard's packages: it runs on a GPU box without network.
 """
 
-import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -25,7 +24,6 @@ SIX = ("gaussian", "stability", "consistency", "smoothadv", "macer", "smoothadv_
 SIGMAS = (0.25, 0.5, 1.0)
 LAMS = (10, 1, 20, 30, 0, 2, 15, 25)  # beside the paper's λ = 5; far apart first
 ALL_IMAGES = Certification(n=100_000, every=1)  # as in the papers
-MOST_BYTES = 28 * 2**20  # of precomputed/
 
 
 @dataclass(frozen=True)
@@ -207,51 +205,6 @@ def finished_here(parts: list[Part]) -> list[Run]:
     return [run for run in runs if run is not None and run.path.parent == runs_root()]
 
 
-def ship(parts: list[Part]) -> Iterator[str]:
-    """Copy finished runs of the queue to precomputed/, weights where they travel; yields the ids of the new ones.
-
-    The weights of shorter trainings of the same cell leave. Raises SpecError before precomputed/ would pass its 28 MB.
-    """
-    travel = with_weights(parts)
-    for part in parts:
-        for spec in part.specs:
-            run, shipped = done(spec), Run(PRECOMPUTED / spec.run_id)
-            if run is None:
-                continue
-            if spec.run_id not in travel:
-                shipped.weights_file.unlink(missing_ok=True)
-            files = run.portable(weights=spec.run_id in travel)
-            files = [file for file in files if not (shipped.path / file.name).exists()]
-            if not files:
-                continue
-            size = sum(file.stat().st_size for file in files)
-            held = sum(file.stat().st_size for file in PRECOMPUTED.rglob("*") if file.is_file())
-            if held + size > MOST_BYTES:
-                raise SpecError(
-                    f"precomputed/ holds {held / 2**20:.1f} MB of at most 28; {run.run_id} would add {size / 2**20:.1f}"
-                )
-            aside = PRECOMPUTED / f".aside-{run.run_id}"
-            shutil.rmtree(aside, ignore_errors=True)
-            if shipped.path.exists():
-                shutil.copytree(shipped.path, aside)
-            aside.mkdir(exist_ok=True)
-            for file in files:
-                shutil.copy2(file, aside)
-            shutil.rmtree(shipped.path, ignore_errors=True)
-            aside.rename(shipped.path)
-            yield run.run_id
-
-
-def with_weights(parts: list[Part]) -> set[str]:
-    """The finished runs whose weights travel: of every data set, method and σ that of the longest training, of seed 0."""
-    chosen: dict[tuple, RunSpec] = {}
-    for spec in (spec for part in parts if part.weights for spec in part.specs if spec.seed == 0 and done(spec)):
-        cell = spec.dataset, spec.method, spec.sigma
-        if cell not in chosen or spec.recipe.epochs > chosen[cell].recipe.epochs:
-            chosen[cell] = spec
-    return {spec.run_id for spec in chosen.values()}
-
-
 def add_verb(verb) -> None:
     """Add `precompute` to the command line; verb(name, function, summary) gives a parser."""
     sub = verb("precompute", _precompute, "Work off the queue of the shipped results, the most valuable run first.")
@@ -282,6 +235,8 @@ def _precompute(options) -> None:
     if options.pack:
         print("\n".join(pack(finished_here(both), Path(options.pack))) or "nothing is finished yet")
     elif options.ship:
+        from backend.shipping import ship
+
         print("\n".join(ship(both)) or "nothing new is finished")
     else:
         from backend.pipeline import choose_device

@@ -236,8 +236,8 @@ def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
 
 
 def along_lambda(published: pd.DataFrame) -> pd.DataFrame:
-    """Those of published groups that make a path along λ: Gaussian, and Consistency at the paper's m and form of the loss."""
-    plain = _where(published, _is_plain)
+    """Those of published groups that make a path along λ: Gaussian, and Consistency at the paper's m, η and form of the loss."""
+    plain = _where(published, lambda hyper: _is_plain(hyper) and hyper.get("eta", 0.5) == 0.5)
     return plain[plain.method.isin(["gaussian", "consistency"])]
 
 

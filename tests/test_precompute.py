@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from backend import precompute
+from backend import precompute, shipping
 from backend.home import PRECOMPUTED, runs_root
-from backend.precompute import Part, done, finished_here, overview, queue, ship, work_off
+from backend.precompute import Part, done, finished_here, overview, queue, work_off
 from backend.run import Run, RunError, all_runs
+from backend.shipping import ship
 from backend.spec import SpecError
 from backend.transport import pack, unpack
 
@@ -129,7 +130,8 @@ def test_a_tar_that_holds_anything_else_is_refused_whole(home, tmp_path):
 
 def test_shipping_copies_what_travels_within_the_budget(home, parts, tmp_path, monkeypatch):
     work_off(parts, "cpu", None, (1, 1))
-    monkeypatch.setattr(precompute, "PRECOMPUTED", tmp_path / "shipped")
+    for module in (precompute, shipping):
+        monkeypatch.setattr(module, "PRECOMPUTED", tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
     assert list(ship(parts)) == [spec.run_id for part in parts for spec in part.specs]
     assert list(ship(parts)) == []
@@ -145,8 +147,13 @@ def test_shipping_copies_what_travels_within_the_budget(home, parts, tmp_path, m
     again.weights_file.unlink()
     assert list(ship(parts)) == [longer.run_id]
     assert again.weights_sha256() == again.environment()["weights_sha256"]
-    monkeypatch.setattr(precompute, "MOST_BYTES", 1)
-    monkeypatch.setattr(precompute, "PRECOMPUTED", tmp_path / "full")
+    again.weights_file.rename(again.path / "its own")
+    (runs_root() / longer.run_id / "model.safetensors").write_bytes(b"of another training of the same spec")
+    assert list(ship(parts)) == []
+    assert not again.weights_file.exists()
+    monkeypatch.setattr(shipping, "MOST_BYTES", 1)
+    for module in (precompute, shipping):
+        monkeypatch.setattr(module, "PRECOMPUTED", tmp_path / "full")
     (tmp_path / "full").mkdir()
     with pytest.raises(SpecError, match="of at most 28"):
         list(ship(parts))

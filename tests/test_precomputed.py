@@ -1,7 +1,5 @@
 """The shipped results: complete, within their budget, certified by this code with the weights that are shipped."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -12,8 +10,9 @@ from backend.classifier.weights import unpack
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED
 from backend.plan import plan
-from backend.precompute import MOST_BYTES, queue, with_weights
+from backend.precompute import queue
 from backend.run import all_runs
+from backend.shipping import MOST_BYTES, with_weights
 from backend.spec import Certification
 from backend.store import queries
 
@@ -79,14 +78,19 @@ def test_a_network_a_cell_travels(home):
 
 @pytest.mark.parametrize("run", WITH_WEIGHTS.values(), ids=lambda run: run.run_id)
 def test_the_shipped_weights_give_the_shipped_certificates(run):
-    """The first image again. Other processors round convolutions differently: a few votes of 10 000 may flip. On a GPU the noise was another."""
-    spec = replace(run.spec, certification=replace(run.spec.certification, limit=1))
-    dataset, device = DATASETS[spec.dataset], torch.device("cpu")
-    classifier = unpack(run.weights(), spec.architecture, dataset, device)
-    for again, shipped in zip(certify(spec, classifier, dataset, device), run.certificates(), strict=False):
-        assert (again.idx, again.label, again.predict) == (shipped.idx, shipped.label, shipped.predict)
-        other_noise = 0.0 if run.devices()[-1].startswith("cpu") else 6 * (2 * shipped.n * 0.25) ** 0.5
-        assert again.top_count == pytest.approx(shipped.top_count, abs=5 + other_noise)
+    """One image again, of which some votes are for other classes.
+
+    Other processors round convolutions differently: a few votes of 10 000 may flip. A GPU drew other noise: six standard deviations.
+    """
+    rows = run.certificates()
+    shipped = min(rows, key=lambda c: abs(c.top_count / c.n - 0.8))
+    dataset, device = DATASETS[run.spec.dataset], torch.device("cpu")
+    classifier = unpack(run.weights(), run.spec.architecture, dataset, device)
+    (again,) = certify(run.spec, classifier, dataset, device, {c.idx for c in rows} - {shipped.idx})
+    assert (again.idx, again.label, again.predict) == (shipped.idx, shipped.label, shipped.predict)
+    p = shipped.top_count / shipped.n
+    other_noise = 0.0 if run.devices()[-1].startswith("cpu") else 6 * (2 * shipped.n * p * (1 - p)) ** 0.5
+    assert again.top_count == pytest.approx(shipped.top_count, abs=5 + other_noise)
 
 
 def test_the_budget():

@@ -6,10 +6,11 @@ from collections import Counter
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour, lambda_path, run_labels, symbols, title
+from app.figures.palette import GREY, colour, lambda_path, run_labels, seeds, symbols, title
 from backend.statistics import pareto
 
 ORDER = ("gaussian", "stability", "macer", "smoothadv", "consistency", "smoothadv_consistency")
+FAR = 0.8  # of the best accuracy: published networks below it are outside the first view along λ
 SOURCES = {
     "same terms": ("published networks, at this n on these images", "square-open"),
     "rebuttal": ("paper (authors' response)", "diamond-open"),
@@ -110,13 +111,14 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataF
     Collapsed runs lie so far below that the others would be one spot: they are outside the first view, and are named in it.
     """
     labels, kinds, usual, runs = run_labels(runs), symbols(runs.recipe), _usual_form(runs), runs[runs.sigma == sigma]
+    released = published[published.sigma == sigma].sort_values("lam", na_position="first")
     front = runs[pareto(runs.certified_accuracy_0.to_numpy(), runs.acr.to_numpy())].sort_values("certified_accuracy_0")
     traces = [
         {
             "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
             "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip",
         },
-        *_released(published[published.sigma == sigma].sort_values("lam", na_position="first")),
+        *_released(released),
         *(
             {
                 "type": "scatter", "mode": "lines", "x": [run.certified_accuracy_0 for run in path], "y": [run.acr for run in path],
@@ -135,46 +137,52 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataF
                     f"error_{axis}": {"array": rows[f"{name}_sd"].fillna(0).to_list(), "thickness": 1, "width": 0, "color": GREY}
                     for axis, name in (("x", "certified_accuracy_0"), ("y", "acr"))
                 },
-                "customdata": [[labels[run.run_id] + _seeds(run.seeds), 1.96 * run.acr_se] for run in rows.itertuples()],
+                "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],
                 "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f} ± %{customdata[1]:.4f}<extra>%{customdata[0]}</extra>",
             }
             for (method, recipe), rows in runs.groupby(["method", "recipe"])
         ),
     ]  # fmt: skip
+    return go.Figure(traces, _view(sigma, runs, released, labels))
+
+
+def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict[str, str]) -> dict:
+    """The layout around what has not collapsed, ours and published; the rest is named in it."""
     collapsed = runs.missing_classes.fillna(0) > 0
     seen = runs if collapsed.all() else runs[~collapsed]
-    xaxis = {
-        "title": {"text": "certified accuracy at r = 0"},
-        "tickformat": ".1%",
-        "nticks": 6,
-        "range": _span(seen.certified_accuracy_0),
-    }
+    far = released.certified_accuracy_0 < FAR * seen.certified_accuracy_0.max()
+    seen = pd.concat([seen[["certified_accuracy_0", "acr"]], released.loc[~far, ["certified_accuracy_0", "acr"]]])
+    xaxis = {"title": {"text": "certified accuracy at r = 0"}, "tickformat": ".1%", "nticks": 6}
+    xaxis["range"] = _span(seen.certified_accuracy_0)
     layout = _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}, "range": _span(seen.acr)}}
-    if len(seen) < len(runs):
-        words = "<br>".join(
-            f"collapsed: {labels[run.run_id].replace(f', σ = {sigma:g}', '')}, ACR {run.acr:.2f}"
-            for run in runs[collapsed].itertuples()
-        )
+    outside = [
+        f"collapsed: {labels[run.run_id].replace(f', σ = {sigma:g}', '')}, ACR {run.acr:.2f}"
+        for run in runs[collapsed].itertuples()
+    ] * (not collapsed.all())
+    if far.any():
+        outside.append("published, far below: λ = " + ", ".join(f"{lam:g}" for lam in released.lam[far]))
+    if outside:
         place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
-        layout["annotations"] = [{"text": words, "align": "left", "showarrow": False, "font": {"color": GREY}} | place]
-    return go.Figure(traces, layout)
+        words = {"text": "<br>".join(outside), "align": "left", "showarrow": False, "font": {"color": GREY}}
+        layout["annotations"] = [words | place]
+    return layout
 
 
-def _released(path: pd.DataFrame) -> list[dict]:
-    """The published networks along λ, joined from Gaussian on; no trace where there are none."""
-    lam = [f"λ = {value:g}" if pd.notna(value) else title("gaussian") for value in path.lam]
-    return [
-        {
+def _released(published: pd.DataFrame) -> list[dict]:
+    """The published networks along λ, joined from Gaussian on, a trace an architecture."""
+    several = published.architecture.nunique() > 1
+    traces = []
+    for architecture, path in published.groupby("architecture"):
+        whose = f"published, {architecture}" if several else "published"
+        lam = [f"λ = {value:g}" if pd.notna(value) else title("gaussian") for value in path.lam]
+        traces.append({
             "type": "scatter", "mode": "lines+markers", "x": path.certified_accuracy_0.to_list(), "y": path.acr.to_list(),
             "line": {"color": GREY, "width": 1, "dash": "dot"}, "marker": {"symbol": "square-open", "size": 10, "color": GREY},
-            "name": "published networks", "text": [words + _seeds(n) for words, n in zip(lam, path.seeds, strict=True)],
-            "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>published, %{text}</extra>",
-        }
-    ] * (len(path) > 0)  # fmt: skip
-
-
-def _seeds(number: int) -> str:
-    return f" ({number} seeds)" if number > 1 else ""
+            "name": whose.replace("published", "published networks"),
+            "text": [f"{whose}, {words}" + seeds(n) for words, n in zip(lam, path.seeds, strict=True)],
+            "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>%{text}</extra>",
+        })  # fmt: skip
+    return traces
 
 
 def _span(values: pd.Series) -> list[float]:

@@ -43,7 +43,7 @@ def dashes(sigmas) -> dict[float, str]:
 
 def run_labels(runs: pd.DataFrame) -> dict[str, str]:
     """Each run in words, {run_id: words}: method, σ, λ, and whatever else tells runs of the same method, σ and λ apart; and the recipe,
-    if there are several."""
+    if there are several. Rows of `queries.over_seeds` say how many seeds they stand for."""
     facts = {run.run_id: _facts(run) for run in runs.itertuples()}
     usual = {"method": title, "sigma": "σ = {:g}".format, "lam": "λ = {:g}".format}
     groups: dict[tuple, list[dict]] = {}
@@ -61,14 +61,22 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
         telling = apart[tuple(f.get(name) for name in usual)] | everywhere
         words = [say(f[name]) for name, say in usual.items() if f.get(name) is not None]
         labels[run_id] = ", ".join(words + [f"{name} {value}" for name, value in f.items() if name in telling])
+    if "seeds" in runs:
+        labels = {
+            run_id: labels[run_id] + seeds(number) for run_id, number in zip(runs.run_id, runs.seeds, strict=True)
+        }
     return labels
+
+
+def seeds(number: int) -> str:
+    return f" ({number} seeds)" if number > 1 else ""
 
 
 def _facts(run) -> dict:
     named = (
         "method", "sigma", "architecture", "source", "recipe", "epochs", "seed", "train_precision", "weights_dtype", "precision", "mode",
     )  # fmt: skip
-    facts = {name: getattr(run, name) for name in named}
+    facts = {name: getattr(run, name) for name in named if name != "seed" or not hasattr(run, "seeds")}
     return facts | json.loads(run.hyper) | facts  # a folder of elsewhere may call a hyper-parameter what it likes
 
 

@@ -52,7 +52,8 @@ def first_of(method: str, among: list[str]) -> str:
 group_of = {run_id: group for group, run_ids in seeds_of.items() for run_id in run_ids}
 left, right = st.columns([2, 3])
 ordinary = set(shown.run_id[usual(shown)])  # no ablation, and not along λ
-common = [i for i in ids if facts.training[i] == fullest_training(shown) and i in ordinary] or ids
+fullest = fullest_training(shown)
+common = [i for i in ids if facts.training[i] == fullest and i in ordinary] or ids
 a = choose_run(left, "Reference a", labels, first_of("gaussian", common), "a", group_of)
 others = {i: words for i, words in labels.items() if i != a}
 alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary]

@@ -12,7 +12,7 @@ from app.figures.palette import run_labels, title
 from app.figures.rounding import round_down
 from app.figures.samples import contributions, radius_by_p, samples_by_radius
 from app.figures.votes import votes
-from app.widgets.comparable import SETTINGS, settings_label
+from app.widgets.comparable import SETTINGS, fullest_training, settings_label, trainings
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.certification.confidence import ceiling, lower_bound, radius
@@ -154,8 +154,9 @@ def shipped() -> pd.DataFrame:
     runs = runs[runs.folder.str.startswith(str(PRECOMPUTED)) & (runs.dataset == "mnist") & (runs.images > 0)]
     if runs.empty:
         return runs
-    common = runs.groupby([*SETTINGS, "recipe"]).size().idxmax()
-    runs = runs[(runs[[*SETTINGS, "recipe"]] == list(common)).all(axis=1)]
+    common = runs.groupby(SETTINGS).size().idxmax()
+    runs = runs[(runs[SETTINGS] == list(common)).all(axis=1)]
+    runs = runs[trainings(runs) == fullest_training(runs)]
     return runs[runs.seed == runs.seed.min()]
 
 

@@ -155,15 +155,21 @@ def curves_of(drawn: pd.DataFrame) -> None:
 
 def ranked_at(reach: float, drawn: pd.DataFrame) -> pd.DataFrame:
     """Certified accuracy at a radius of these runs, seeds together, the best first; low and high are means of the seeds' intervals."""
-    settings = once(("settings", len(drawn)), lambda: queries.over_seeds(drawn.run_id))
-    names = run_labels(settings)
+    settings = once(("settings", len(drawn)), lambda: settings_of(drawn))
     each = queries.accuracy_at(reach, drawn.run_id.to_list()).set_index("run_id")
     each["low"], each["high"] = share_band(each.reached.to_numpy(), each.images.to_numpy())
-    rows = settings[["run_id", "method", "sigma", "lam", "seeds", "images"]].copy()
-    for name in ("certified_accuracy", "low", "high"):
-        rows[name] = [each[name].reindex(ids).mean() for ids in settings.run_ids]
-    rows["label"] = rows.run_id.map(names) + rows.seeds.map(lambda seeds: f" ({seeds} seeds)" if seeds > 1 else "")
-    return rows.dropna(subset="certified_accuracy").sort_values("certified_accuracy", ascending=False, kind="stable")
+    rows = settings.explode("run_ids").merge(
+        each[["certified_accuracy", "low", "high"]], left_on="run_ids", right_index=True
+    )
+    setting = ["run_id", "label", "method", "sigma", "lam", "seeds", "images"]
+    rows = rows.groupby(setting, as_index=False, dropna=False, sort=False)[["certified_accuracy", "low", "high"]].mean()
+    return rows.sort_values("certified_accuracy", ascending=False, kind="stable")
+
+
+def settings_of(drawn: pd.DataFrame) -> pd.DataFrame:
+    """These runs, seeds together, and as `label` what they are called."""
+    settings = queries.over_seeds(drawn.run_id)
+    return settings.assign(label=settings.run_id.map(run_labels(settings)))
 
 
 @st.fragment
@@ -207,7 +213,7 @@ def along_lambda() -> None:
                 f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns],
             )  # fmt: skip
     st.caption(
-        f"Up is more robust, right is more accurate: {setting}; a point with whiskers is the mean over seeds, ± sd, any other one seed; hover for the interval over images. The numbers are λ of Gaussian + Consistency. "
+        f"Up is more robust, right is more accurate: {setting}; several seeds are one point, their mean, with whiskers of ± sd; hover for their number and for the interval over images. The numbers are λ of Gaussian + Consistency. "
         "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
         "noises and weighs the entropy. "
         + ("" if their_path.empty else "Hollow: the paper's released networks along λ, on the same terms. ")

@@ -67,13 +67,16 @@ def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str
 def one_training(chosen: pd.DataFrame, certified: pd.DataFrame) -> pd.DataFrame:
     """A filter where runs were trained in several ways; says what it leaves out of the chosen.
 
-    At first `fullest_training` of `certified`. For what compares runs at large: a longer training is no better method.
+    At first `fullest_training` of `certified`, of the chosen where none of them had that. For what compares runs at large: a longer training is no better method.
     """
     training, trained = trainings(chosen[chosen.source == "trained"]), certified[certified.source == "trained"]
     if len(ways := sorted(set(trainings(trained)))) < 2:
         return chosen
+    first = fullest_training(trained)
+    if first not in set(training) and len(training):
+        first = fullest_training(chosen.loc[training.index])
     wanted = st.pills(
-        "Recipe of all that follows", ways, selection_mode="multi", default=[fullest_training(trained)], key="recipe", bind="query-params",
+        "Recipe of all that follows", ways, selection_mode="multi", default=[first], key="recipe", bind="query-params",
         help=f"{TERMS['recipe']} Methods compare within one training. Imported runs are always shown.",
     )  # fmt: skip
     if left := [f"{count} of `{name}`" for name, count in training.value_counts().items() if name not in wanted]:

@@ -33,7 +33,7 @@ class Sampler:
         self, classifier: nn.Module, classes: int, sigma: float, device: torch.device, precision: str = "float32",
         grid: int | None = None,
     ):  # fmt: skip
-        """grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point."""
+        """The classifier lies as `build` lays it for the device and float32. grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point."""
         self.dtype = PRECISIONS[precision]
         self.layout = layout(device, precision)
         if precision != "float32":  # the caller's stays what it is

@@ -19,7 +19,7 @@ class WeightsError(ValueError):
 def layout(device: torch.device, precision: str) -> torch.memory_format:
     """The order of a network's tensors in memory: channels last, but on a GPU in float32, where cuDNN's kernels want them first.
 
-    Measured on an H200, first against last: sampling 1.24 (LeNet) to 1.26 times (ResNet-110), training LeNet 1.08 to 1.15.
+    Measured on H200s, first against last: sampling about 1.2 times (LeNet, ResNets), training LeNet 1.08 to 1.15.
     """
     first = device.type == "cuda" and precision == "float32"
     return torch.contiguous_format if first else torch.channels_last

@@ -45,12 +45,11 @@ def test_seeds_are_one_point_with_their_spread_beside_the_published_path(publish
     assert gaussian == pytest.approx(seeds.acr.mean())
     assert traces["Gaussian"].error_x.array == pytest.approx([seeds.certified_accuracy_0.std()])
     assert traces["along λ"].y[0] == gaussian
-    assert traces["published networks"].text == (
-        "Gaussian (5 seeds)",
-        "λ = 1",
-        "λ = 5 (6 seeds)",
-        *(f"λ = {lam}" for lam in (15, 20, 25, 30, 50)),
-    )
+    lams = ("Gaussian (5 seeds)", "λ = 1", "λ = 5 (6 seeds)", *(f"λ = {lam}" for lam in (15, 20, 25, 30, 50)))
+    assert traces["published networks"].text == tuple(f"published, {lam}" for lam in lams)
+    assert figure.layout.annotations[0].text.endswith("published, far below: λ = 25, 30, 50")
+    low, high = figure.layout.yaxis.range
+    assert low < gaussian < max(traces["published networks"].y) < high
     at_1 = theirs[(theirs.sigma == 1) & (theirs.lam == 1)]
     assert traces["published networks"].y[1] == at_1.acr.item()
 

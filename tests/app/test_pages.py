@@ -117,6 +117,15 @@ def test_methods_are_compared_within_a_recipe_unless_more_are_asked_for(home):
     ]  # 99 is of one method alone
 
 
+def test_methods_without_the_longest_training_are_shown_by_their_own(published):
+    """SmoothAdv has runs of the recipe `quick` alone; found by way of a link."""
+    app = page("trade_offs")
+    app.query_params["method"] = ["SmoothAdv", "SmoothAdv + Consistency"]
+    app.run()
+    assert not app.exception
+    assert set(app.dataframe[-1].value.method) == {"smoothadv", "smoothadv_consistency"}
+
+
 def test_departures_from_the_paper_are_said_at_their_sigma(published):
     said = words(page("trade_offs").run())
     assert "MACER, `quick`: λ = 1 (paper: 16) at σ = 0.25 and 0.5, m = 4 (paper: 16), deferred" in said

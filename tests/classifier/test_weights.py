@@ -3,11 +3,13 @@ import safetensors.torch
 import torch
 from torch.nn.functional import max_pool2d, relu
 
+from backend.certification.sampler import Sampler
 from backend.classifier.architectures import ARCHITECTURES
 from backend.classifier.folding import folded
 from backend.classifier.weights import WeightsError, build, pack, unpack
 from backend.datasets import DATASETS
 from backend.spec import SpecError
+from tests.devices import on_each_device
 
 CPU = torch.device("cpu")
 
@@ -22,6 +24,17 @@ def test_weights_come_back_as_rounded(name, dtype):
     assert pack(back, dtype) == packed
     assert not any(p.requires_grad for p in back.parameters())
     assert back(torch.rand(3, *dataset.shape)).shape == (3, len(dataset.classes))
+
+
+@on_each_device
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_convolutions_lie_as_their_device_wants_them(device, precision):
+    """Channels last, but in float32 on a GPU; the sampler takes a network as it was built, and its own of another precision."""
+    network = build("lenet", DATASETS["mnist"], device, precision)
+    for classifier in (network, Sampler(network.eval(), 10, 0.5, device, precision).classifier):
+        (weight,) = (p for name, p in classifier.named_parameters() if p.ndim == 4 and p.shape[1] > 1)
+        last = weight.is_contiguous(memory_format=torch.channels_last)
+        assert last == (device.type == "cpu" or precision == "bfloat16")
 
 
 def test_lenet_is_the_papers():
