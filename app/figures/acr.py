@@ -164,7 +164,7 @@ def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict
     if outside:
         place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
         words = {"text": "<br>".join(outside), "align": "left", "showarrow": False, "font": {"color": GREY}}
-        layout["annotations"] = [words | place]
+        layout |= {"annotations": [words | place], "margin": layout["margin"] | {"t": 25 + 16 * len(outside)}}
     return layout
 
 
