@@ -160,7 +160,7 @@ def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict
         for run in runs[collapsed].itertuples()
     ] * (not collapsed.all())
     if far.any():
-        outside.append("published, far below: λ = " + ", ".join(f"{lam:g}" for lam in released.lam[far]))
+        outside.append("published, far below: " + ", ".join(map(_place, released.lam[far])))
     if outside:
         place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
         words = {"text": "<br>".join(outside), "align": "left", "showarrow": False, "font": {"color": GREY}}
@@ -174,15 +174,19 @@ def _released(published: pd.DataFrame) -> list[dict]:
     traces = []
     for architecture, path in published.groupby("architecture"):
         whose = f"published, {architecture}" if several else "published"
-        lam = [f"λ = {value:g}" if pd.notna(value) else title("gaussian") for value in path.lam]
         traces.append({
             "type": "scatter", "mode": "lines+markers", "x": path.certified_accuracy_0.to_list(), "y": path.acr.to_list(),
             "line": {"color": GREY, "width": 1, "dash": "dot"}, "marker": {"symbol": "square-open", "size": 10, "color": GREY},
             "name": whose.replace("published", "published networks"),
-            "text": [f"{whose}, {words}" + seeds(n) for words, n in zip(lam, path.seeds, strict=True)],
+            "text": [f"{whose}, {_place(lam)}" + seeds(n) for lam, n in zip(path.lam, path.seeds, strict=True)],
             "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>%{text}</extra>",
         })  # fmt: skip
     return traces
+
+
+def _place(lam: float) -> str:
+    """Where on a path along λ; Gaussian, its start, has none."""
+    return f"λ = {lam:g}" if pd.notna(lam) else title("gaussian")
 
 
 def _span(values: pd.Series) -> list[float]:

@@ -47,7 +47,7 @@ def test_seeds_are_one_point_with_their_spread_beside_the_published_path(publish
     assert traces["along λ"].y[0] == gaussian
     lams = ("Gaussian (5 seeds)", "λ = 1", "λ = 5 (6 seeds)", *(f"λ = {lam}" for lam in (15, 20, 25, 30, 50)))
     assert traces["published networks"].text == tuple(f"published, {lam}" for lam in lams)
-    assert figure.layout.annotations[0].text.endswith("published, far below: λ = 25, 30, 50")
+    assert figure.layout.annotations[0].text.endswith("published, far below: λ = 25, λ = 30, λ = 50")
     low, high = figure.layout.yaxis.range
     assert low < gaussian < max(traces["published networks"].y) < high
     at_1 = theirs[(theirs.sigma == 1) & (theirs.lam == 1)]
