@@ -219,7 +219,6 @@ def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     for run in path.sort_values([*TRAINING, "sigma", "lam"]).itertuples():
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
         at = _where(at, lambda hyper: hyper.get("m", 2) == 2).sort_values("seeds")
-        collapsed = f"collapsed: {run.missing_classes:.0f} classes hardly ever answered" if run.missing_classes else ""
         theirs = f"{at.acr.iloc[-1]:.4f} ({at.certified_accuracy_0.iloc[-1]:.1%})" if len(at) else ""
         rows.append(
             (
@@ -229,7 +228,7 @@ def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
                 _with_seeds(run.acr, run.seed),
                 f"{run.certified_accuracy_0:.1%}",
                 theirs,
-                collapsed,
+                _collapse(run.missing_classes),
             )
         )
     return _markdown(("recipe", "σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
@@ -256,7 +255,7 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     plain = _where(runs, _is_plain).groupby([*TRAINING, "sigma", "lam"]).acr.mean()
     others = _where(runs, lambda hyper: not _is_plain(hyper))
     forms = others.groupby([*TRAINING, "sigma", "lam", "hyper"], as_index=False).agg(
-        {"acr": "mean", "certified_accuracy_0": "mean", "seed": "nunique"}
+        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
     )
     rows = []
     for run in forms.itertuples():
@@ -267,7 +266,8 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         at = _where(at, lambda their, wanted=wanted: _form(their) == wanted)
         rows.append(
             (run.recipe, f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"], _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
-             "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "")
+             "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "",
+             _collapse(run.missing_classes))
         )  # fmt: skip
     head = (
         "recipe",
@@ -279,8 +279,13 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         "certified accuracy at 0",
         "ACR at m = 2, form default",
         "released networks, same terms",
+        "",
     )
     return _markdown(head, rows) if rows else ""
+
+
+def _collapse(missing_classes: float) -> str:
+    return f"collapsed: {missing_classes:.0f} classes hardly ever answered" if missing_classes > 0 else ""
 
 
 def _where(rows: pd.DataFrame, says: Callable[[dict], bool]) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
     assert layout.yaxis.range[0] > 1.3
     (note,) = layout.annotations
     assert note.text.split("<br>") == [f"collapsed: Gaussian + Consistency, λ = {lam}, ACR 0.36" for lam in (25, 30)]
-    assert not drawn(runs, 0.5).layout.annotations
+    assert not drawn(runs, 0.25).layout.annotations
 
 
 def test_runs_of_equal_accuracy_lie_in_the_middle(published):
