@@ -10,7 +10,7 @@ import pandas as pd
 
 from backend.certification.confidence import ceiling
 from backend.datasets import find_dataset
-from backend.reproduction import report
+from backend.reproduction_report import report
 from backend.run import Run
 from backend.spec import Certification
 from backend.statistics import certified_radii, counts_of_radii, thinned
@@ -131,9 +131,7 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
         raise ExportError(
             f"one table holds runs that may be compared, and these differ in {values}: choose with the filters"
         )
-    groups = queries.groups()
-    groups["run_ids"] = groups.run_ids.map(lambda ids: [i for i in ids if i in set(runs.run_id)])
-    groups = groups[groups.run_ids.map(len) > 0]
+    groups = queries.over_seeds(runs.run_id)
     groups["place"] = groups.method.map(
         lambda name: PAPERS_ORDER.index(name) if name in PAPERS_ORDER else len(PAPERS_ORDER)
     )

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from backend.home import CHECKOUT
-from backend.reproduction import cells, over_seeds, published_gain, report, usual
+from backend.reproduction import cells, gains_over_seeds, published_gain, usual
+from backend.reproduction_report import report
 from backend.store import queries
 
 
@@ -134,7 +135,7 @@ def test_gains_of_seeds_are_one_row_that_keeps_each():
          ("gaussian", 0.5, 1, 0.2, 0.04, 5.0, 500), ("macer", 0.5, 0, -0.1, 0.03, 5.0, 500)],
         columns=["baseline", "sigma", "seed", "gain", "gain_se", "lam", "images"],
     )  # fmt: skip
-    over = over_seeds(gains, ["baseline", "sigma"]).set_index("baseline")
+    over = gains_over_seeds(gains, ["baseline", "sigma"]).set_index("baseline")
     assert over.gain.to_dict() == pytest.approx({"gaussian": 0.2, "macer": -0.1})
     assert over.gain_se["gaussian"] == pytest.approx(0.03)
     assert over.seed_gains.to_dict() == {"gaussian": [0.1, 0.3], "macer": [-0.1]}

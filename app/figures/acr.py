@@ -65,7 +65,7 @@ def _panel(sigma: float, height: int, xaxis: dict, places: list[str] = ()) -> di
 def gains(rows: pd.DataFrame) -> go.Figure:
     """How much ACR each row's method has over its baseline, with the 95 % interval over images, beside the paper's gain (hollow).
 
-    rows: of `reproduction.over_seeds`, one σ, with `label` and `published_gain`. Of several seeds each is a stroke.
+    rows: of `reproduction.gains_over_seeds`, one σ, with `label` and `published_gain`. Of several seeds each is a stroke.
     """
     rows = rows[::-1]
     theirs = rows[rows.published_gain.notna()]

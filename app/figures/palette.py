@@ -69,6 +69,7 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def seeds(number: int) -> str:
+    """What follows a name that stands for several seeds."""
     return f" ({number} seeds)" if number > 1 else ""
 
 

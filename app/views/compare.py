@@ -28,18 +28,15 @@ st.markdown(
 snapshot = mark()
 look_again(snapshot)
 shown, _ = choose_comparable(queries.runs())
-groups = queries.groups()
-groups["group_id"] = groups.run_ids.map(min)
-groups = groups[groups.group_id.isin(shown.run_id)].reset_index(drop=True)  # a group has equal σ and method
+groups = queries.over_seeds(shown.run_id)
 if len(groups) < 2:
     st.info(
         "A comparison wants two certified runs of the same settings. Choose others above, or start a run on the **Runs** page.",
         icon=":material/compare_arrows:",
     )
     st.stop()
-seeds_of = dict(zip(groups.group_id, map(list, groups.run_ids), strict=True))
-words = run_labels(shown[shown.run_id.isin(groups.group_id)])
-labels = {i: words[i] + (f" ({len(seeds_of[i])} seeds)" if len(seeds_of[i]) > 1 else "") for i in seeds_of}
+seeds_of = dict(zip(groups.run_id, map(list, groups.run_ids), strict=True))
+labels = run_labels(groups)
 ids = list(labels)
 facts = shown.assign(training=trainings(shown)).set_index("run_id")
 

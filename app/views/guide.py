@@ -18,7 +18,7 @@ from app.widgets.glossary import TERMS
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import chance, expected_radius, samples_for
 from backend.home import CHECKOUT, PRECOMPUTED
-from backend.reproduction import along_lambda, over_seeds, usual
+from backend.reproduction import along_lambda, gains_over_seeds, usual
 from backend.statistics import acr_by_n, acr_shares, share_band
 from backend.store import queries
 from backend.training.methods import METHODS
@@ -174,7 +174,7 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
     )  # fmt: skip
     middle = common[common.sigma == 0.5]
     pairs = [(baseline, PAIR[1]) for baseline in middle.method if baseline != PAIR[1]]
-    rows = over_seeds(queries.acr_gains(middle.run_id, pairs), ["baseline", "sigma"])
+    rows = gains_over_seeds(queries.acr_gains(middle.run_id, pairs), ["baseline", "sigma"])
     if len(rows):
         rows["label"] = rows.baseline.map(title)
         beside(

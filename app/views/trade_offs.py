@@ -121,8 +121,7 @@ def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
         theirs = theirs.head(0)
     best = queries.envelope(drawn.run_id.to_list() if "envelope" in extras else [])
     lines, panels = drawn[drawn.run_id.isin(curves.group_id)], {}
-    seeds = curves.groupby("group_id").seeds.first()
-    names = {i: words + (f" ({seeds[i]} seeds)" if seeds[i] > 1 else "") for i, words in run_labels(lines).items()}
+    names = run_labels(lines.assign(seeds=lines.run_id.map(curves.groupby("group_id").seeds.first())))
     for sigma in [None] if joint else sorted(lines.sigma.unique()):
         here = lines if sigma is None else lines[lines.sigma == sigma]
         points = curves[curves.group_id.isin(here.run_id)]

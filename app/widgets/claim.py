@@ -8,7 +8,7 @@ import streamlit as st
 from app.figures.acr import ORDER, gains
 from app.figures.palette import title
 from app.widgets.figure import draw
-from backend.reproduction import PAIRS, over_seeds, published_gain
+from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
 
 
@@ -89,7 +89,7 @@ def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         return rows
     rows["hyper"] = rows.lam.fillna(-1)
     cell = ["sigma", "method", "baseline", "source", "architecture", "recipe", "epochs", "hyper"]
-    rows = over_seeds(rows, cell)
+    rows = gains_over_seeds(rows, cell)
     rows["label"] = rows.baseline.map(title).where(
         rows.method == "consistency", "on top of SmoothAdv"
     )  # every other row is of Consistency over Gaussian augmentation

@@ -103,31 +103,20 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
     ).drop(columns="baseline_images")
 
 
-def groups() -> pd.DataFrame:
-    """Runs that differ in their seeds alone, taken together: the columns of SAME, run_ids, seeds, and for acr, certified_accuracy_0
-    and abstention the mean and (as …_sd, missing for one seed) the standard deviation over seeds (n − 1).
-    """
-    measures = ", ".join(f"avg({m}) AS {m}, stddev_samp({m}) AS {m}_sd" for m in MEASURES)
-    return ask(
-        f"SELECT {', '.join(SAME)}, list(run_id ORDER BY seed) AS run_ids, count(DISTINCT seed) AS seeds, {measures}, any_value(images) AS images, "
-        f"any_value(ceiling) AS ceiling FROM (FROM runs WHERE images > 0 {ONE_A_SEED}) GROUP BY {', '.join(SAME)} ORDER BY dataset, recipe, epochs, sigma, method, lam"
-    )
-
-
 def over_seeds(run_ids: Sequence[str]) -> pd.DataFrame:
     """The given runs with certificates, those that differ in their seeds alone as one: the columns of `runs` of the one of least id, but for
-    acr, acr_se, certified_accuracy_0 and abstention the mean over seeds and for missing_classes the most; beside them run_ids, seeds, and
+    acr, acr_se, certified_accuracy_0 and abstention the mean over seeds and for missing_classes the most; beside them run_ids (by seed), seeds, and
     acr_sd and certified_accuracy_0_sd (n − 1; missing for one seed).
     """
     means = ", ".join(f"avg({m}) OVER alike AS {m}" for m in (*MEASURES, "acr_se"))
     return ask(
         f"""
         SELECT * EXCLUDE fingerprint REPLACE ({means}, max(missing_classes) OVER alike AS missing_classes),
-               list(run_id) OVER alike AS run_ids, count(*) OVER alike AS seeds,
+               list(run_id ORDER BY seed) OVER alike AS run_ids, count(*) OVER alike AS seeds,
                stddev_samp(acr) OVER alike AS acr_sd, stddev_samp(certified_accuracy_0) OVER alike AS certified_accuracy_0_sd
         FROM (FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED})
         WINDOW alike AS (PARTITION BY {", ".join(SAME)})
-        QUALIFY run_id = min(run_id) OVER alike ORDER BY dataset, sigma, method, lam NULLS FIRST, run_id
+        QUALIFY run_id = min(run_id) OVER alike ORDER BY dataset, recipe, epochs, sigma, method, lam NULLS FIRST, run_id
         """,
         [list(run_ids)],
     )

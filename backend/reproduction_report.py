@@ -1,0 +1,197 @@
+"""What docs/reproduction.md says of the store's runs: ours beside the published networks, in Markdown."""
+
+import json
+
+import pandas as pd
+
+from backend.plan import departures, in_words, recipe_for
+from backend.reproduction import (
+    BASELINES,
+    CELL,
+    OURS,
+    PAIRS,
+    are_usual,
+    cells,
+    form_of,
+    gains_over_seeds,
+    is_plain,
+    published_gain,
+    where,
+)  # fmt: skip
+from backend.store import queries
+from backend.training.methods import METHODS
+
+TRAINING = ["architecture", "recipe", "epochs"]
+METHODS_ORDER = (*BASELINES, "consistency", "smoothadv_consistency")
+
+
+def report(dataset: str) -> str:
+    """What the certified runs of the store, on its most common terms, say of the published values of a data set: Markdown.
+
+    Cell by cell beside the released logs on the same terms and beside the authors' table, then the gains of Consistency,
+    then the path along λ. Raises ValueError where there are no such runs.
+    """
+    runs = queries.runs()
+    runs = runs[
+        (runs.dataset == dataset) & (runs.source == "trained") & (runs["mode"] == "fixed") & runs.images.notna()
+    ]
+    if runs.empty:
+        raise ValueError(f"the store holds no certified run on {dataset}")
+    n, n0, alpha, image_set = runs.groupby(["n", "n0", "alpha", "image_set"]).size().idxmax()
+    runs = runs[(runs.n == n) & (runs.n0 == n0) & (runs.alpha == alpha) & (runs.image_set == image_set)]
+    peers = queries.published_groups(dataset, int(n), int(n0), float(alpha), image_set)
+    one = runs.iloc[0]
+    parts = [
+        f"{dataset}, {one.architecture}: n = {one.n:,.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} test images ({one.image_set}).",
+        _cells_table(runs, peers, queries.published(dataset)),
+        "## Consistency over the baselines\n\n" + _gains_table(runs, peers),
+        "## The path along λ\n\n" + _path_table(runs, peers),
+    ]
+    if ablations := _ablations(runs, peers):
+        parts.append("## Other m, other forms of the loss\n\n" + ablations)
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFrame) -> str:
+    hyper = runs[are_usual(runs)].drop_duplicates(OURS).set_index(OURS, drop=False)
+    authors = published[published.source == "rebuttal"].set_index(CELL)
+    rows = []
+    for cell in cells(runs, peers).sort_values(["sigma", "method", "recipe"], key=_in_order).itertuples():
+        key = (cell.architecture, cell.method, cell.sigma)
+        run = hyper.loc[(*key, cell.recipe, cell.epochs)]
+        changes = departures(cell.method, run.dataset, run.sigma, json.loads(run.hyper))
+        whole = recipe_for("paper", run.dataset).epochs
+        why = ", ".join(
+            [
+                *([f"{run.epochs} epochs, not {whole}"] if run.epochs != whole else ()),
+                *(f"{name} = {in_words(a)}, not {in_words(b)}" for name, (a, b) in changes.items()),
+            ]
+        )
+        table = f"{authors.acr[key]:.4f} ± {authors.acr_sd[key]:.4f}" if key in authors.index else ""
+        rows.append(
+            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _with_seeds(cell.ours, cell.our_seeds), _plus_minus(cell.theirs, cell.their_sd),
+             _plus_minus(cell.difference, cell.half, "+"), f"**{cell.verdict}**", why if cell.verdict != "reproduced" else "", table)
+        )  # fmt: skip
+    head = (
+        "σ",
+        "method",
+        "recipe",
+        "ours",
+        "released networks, same terms",
+        "difference",
+        "verdict",
+        "what differs",
+        "authors' table, n = 100 000, 10 000 images",
+    )
+    return _markdown(head, rows)
+
+
+def _plus_minus(value: float, half: float, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" + (f" ± {half:.4f}" if pd.notna(half) else "")
+
+
+def _with_seeds(mean: float, seeds: int) -> str:
+    return f"{mean:.4f}" + (f" ({seeds} seeds)" if seeds > 1 else "")
+
+
+def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
+    gains = queries.acr_gains(runs[are_usual(runs)].run_id, PAIRS)
+    gains = gains_over_seeds(gains, ["architecture", "sigma", "method", "baseline", "recipe", "epochs"])
+    rows = []
+    for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
+        half = 1.96 * row.gain_se
+        verdict = "above" if row.gain > half else "below" if row.gain < -half else "not told apart"
+        theirs, each = published_gain(peers, row), row.seed_gains
+        rows.append(
+            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+.4f} ± {half:.4f}", f"**{verdict}**",
+             f"{len(each)}: {each[0]:+.4f} to {each[-1]:+.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+.4f}")
+        )  # fmt: skip
+    return _markdown(
+        (
+            "σ",
+            "method",
+            "over",
+            "recipe",
+            "gain in ACR, 95 % interval over images",
+            "verdict",
+            "seeds",
+            "gain of the released networks",
+        ),
+        rows,
+    )
+
+
+def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
+    """Consistency's runs that differ from the usual one in λ alone, seeds together, by recipe, beside the released ones at the same λ and m."""
+    path = where(runs[runs.method == "consistency"], is_plain).fillna({"missing_classes": 0})
+    path = path.groupby([*TRAINING, "sigma", "lam"], as_index=False).agg(
+        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
+    )
+    rows = []
+    for run in path.sort_values([*TRAINING, "sigma", "lam"]).itertuples():
+        at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
+        at = where(at, lambda hyper: hyper.get("m", 2) == 2).sort_values("seeds")
+        theirs = f"{at.acr.iloc[-1]:.4f} ({at.certified_accuracy_0.iloc[-1]:.1%})" if len(at) else ""
+        rows.append(
+            (
+                run.recipe,
+                f"{run.sigma:g}",
+                f"{run.lam:g}",
+                _with_seeds(run.acr, run.seed),
+                f"{run.certified_accuracy_0:.1%}",
+                theirs,
+                _collapse(run.missing_classes),
+            )
+        )
+    return _markdown(("recipe", "σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
+
+
+def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
+    """Consistency's runs with another m or form, beside the plain one of the same training, σ and λ; "" without any."""
+    runs = runs[runs.method == "consistency"]
+    plain = where(runs, is_plain).groupby([*TRAINING, "sigma", "lam"]).acr.mean()
+    others = where(runs, lambda hyper: not is_plain(hyper))
+    forms = others.groupby([*TRAINING, "sigma", "lam", "hyper"], as_index=False).agg(
+        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
+    )
+    rows = []
+    for run in forms.itertuples():
+        hyper = json.loads(run.hyper)
+        beside = plain.get((run.architecture, run.recipe, run.epochs, run.sigma, run.lam))
+        at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
+        wanted = form_of(hyper)
+        at = where(at, lambda their, wanted=wanted: form_of(their) == wanted)
+        rows.append(
+            (run.recipe, f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"], _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
+             "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "",
+             _collapse(run.missing_classes))
+        )  # fmt: skip
+    head = (
+        "recipe",
+        "σ",
+        "λ",
+        "m",
+        "form",
+        "ACR",
+        "certified accuracy at 0",
+        "ACR at m = 2, form default",
+        "released networks, same terms",
+        "",
+    )
+    return _markdown(head, rows) if rows else ""
+
+
+def _collapse(missing_classes: float) -> str:
+    return f"collapsed: {missing_classes:.0f} classes hardly ever answered" if missing_classes > 0 else ""
+
+
+def _in_order(column: pd.Series) -> pd.Series:
+    return (
+        column.map(lambda value: METHODS_ORDER.index(value) if value in METHODS_ORDER else value)
+        if column.dtype != float
+        else column
+    )
+
+
+def _markdown(head: tuple, rows: list[tuple]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
