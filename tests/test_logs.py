@@ -62,15 +62,17 @@ def test_the_released_table_to_the_last_digit(home, tmp_path):
     report = publish((imported_root(),))
     print(f"imported and published in {time.monotonic() - start:.1f} s")
     assert (report.total, report.skipped) == (130, {})
-    groups = queries.groups()
+    groups = queries.over_seeds(queries.run_ids())
     groups = groups[(groups.dataset == "mnist") & (groups.seeds >= 5)]
     assert set(groups.radius_digits) == {3}
     seen = {(g.method, g.sigma): f"{g.acr:.4f}±{g.acr_sd:.4f}" for g in groups.itertuples()}
     sigmas = (0.25, 0.5, 1.0)
     assert seen == {(m, s): cell for m, cells in TABLE.items() for s, cell in zip(sigmas, cells, strict=True)}
-    ablation = queries.groups().query("dataset == 'mnist' and method == 'consistency' and sigma == 1 and lam > 10")
+    ablation = queries.over_seeds(queries.run_ids()).query(
+        "dataset == 'mnist' and method == 'consistency' and sigma == 1 and lam > 10"
+    )
     assert [f"{acr:.4f}" for acr in ablation.acr] == ["1.7312", "1.7198", "1.2261", "0.8456", "0.4560"]
-    imagenet = queries.groups().query("dataset == 'imagenet'")
+    imagenet = queries.over_seeds(queries.run_ids()).query("dataset == 'imagenet'")
     assert sorted(f"{acr:.4f}" for acr in imagenet.acr) == ["0.8215", "0.9823"]
 
 
