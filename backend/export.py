@@ -135,33 +135,42 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     groups["place"] = groups.method.map(
         lambda name: PAPERS_ORDER.index(name) if name in PAPERS_ORDER else len(PAPERS_ORDER)
     )
-    rows = []
-    for group in groups.sort_values(["sigma", "place", "method", "lam"]).itertuples():
-        acr = runs.set_index("run_id").acr[group.run_ids].to_numpy()
-        shares = [queries.accuracy_at(r, group.run_ids).certified_accuracy.to_numpy() for r in radii]
-        rows.append((group.sigma, _label(group, groups), acr, shares))
-    best = {}
-    for sigma, _, acr, shares in rows:
-        best[sigma] = np.maximum(best.get(sigma, 0), [acr.mean(), *(share.mean() for share in shares)])
-    text = []
-    for sigma, label, acr, shares in rows:
-        cells = [(_mean(acr, "{:.4f}"), acr.mean() >= best[sigma][0])]
-        cells += [(_mean(100 * s, "{:.1f}"), s.mean() >= best[sigma][i] > 0) for i, s in enumerate(shares, 1)]
-        text.append([(f"{sigma:g}", False), (label, False), *cells])
+    text, several = [], (groups.seeds > 1).any()
+    for sigma, there in groups.sort_values(["sigma", "place", "method", "lam"]).groupby("sigma"):
+        values = [_values(ids, radii) for ids in there.run_ids]
+        for group, row, bold in zip(
+            there.itertuples(), values, _leading(list(there.run_ids), values, radii), strict=True
+        ):
+            cells = [_mean(row[0], "{:.4f}"), *(_mean(100 * share, "{:.1f}") for share in row[1:])]
+            text.append([(f"{sigma:g}", False), (_label(group, groups), False), *zip(cells, bold, strict=True)])
     one = runs.iloc[0]
     head = ["σ", "method", "ACR", *(f"{r:g}" for r in radii)]
     note = (
         f"{one.dataset}, {one.architecture}; {one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} "
-        f"test images ({one.image_set}). Certified accuracy at r in %. Bold: the best at its σ, by chance or not. "
-        + (
-            "± is the standard deviation over seeds. "
-            if any(len(acr) > 1 for _, _, acr, _ in rows)
-            else "One seed a row. "
-        )
+        f"test images ({one.image_set}). Certified accuracy at r in %. Bold: the best at its σ, and what "
+        "is not told apart from it (image by image, the 95 % interval of the difference holds 0). "
+        + ("± is the standard deviation over seeds. " if several else "One seed a row. ")
         + ("Radii of imported logs have three digits. " if runs.radius_digits.notna().any() else "")
         + "Made with Certscope."
     )
     return head, text, note
+
+
+def _values(run_ids: Sequence[str], radii: Sequence[float]) -> list[np.ndarray]:
+    """A group's columns, each by seed: ACR, and certified accuracy at the radii."""
+    acr = pd.concat(queries.run(run_id).acr for run_id in run_ids)
+    return [acr.to_numpy(), *(queries.accuracy_at(r, run_ids).certified_accuracy.to_numpy() for r in radii)]
+
+
+def _leading(groups: Sequence[Sequence[str]], values: list[list[np.ndarray]], radii: Sequence[float]) -> np.ndarray:
+    """Of groups × columns, which is the best of its column or, image by image, not told apart from it; none where all are 0."""
+    means = np.array([[seeds.mean() for seeds in row] for row in values])
+    bold = (means == means.max(0)) & (means > 0)
+    for column, best in enumerate(means.argmax(0)):
+        for i in np.flatnonzero(means[:, column] < means[best, column]):
+            p = queries.paired(groups[best], groups[i], (0.0, *radii)[column])
+            bold[i, column] = (p.accuracy_high if column else p.acr_high) >= 0
+    return bold
 
 
 def _label(group, groups: pd.DataFrame) -> str:

@@ -48,11 +48,28 @@ def test_markdown_as_papers_print_it(runs, tmp_path):
     (path,) = export("markdown", ids(runs), tmp_path / "t.md", RADII)
     head, _, gaussian, five, ten, _, note = path.read_text().splitlines()
     assert head == "| σ | method | ACR | 0 | 0.5 |"
-    assert gaussian.startswith("| 0.5 | Gaussian | 0.4")
-    assert gaussian.endswith("| 66.7 ± 0.0 | 50.0 ± 23.6 |")
+    assert gaussian.startswith("| 0.5 | Gaussian | **0.4")
+    assert gaussian.endswith("| **66.7 ± 0.0** | **50.0 ± 23.6** |")
     assert "Gaussian + Consistency, λ = 5 | **" in five
-    assert ten.count("**") == 4  # best at r = 0 alone and, like λ = 5, at 0.5
+    assert gaussian.count("**") == five.count("**") == ten.count("**") == 6  # three images tell nothing apart
     assert "n = 1000, n0 = 10, α = 0.001, 3 test images" in note
+
+
+def test_bold_is_what_is_not_told_apart_from_the_best(home, tmp_path):
+    """Forty images: four votes in a thousand on each tell ACR apart; one image more tells no accuracy apart, twelve do."""
+    made = [
+        finished("consistency", [990] * 39 + [None], lam=5.0),
+        finished("gaussian", [986] * 38 + [None] * 2),
+        finished("stability", [990] * 27 + [None] * 13),
+    ]
+    publish((runs_root(),))
+    (path,) = export("markdown", ids(made), tmp_path / "t.md", [0.0, 5.0])
+    _, _, gaussian, stability, consistency, _, note = path.read_text().splitlines()
+    assert consistency.count("**") == 4  # none certifies at 5
+    assert " | 0.8" in gaussian
+    assert gaussian.endswith("| **95.0** | 0.0 |")
+    assert "**" not in stability
+    assert "not told apart from it" in note
 
 
 def test_latex_is_a_booktabs_table(runs, tmp_path):

@@ -51,7 +51,8 @@ def show_certificate(certificate: dict) -> None:
 
 def show_side_by_side(certificates: dict[str, dict], labels: dict[str, str]) -> None:
     """Class, radius and p_A of each network in a column; below one another on a phone."""
-    for run_id, column in zip(certificates, st.columns(len(certificates)), strict=True):
+    columns = st.columns(len(certificates), vertical_alignment="bottom")  # a name that wraps moves no figure
+    for run_id, column in zip(certificates, columns, strict=True):
         with column.container(border=True):
             certificate = certificates[run_id]
             st.markdown(f"**{labels[run_id]}**")
