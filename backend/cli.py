@@ -33,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except BrokenPipeError:  # `… | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains when it flushes
+        return 0
     except OSError as error:
         print(f"certscope: {error.strerror or error}: {error.filename or home()}", file=sys.stderr)
         return 1
@@ -57,9 +60,9 @@ def parser() -> argparse.ArgumentParser:
         ("run", _run, "Train one base classifier and certify it."),
     ):
         sub = verb(name, function, summary)
-        sub.add_argument("--method", default="gaussian", help=", ".join(METHODS))
-        sub.add_argument("--sigma", type=float, default=0.5, help="sd of the noise, images in [0, 1]")
-        sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument("--method", default="gaussian", help=", ".join(METHODS) + " (default: gaussian)")
+        sub.add_argument("--sigma", type=float, default=0.5, help="sd of the noise, images in [0, 1] (default 0.5)")
+        sub.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default 0)")
         _add_training(sub, lam=True)
         _add_device(sub)
         add_executor(sub)
@@ -68,11 +71,13 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("sweep", _sweep, "Train and certify a grid, one run after the other; finished runs are left alone.")
     known = ", ".join(METHODS) + " (default: gaussian consistency)"
     sub.add_argument("--methods", nargs="+", default=["gaussian", "consistency"], metavar="METHOD", help=known)
-    sub.add_argument("--sigmas", nargs="+", type=float, default=[0.25, 0.5, 1.0], metavar="SIGMA")
+    sub.add_argument(
+        "--sigmas", nargs="+", type=float, default=[0.25, 0.5, 1.0], metavar="SIGMA", help="default: 0.25 0.5 1"
+    )
     sub.add_argument(
         "--lams", nargs="+", type=float, default=[], metavar="LAM", help="default: the paper's at each sigma"
     )
-    sub.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
     sub.add_argument("--dry-run", action="store_true", help="print the runs and stop")
     _add_training(sub, lam=False)
     _add_certification(sub)
@@ -81,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("methods", _methods, "List the training methods with their hyper-parameters, defaults and ranges.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub = verb("certify", _certify, "Certify the weights of a run once more, in another way.")
-    sub.add_argument("run_id")
+    sub.add_argument("run_id", help="of a run with weights; `runs` lists all")
     _add_certification(sub)
     _add_device(sub)
     add_executor(sub)
@@ -93,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("file", help="a certificate as downloaded from the dashboard (docs/certificate.md)")
     _add_device(sub)
-    verb("worker", lambda _: local.work_off_queue(), "Work off the queue in the background (started by the dashboard).")
+    verb("worker", lambda _: local.work_off_queue(), "Start to work off the queue, in the background.")
     sub = verb("execute", execute_queued, "Execute one queued run (started by the worker).")
     sub.add_argument("run_id")
     sub.add_argument("run_lock", type=int, help="file descriptor of the run's lock")
@@ -103,9 +108,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
-    sub.add_argument("--dataset", default="mnist", help=", ".join(dataset_names()))
+    sub.add_argument("--dataset", default="mnist", help=", ".join(dataset_names()) + " (default: mnist)")
     sub.add_argument("--architecture", help="default: the data set's")
-    sub.add_argument("--recipe", default="quick", help=", ".join(RECIPES))
+    sub.add_argument("--recipe", default="quick", help=", ".join(RECIPES) + " (default: quick)")
     sub.add_argument("--epochs", type=int, help="default: the recipe's")
     sub.add_argument(
         "--train-precision", default="float32", choices=PRECISIONS, help="bfloat16: autocast; faster on a GPU"
@@ -113,18 +118,20 @@ def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
     sub.add_argument(
         "--weights-dtype", default="float32", choices=WEIGHT_TYPES, help="what the final weights are rounded to"
     )
-    known: dict[str, list] = {}  # flag -> the fields of that name of all methods
-    for method in METHODS.values():
+    known: dict[str, dict] = {}  # flag -> what it means -> the methods that mean it
+    kinds = {f.name: type(f.default) for method in METHODS.values() for f in fields(method)}
+    for method_name, method in METHODS.items():
         for f in fields(method):
-            known.setdefault(f.name, []).append(f)
-    for name, of in known.items():
+            known.setdefault(f.name, {}).setdefault(f.metadata["doc"], []).append(method_name)
+    group = sub.add_argument_group(
+        "hyper-parameters", "default: the recipe's; `methods` lists them by method, with ranges"
+    )
+    for name, meanings in known.items():
         if lam or name != "lam":
-            meant = " | ".join(dict.fromkeys(f.metadata["doc"] for f in of))
-            sub.add_argument(
-                f"--{name.replace('_', '-')}",
-                type=type(of[0].default),
-                dest=f"hyper_{name}",
-                help=meant.replace("%", "%%"),
+            help = "; ".join(f"{', '.join(methods)}: {doc}" for doc, methods in meanings.items())
+            flag = name.replace("_", "-")
+            group.add_argument(
+                f"--{flag}", type=kinds[name], dest=f"hyper_{name}", metavar=name.upper(), help=help.replace("%", "%%")
             )
 
 

@@ -15,11 +15,10 @@ from backend.run import Run
 from backend.spec import Certification
 from backend.statistics import certified_radii, counts_of_radii, thinned
 from backend.store import queries
-from backend.training.methods import METHODS
+from backend.training.methods import METHODS, place
 
 SETTINGS = [*queries.SETTINGS, "architecture"]  # equal within a table
 PER_UNIT = 50  # radii of a figure's curve in [0, 1)
-PAPERS_ORDER = ("gaussian", "stability", "smoothadv", "macer", "consistency", "smoothadv_consistency", "smoothmix")
 FEWER = 10_000  # samples that published runs are shown at as well
 
 
@@ -76,15 +75,12 @@ def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
 
 def _folders(runs: pd.DataFrame, out: Path, _) -> list[Path]:
     """Whole run folders, ready for another machine's `runs/`."""
-    out.mkdir(exist_ok=True)
-    return [
-        Path(
-            shutil.copytree(
-                run.folder, out / run.run_id, ignore=shutil.ignore_patterns("lock", ".*"), dirs_exist_ok=True
-            )
-        )
-        for run in runs.itertuples()
-    ]
+    written = [out / run_id for run_id in runs.run_id]
+    for folder, copy in zip(runs.folder, written, strict=True):
+        copy.mkdir(parents=True, exist_ok=True)
+        for file in Run(Path(folder)).portable():
+            shutil.copy(file, copy)
+    return written
 
 
 def _markdown(runs: pd.DataFrame, out: Path, radii: Sequence[float]) -> list[Path]:
@@ -132,9 +128,7 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
             f"one table holds runs that may be compared, and these differ in {values}: choose with the filters"
         )
     groups = queries.over_seeds(runs.run_id)
-    groups["place"] = groups.method.map(
-        lambda name: PAPERS_ORDER.index(name) if name in PAPERS_ORDER else len(PAPERS_ORDER)
-    )
+    groups["place"] = groups.method.map(place)
     text, several = [], (groups.seeds > 1).any()
     for sigma, there in groups.sort_values(["sigma", "place", "method", "lam"]).groupby("sigma"):
         values = [_values(ids, radii) for ids in there.run_ids]

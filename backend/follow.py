@@ -33,7 +33,7 @@ def follow_all(specs: list[RunSpec], options) -> int:
         if (value := getattr(options, name)) != default and options.executor not in executors:
             raise ValueError(f"--{name} {value} wants --executor {' or '.join(executors)}, not {options.executor}")
     if options.executor == "queue":
-        for run in local.submit_all(specs, options.priority):
+        for run in local.submit(specs, options.priority):
             print(f"{run.run_id} is {run.state()['state']}")
         return 0
     if options.executor == "ray":

@@ -5,7 +5,6 @@ terms, CERTIFY and its noise. Loads torch only when something is trained.
 """
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backend.datasets import Dataset, Split
-from backend.plan import usual_values
+from backend.plan import has_lam, usual_values
 from backend.run import Certificate
 from backend.spec import Certification, Recipe, RunSpec, one_of
 from backend.training.methods import METHODS, make
@@ -132,7 +131,6 @@ class Played:
     certificates: tuple[Certificate, ...]  # of the test points, in their order
     base_accuracy: float  # on the test points, without noise
     missing_classes: int  # answered less than a tenth as often as they occur, in the last epoch
-    seconds: float
 
     @property
     def gains(self) -> np.ndarray:
@@ -154,11 +152,6 @@ class Diverged:
 
 
 _kept: OrderedDict[Settings, Played | Diverged] = OrderedDict()
-
-
-def has_lam(method: str) -> bool:
-    """Whether λ is one of the method's hyper-parameters."""
-    return "lam" in METHODS[method].__dataclass_fields__
 
 
 def points(plane: str, train: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -223,7 +216,7 @@ def _trained_and_certified(settings: Settings) -> Iterator[Step | Played]:
     from backend.run import Epoch
     from backend.training.loop import train
 
-    start, spec, data, device = time.perf_counter(), settings.spec(), dataset(settings.plane), choose_device("cpu")
+    spec, data, device = settings.spec(), dataset(settings.plane), choose_device("cpu")
     for row in train(spec, data, device):
         if isinstance(row, Epoch):
             last = row
@@ -239,7 +232,7 @@ def _trained_and_certified(settings: Settings) -> Iterator[Step | Played]:
     x, y = points(settings.plane, train=False)
     yield Played(
         settings, base, smoothed, tuple(sorted(certificates, key=lambda c: c.idx)),
-        float((softmax(classifier, x).argmax(1) == y).mean()), last.missing_classes, time.perf_counter() - start,
+        float((softmax(classifier, x).argmax(1) == y).mean()), last.missing_classes,
     )  # fmt: skip
 
 

@@ -30,15 +30,26 @@ def add_verbs(verb) -> None:
     )
     sub.add_argument("--partial", action="store_true", help="take logs that end early, too")
     sub = verb("export", _export, "Write results of the store as tables, files or run folders.")
-    sub.add_argument("kind", choices=EXPORTS, help=", ".join(EXPORTS))
+    sub.add_argument(
+        "kind", choices=EXPORTS, help="csv: the runs; parquet: their certificates; logs: those in Cohen's format; folders: run folders; markdown, "
+        "latex: a table as in papers; figures: ACR, accuracy and curve of each run in a row; reproduction: beside the published "
+        "values of a data set (takes no other filter than --dataset)",
+    )  # fmt: skip
     sub.add_argument("out", help="file, or folder for `logs` and `folders`")
     sub.add_argument("--runs", nargs="+", default=[], metavar="RUN_ID", help="default: all that fit the filters below")
     _add_filters(sub)
-    sub.add_argument("--radii", nargs="+", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0], metavar="R")
+    sub.add_argument(
+        "--radii",
+        nargs="+",
+        type=float,
+        default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0],
+        metavar="R",
+        help="columns of the tables (default 0 to 2)",
+    )
     sub = verb("show", _show, "Say what a run's certificates amount to, and how surely.")
     sub.add_argument("run_id")
     sub = verb("rank", _rank, "Rank runs that may be compared by certified accuracy at a radius.")
-    sub.add_argument("--radius", type=float, default=0.5)
+    sub.add_argument("--radius", type=float, default=0.5, help="rank by certified accuracy there (default 0.5)")
     _add_filters(sub)
     sub = verb("compare", _compare, "Compare two runs image by image: the second less the first.")
     sub.add_argument("run_a")
@@ -121,7 +132,8 @@ def _import(options) -> int:
 
 def _add_filters(sub: argparse.ArgumentParser) -> None:
     for name in FILTERS:
-        sub.add_argument(f"--{name.replace('_', '-')}", help=f"only runs with this {name}")
+        kind = float if name in NUMBERS else str
+        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"only runs with this {name}")
 
 
 def _filtered(options):
@@ -132,7 +144,7 @@ def _filtered(options):
     runs = runs[runs.images.notna()]
     for name in FILTERS:
         if (wanted := getattr(options, name)) is not None:
-            runs = runs[runs[name] == (float(wanted) if name in NUMBERS else wanted)]
+            runs = runs[runs[name] == wanted]
     return runs
 
 

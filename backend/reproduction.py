@@ -88,15 +88,18 @@ def _is_the_papers(method: str, dataset: str, sigma: float, hyper: dict) -> bool
 def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one.
 
-    gain and gain_se are means: all seeds share the test images, which the interval is over. seed_gains: the gain of each, in order of size.
+    gain and half, of its 95 % interval, are means: all seeds share the test images, which the interval is over. verdict: above, below, or not
+    told apart. seed_gains: the gain of each, in order of size.
     """
     means = {
-        name: (name, how)
-        for name, how in (("gain", "mean"), ("gain_se", "mean"), ("lam", "first"), ("images", "first"))
+        name: (name, how) for name, how in (("gain", "mean"), ("half", "mean"), ("lam", "first"), ("images", "first"))
     }
+    gains = gains.assign(half=1.96 * gains.gain_se)
     # First what is of one seed: a network's weights may have been rounded in several ways.
     once = gains.groupby([*cell, "seed"], as_index=False).agg(**means)
-    return once.groupby(cell, as_index=False).agg(**means, seed_gains=("gain", sorted))
+    together = once.groupby(cell, as_index=False).agg(**means, seed_gains=("gain", sorted))
+    told = np.where(together.gain > 0, "above", "below")
+    return together.assign(verdict=np.where(together.gain.abs() > together.half, told, "not told apart"))
 
 
 def published_gain(published: pd.DataFrame, row) -> float | None:

@@ -6,7 +6,6 @@ import pandas as pd
 
 from backend.plan import departures, in_words, recipe_for
 from backend.reproduction import (
-    BASELINES,
     CELL,
     OURS,
     PAIRS,
@@ -19,10 +18,9 @@ from backend.reproduction import (
     where,
 )  # fmt: skip
 from backend.store import queries
-from backend.training.methods import METHODS
+from backend.training.methods import METHODS, place
 
 TRAINING = ["architecture", "recipe", "epochs"]
-METHODS_ORDER = (*BASELINES, "consistency", "smoothadv_consistency")
 
 
 def report(dataset: str) -> str:
@@ -99,11 +97,9 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     gains = gains_over_seeds(gains, ["architecture", "sigma", "method", "baseline", "recipe", "epochs"])
     rows = []
     for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
-        half = 1.96 * row.gain_se
-        verdict = "above" if row.gain > half else "below" if row.gain < -half else "not told apart"
         theirs, each = published_gain(peers, row), row.seed_gains
         rows.append(
-            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+.4f} ± {half:.4f}", f"**{verdict}**",
+            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+.4f} ± {row.half:.4f}", f"**{row.verdict}**",
              f"{len(each)}: {each[0]:+.4f} to {each[-1]:+.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+.4f}")
         )  # fmt: skip
     return _markdown(
@@ -186,11 +182,7 @@ def _collapse(missing_classes: float) -> str:
 
 
 def _in_order(column: pd.Series) -> pd.Series:
-    return (
-        column.map(lambda value: METHODS_ORDER.index(value) if value in METHODS_ORDER else value)
-        if column.dtype != float
-        else column
-    )
+    return column.map(place) if column.name in ("method", "baseline") else column
 
 
 def _markdown(head: tuple, rows: list[tuple]) -> str:

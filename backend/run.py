@@ -312,7 +312,9 @@ def find_run(run_id: str, *roots: Path) -> Run:
     runs = [run for root in roots if (run := Run(Path(root) / run_id)).spec_file.exists()]
     if runs:
         return next((run for run in runs if run.weights_file.exists()), runs[0])
-    raise RunError(f"there is no run {run_id!r} under {', '.join(map(str, roots))}")
+    raise RunError(
+        f"there is no run {run_id!r} under {', '.join(map(str, roots))}: `python -m backend runs` lists them"
+    )
 
 
 def _read_json(path: Path) -> dict | None:

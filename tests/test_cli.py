@@ -172,3 +172,11 @@ def test_export_of_a_table(home, tmp_path):
     assert "| 0.5 | Gaussian | 1.37" in out.read_text()  # a mean over seeds
     assert "SmoothAdv" not in out.read_text()
     assert "no such run among those that fit" in backend("export", "csv", out, "--runs", "nothing", status=1)
+
+
+def test_a_reader_that_leaves_is_no_error(home):
+    """`… | head -1`: the pipe is closed before all is written."""
+    many = f"for i in 1 2 3 4; do {sys.executable} -m backend methods --json || echo failed >&2; done | head -1"
+    result = subprocess.run(["bash", "-c", many], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith('{"method"')
+    assert not result.stderr

@@ -7,7 +7,7 @@ from backend import doctor
 from backend.cli import main
 from backend.doctor import Finding, examine
 from backend.home import PRECOMPUTED, runs_root, snapshot_path
-from backend.jobs import local, queue
+from backend.jobs import queue
 from backend.run import Run
 
 
@@ -87,4 +87,4 @@ def test_a_check_that_fails_is_a_problem_itself(home, monkeypatch):
 
     monkeypatch.setattr(doctor, "CHECKS", (broken,))
     assert list(examine()) == [Finding("problem", "broken could not be looked at: OSError: no")]
-    assert local.queued(runs_root()) == []
+    assert queue.waiting(runs_root()) == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.home import CHECKOUT
+from backend.run import Run
 
 MODULES = sorted(path.relative_to(CHECKOUT) for part in ("app", "backend") for path in (CHECKOUT / part).rglob("*.py"))
 TORCH = (
@@ -66,6 +67,12 @@ def test_layers(path):
                 f"imports point left along the line, not from {left} to {right}"
             )
     assert "utils" not in path.stem
+    strings = {
+        node.value for node in ast.walk(ast.parse((CHECKOUT / path).read_text())) if isinstance(node, ast.Constant)
+    }
+    files = {value.name for name, value in vars(Run(Path("run"))).items() if name.endswith("_file")}
+    assert len(files) == 9
+    assert place == "backend/run.py" or not files & strings, f"only run.py names a run's files, not {place}"
 
 
 def test_the_executor_loads_ray_only_when_it_is_used():

@@ -86,3 +86,11 @@ def test_a_full_disk(fresh):
     assert "installing takes 8 GB, and 1 GB are free" in error
     assert error.count("\n") == 1
     assert not (fresh / ".venv").exists()
+
+
+def test_the_bench_of_the_store_asks_what_the_store_answers(home):
+    from scripts.benchmarks.store import measure
+
+    asked = measure(20, 50)
+    assert asked["runs"] == 20
+    assert len(asked["queries_ms"]) == 10

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from app.figures.palette import GREY, colour, lambda_path, run_labels, seeds, symbols, title
 from backend.statistics import pareto
+from backend.training.methods import place
 
-ORDER = ("gaussian", "stability", "macer", "smoothadv", "consistency", "smoothadv_consistency")
 FAR = 0.8  # of the best accuracy: published networks below it are outside the first view along λ
 SOURCES = {
     "same terms": ("published networks, at this n on these images", "square-open"),
@@ -26,8 +26,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
     """
     here, labels = runs[runs.sigma == sigma], run_labels(runs)
     there = published[published.sigma == sigma]
-    known = [m for m in ORDER if m in {*here.method, *there.method}]
-    known += sorted({*here.method, *there.method} - {*known})
+    known = sorted({*here.method, *there.method}, key=lambda method: (place(method), method))
     traces = [
         {
             "type": "scatter", "mode": "markers", "x": rows.acr.to_list(), "y": [title(m) for m in rows.method], "name": words,
@@ -78,7 +77,7 @@ def gains(rows: pd.DataFrame) -> go.Figure:
         },
         {
             "type": "scatter", "mode": "markers", "x": rows.gain.to_list(), "y": rows.label.to_list(), "name": "runs of this store",
-            "error_x": {"array": (1.96 * rows.gain_se).to_list(), "thickness": 1.5, "color": GREY},
+            "error_x": {"array": rows.half.to_list(), "thickness": 1.5, "color": GREY},
             "marker": {"size": 13, "color": [colour(method) for method in rows.baseline]},
             "hovertemplate": "%{x:+.4f}<extra>%{y}</extra>",
         },

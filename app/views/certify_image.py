@@ -161,7 +161,7 @@ def show_tracks(settings: Certification) -> None:
     )
 
 
-def show_results(runs: dict[str, Run], labels: dict[str, str], seen: Seen, settings: Certification) -> str:
+def show_results(runs: dict[str, Run], labels: dict[str, str], settings: Certification) -> str:
     """The certificates, and the network that the closer look is of."""
     certificates = {run_id: c for run_id, c in st.session_state.certificates.items() if run_id in runs}
     if len(runs) == 1:
@@ -221,7 +221,7 @@ with right:
         else:
             st.rerun()
     if st.session_state.certificates:
-        closer = show_results(runs, labels, seen, settings)
+        closer = show_results(runs, labels, settings)
 if closer:
     certificate = st.session_state.certificates[closer]
     show_copies(*st.session_state.copies[closer], certificate)

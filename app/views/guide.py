@@ -5,7 +5,7 @@ from dataclasses import fields
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import ORDER, against_clean_accuracy, beside_published, gains
+from app.figures.acr import against_clean_accuracy, beside_published, gains
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.pairs import acr_by_samples, p_distribution, radius_against_radius
 from app.figures.palette import run_labels, title
@@ -21,7 +21,7 @@ from backend.home import CHECKOUT, PRECOMPUTED
 from backend.reproduction import along_lambda, gains_over_seeds, usual
 from backend.statistics import acr_by_n, acr_shares, share_band
 from backend.store import queries
-from backend.training.methods import METHODS
+from backend.training.methods import METHODS, place
 
 WORDS = CHECKOUT / "docs" / "guide"  # the chapters without figures
 READING = dict(part.split("\n\n", 1) for part in (WORDS / "plots.md").read_text().removeprefix("## ").split("\n## "))
@@ -124,7 +124,7 @@ def how_many() -> None:
 def methods() -> None:
     """Every method: what it is from, its loss, what it takes."""
     written("methods")
-    for name in [*ORDER, *(other for other in METHODS if other not in ORDER)]:  # from the simplest to compositions
+    for name in sorted(METHODS, key=place):  # from the simplest to compositions
         method = METHODS[name]
         st.subheader(method.title, anchor=f"method-{name}")
         st.markdown(f"*{method.paper}*")

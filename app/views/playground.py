@@ -143,7 +143,7 @@ def verdict(a: Played, b: Played) -> str:
     return f"Point by point, {told}: ACR of b less a is {p.acr:+.4f} (95 % interval {p.acr_low:+.4f} to {p.acr_high:+.4f}).{but}"
 
 
-def lines(played: list[Played], reach: float) -> pd.DataFrame:
+def shares(played: list[Played], reach: float) -> pd.DataFrame:
     """Certified accuracy of both at RADII radii up to the ceiling, with Clopper–Pearson's interval."""
     radii, parts = np.linspace(0, reach, RADII), []
     for one in played:
@@ -210,7 +210,7 @@ if any(isinstance(one, Diverged) for one in outcome):
 st.header("Certified accuracy against radius")
 st.markdown(verdict(*outcome))
 reach = ceiling(sigma, n, alpha)
-drawn = lines(outcome, reach)
+drawn = shares(outcome, reach)
 names = {one.method: title(one.method) for one in settings}
 draw(curves(drawn, names, reach), "playground curves", "certified accuracy against radius of both methods", drawn)
 st.caption(

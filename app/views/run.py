@@ -180,7 +180,8 @@ def without_weights(run: Run, spec: RunSpec) -> str:
         return "There are no weights of it here."
     if run.path.parent == PRECOMPUTED:
         return (
-            "Its weights are not shipped with Certscope: those of the table are. The command above trains them again."
+            "Its weights are not shipped with Certscope: those of the longest training of each method and σ are. The command "
+            "above trains them again."
         )
     return "It has no weights yet."
 

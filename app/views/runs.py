@@ -92,7 +92,7 @@ def cancel_all(runs: list[Run]) -> None:
 
 def resume_all(runs: list[Run]) -> None:
     attempt(
-        lambda: f"{len(local.submit_all([run.spec for run in runs]))} runs are in the queue again.",
+        lambda: f"{len(local.submit([run.spec for run in runs]))} runs are in the queue again.",
         "Not all were resumed",
     )
 

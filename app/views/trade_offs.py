@@ -199,7 +199,7 @@ def best_at_radius(drawn: pd.DataFrame) -> None:
     )
 
 
-def along_lambda() -> None:
+def draw_along_lambda() -> None:
     """What λ costs and buys, a panel a σ."""
     st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
     settings = once("settings of all", lambda: queries.over_seeds(shown.run_id))
@@ -260,7 +260,7 @@ if not published.empty:
 reproduced(of_every("cells", lambda: cells(every, peers)))
 
 if not stops_early(one["mode"]):
-    along_lambda()
+    draw_along_lambda()
 
 st.header("The runs")
 table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "ceiling", "device", "git_commit"]])

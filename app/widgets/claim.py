@@ -5,11 +5,12 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import ORDER, gains
+from app.figures.acr import gains
 from app.figures.palette import title
 from app.widgets.figure import draw
 from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
+from backend.training.methods import place
 
 
 def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setting: str, once: Callable) -> None:
@@ -59,27 +60,21 @@ def _telling(rows: pd.DataFrame) -> list[str]:
 
 def _versus(rows: pd.DataFrame) -> str:
     """Which baselines Consistency is above, not told apart from and below, in words."""
-    half = 1.96 * rows.gain_se
-    said = {
-        "above": rows[rows.gain > half],
-        "not told apart from": rows[rows.gain.abs() <= half],
-        "below": rows[rows.gain < -half],
-    }
+    said = {"above": "above", "not told apart": "not told apart from", "below": "below"}
     parts = [
-        f"**{word}** " + ", ".join(title(row.baseline) + _of_seeds(row, word) for row in some.itertuples())
-        for word, some in said.items() if len(some)
+        f"**{words}** " + ", ".join(title(row.baseline) + _of_seeds(row) for row in some.itertuples())
+        for verdict, words in said.items() if len(some := rows[rows.verdict == verdict])
     ]  # fmt: skip
     return "Consistency is " + "; ".join(parts) + "."
 
 
-def _of_seeds(row, word: str) -> str:
+def _of_seeds(row) -> str:
     """Of several seeds, how many gain or lose as their mean does."""
     seeds = [gain * row.gain > 0 for gain in row.seed_gains]
-    if len(seeds) == 1 or word not in ("above", "below"):
+    if len(seeds) == 1 or row.verdict == "not told apart":
         return ""
-    return (
-        f" ({'gains' if word == 'above' else 'loses'} in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
-    )
+    word = "gains" if row.gain > 0 else "loses"
+    return f" ({word} in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
 
 
 def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -97,5 +92,5 @@ def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         rows["label"] += ", " + rows[name].astype(str) + (" epochs" if name == "epochs" else "")
     comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs
     rows["published_gain"] = [published_gain(comparable, row) for row in rows.itertuples()]
-    rows["place"] = rows.baseline.map(lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    rows["place"] = rows.baseline.map(place)
     return rows.sort_values(["method", "recipe", "place"]).drop(columns=["hyper", "place"])  # Consistency alone first

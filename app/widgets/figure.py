@@ -1,7 +1,6 @@
 """A figure with what a reader wants of it: its numbers, and itself as a file."""
 
 import functools
-from collections.abc import Callable
 from threading import Lock
 
 import pandas as pd
@@ -14,16 +13,16 @@ CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"
 RENDERING = Lock()  # one browser at a time, however many visitors ask
 
 
-def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame | Callable[[], pd.DataFrame]) -> None:
+def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame) -> None:
     """Draw a figure, and offer its numbers as CSV and itself as SVG, PNG and PDF; nothing is made before it is asked for.
 
-    key: unique on the page, names the files too. alt: what a screen reader says. table: the numbers, or what makes them.
+    key: unique on the page, names the files too. alt: what a screen reader says. table: the numbers.
     """
     st.plotly_chart(figure, key=key, alt=alt, config=CONFIG)
     name = "certscope-" + "-".join(key.split())
     with st.popover("Download", icon=":material/download:", type="tertiary", key=f"{key} files"):
         st.download_button(
-            "CSV", lambda: (table() if callable(table) else table).to_csv(index=False), f"{name}.csv", "text/csv",
+            "CSV", lambda: table.to_csv(index=False), f"{name}.csv", "text/csv",
             key=f"{key} CSV", on_click="ignore", width="stretch",
         )  # fmt: skip
         for kind, mime in FORMATS.items():

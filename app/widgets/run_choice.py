@@ -3,9 +3,7 @@
 import streamlit as st
 
 
-def choose_run(
-    where, label: str, labels: dict[str, str], default: str, key: str, stands_for: dict[str, str], **options
-) -> str:
+def choose_run(where, label: str, labels: dict[str, str], default: str, key: str, stands_for: dict[str, str]) -> str:
     """A selectbox of runs {run_id: words}; returns the id of the one that is chosen.
 
     stands_for: the one in labels by which another run is chosen: a group of seeds has the name of one of them.
@@ -13,9 +11,7 @@ def choose_run(
     wanted = [st.session_state.get(key), st.query_params.get(key), default]
     wanted = [stands_for.get(run_id, run_id) for run_id in wanted]
     st.session_state[key] = next(run_id for run_id in wanted if run_id in labels)
-    return where.selectbox(
-        label, list(labels), format_func=labels.get, key=key, on_change=_keep, args=(key,), **options
-    )
+    return where.selectbox(label, list(labels), format_func=labels.get, key=key, on_change=_keep, args=(key,))
 
 
 def choose_runs(

@@ -63,7 +63,7 @@ def _start(specs: list[RunSpec], pending: list[RunSpec]) -> str:
             f"{specs[0].run_id} is finished already." if len(specs) == 1 else "All of these runs are finished already."
         )
     with st.spinner("Queueing …"):
-        runs = local.submit_all(pending)
+        runs = local.submit(pending)
     if len(specs) == 1:
         return f"{runs[0].run_id} is {runs[0].state()['state']}."
     before = len(specs) - len(runs)

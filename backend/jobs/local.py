@@ -29,15 +29,10 @@ TRIES = 10  # to claim a run that somebody else holds, 0.2 s each
 LEAST_FREE = 50 * 2**20  # bytes: with less, what is queued waits
 
 
-def submit(spec: RunSpec, priority: int = 0) -> Run:
-    """Queue a run and see that it is worked on. A run that is finished, queued or running already is left alone."""
-    return submit_all([spec], priority)[0]
+def submit(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
+    """Queue runs in their order, behind what waits already at their priority or a higher one, and see that they are worked on.
 
-
-def submit_all(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
-    """Queue a grid in its order, behind what waits already at its priority or a higher one, and see that it is worked on.
-
-    It costs one worker a slot, however many runs. Raises SpecError for a priority that is none.
+    What is finished, queued or running already is left alone. It costs one worker a slot, however many runs. Raises SpecError for a priority that is none.
     """
     queue.check_priority(priority)
     runs = [Run.create(runs_root(), spec) for spec in specs]
@@ -50,11 +45,6 @@ def resume(run: Run, priority: int = 0) -> None:
     """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row."""
     queue.enqueue(runs_root(), [run], priority)
     start_worker()
-
-
-def queued(root: Path) -> list[Run]:
-    """The runs that wait, in the order in which they will be started."""
-    return [run for run, _ in queue.waiting(root)]
 
 
 def delete(run: Run) -> None:

@@ -1,5 +1,7 @@
 """The verbs that look after this machine's jobs: queue, gc, doctor."""
 
+import sys
+
 from backend.home import home, runs_root
 from backend.jobs import local, queue
 from backend.jobs.leftovers import collect
@@ -37,15 +39,20 @@ def _queue(options) -> None:
         queue.prioritise(run, queue.PRIORITIES[1] if options.priority is None else options.priority)
     if resumed := _named(options.resume, "interrupted"):
         queue.enqueue(runs_root(), resumed, options.priority or 0)
-    local.start_worker()
-    for one in listing(runs_root()):
+    if options.resume or options.first:
+        local.start_worker()
+    there = listing(runs_root())
+    for one in there:
         if one.name == "running":
             state = one.state
             print(f"running  {state.get('slot') or state.get('host')}  {one.run.run_id}  since {state['since']}")
         elif one.name == DAMAGED:
             print(f"damaged  {one.run.run_id}: {one.state['error']}")
-    for run, state in queue.waiting(runs_root()):
+    waiting = queue.waiting(runs_root())
+    for run, state in waiting:
         print(f"queued   priority {state.get('priority', 0)}  {run.run_id}  since {state['since']}")
+    if waiting and not any(one.name == "running" for one in there) and not (options.resume or options.first):
+        print("nothing runs: `python -m backend worker` takes the queue up", file=sys.stderr)
 
 
 def _named(ids: list[str] | None, *states: str) -> list[Run]:

@@ -15,7 +15,7 @@ class LogitPairing(Method):
     formula = r"\frac{1}{m} \sum_{i=1}^{m} \mathrm{CE}\big(F(x+\delta_i),\, y\big) + \frac{\lambda}{m K} \sum_{i=1}^{m} \|f(x+\delta_i) - \bar{f}(x)\|_2^2"
 
     lam: float = hyper(0.5, "λ: weight of the pairing term", low=0, high=1000)
-    m: int = hyper(2, "m: noise vectors per image; at m = 1 the term vanishes", low=2, high=64)
+    m: int = hyper(2, "m: noise vectors per image, at least 2", low=2, high=64)
 
     def loss_terms(self, classifier, batch):
         from backend.training.noise import mean_cross_entropy, noisy_logits

@@ -97,7 +97,7 @@ def measure(runs: int, images: int) -> dict:
     ids = table.run_id.to_list()
     one, other = table[table.sigma == 0.5].run_id[:2]
     asked = {
-        "runs": queries.runs, "groups": queries.groups, "curves of 20 runs": lambda: queries.curves(ids[:20]),
+        "runs": queries.runs, "seeds as one": lambda: queries.over_seeds(ids), "curves of 20 runs": lambda: queries.curves(ids[:20]),
         "mean curves of 200 runs": lambda: queries.group_curves(ids[:200]), "envelope of 200 runs": lambda: queries.envelope(ids[:200]),
         "ranking at r of 200 runs": lambda: queries.accuracy_at(0.5, ids[:200]), "one run's images": lambda: queries.certificates(one),
         "paired comparison": lambda: queries.paired([one], [other], 0.5), "per class": lambda: queries.per_class([one]),

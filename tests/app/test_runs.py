@@ -80,7 +80,7 @@ def test_finished_ones_of_a_grid_are_not_computed_again(published, submitted):
 def test_a_full_disk_is_a_sentence(published, monkeypatch):
     monkeypatch.setattr(
         local,
-        "submit_all",
+        "submit",
         lambda specs: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device", "spec.json")),
     )
     app = press(page("runs").run(), "Start")

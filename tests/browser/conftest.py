@@ -11,7 +11,6 @@ from playwright.sync_api import expect, sync_playwright
 
 from backend.home import CHECKOUT
 
-expect.set_options(timeout=20_000)  # the first look at a page waits for its imports
 # The shell is the same engine without a browser's windows around the page, which take a sixth of the processor.
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = [

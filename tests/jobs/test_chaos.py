@@ -34,7 +34,7 @@ from backend.spec import RunSpec
 specs = [RunSpec.from_json(text) for text in open(sys.argv[1]).read().split("\\0")]
 while True:
     with contextlib.suppress(RunError):
-        local.submit_all(specs)
+        local.submit(specs)
     time.sleep(0.3)
 """
 PUBLISHER = """

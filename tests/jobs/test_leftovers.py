@@ -78,11 +78,17 @@ def test_what_a_live_process_holds_is_left_alone(home, littered):
 
 
 def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch):
-    monkeypatch.setattr("backend.jobs.local.start_worker", lambda: None)
+    started = []
+    monkeypatch.setattr("backend.jobs.local.start_worker", lambda: started.append(1))
     runs = [Run.create(runs_root(), digits_spec(seed=seed)) for seed in range(3)]
+    assert main(["queue"]) == 0
+    assert not started  # a list starts nothing
     assert main(["queue", "--resume", "all"]) == 0
+    assert started
     waiting = [line.split()[3] for line in capsys.readouterr().out.splitlines()]
     assert sorted(waiting) == sorted(run.run_id for run in runs)
+    assert main(["queue"]) == 0
+    assert capsys.readouterr().err == "nothing runs: `python -m backend worker` takes the queue up\n"
     assert main(["queue", "--first", waiting[2], "--cancel", waiting[0]]) == 0
     assert [line.split()[2:4] for line in capsys.readouterr().out.splitlines()] == [
         ["100", waiting[2]],

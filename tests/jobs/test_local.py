@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.home import runs_root
-from backend.jobs import local
+from backend.jobs import local, queue
 from backend.run import Run, RunError
 from backend.spec import Certification
 from backend.store import queries
@@ -36,14 +36,14 @@ def long_spec(digits_spec):
 
 
 def test_a_submitted_run_finishes_and_is_published(home, digits_spec):
-    run = local.submit(digits_spec())
+    run = local.submit([digits_spec()])[0]
     assert wait(run, "finished", "failed") == "finished", log(run)
     assert "certified 15/15 images" in log(run)
     deadline = time.monotonic() + 20
     while run.run_id not in _published():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    local.submit(digits_spec())  # equal specs are one run
+    local.submit([digits_spec()])  # equal specs are one run
     assert run.state()["state"] == "finished"
 
 
@@ -55,9 +55,9 @@ def _published():
 
 
 def test_one_runs_and_the_others_wait_their_turn(home, long_spec):
-    first, second, third = (local.submit(long_spec(seed)) for seed in range(3))
+    first, second, third = (local.submit([long_spec(seed)])[0] for seed in range(3))
     wait(first, "running")
-    assert [run.run_id for run in local.queued(runs_root())] == [second.run_id, third.run_id]
+    assert [run.run_id for run, _ in queue.waiting(runs_root())] == [second.run_id, third.run_id]
     local.cancel(second)
     assert second.state()["state"] == "cancelled"
     pid = first.state()["pid"]
@@ -77,8 +77,8 @@ def _wait_gone(pid):
 
 
 def test_a_killed_job_is_interrupted_frees_the_slot_and_resumes(home, digits_spec, long_spec):
-    first = local.submit(digits_spec(certification=Certification(n=20_000, n0=20, every=30)))
-    second = local.submit(digits_spec(seed=1))
+    first = local.submit([digits_spec(certification=Certification(n=20_000, n0=20, every=30))])[0]
+    second = local.submit([digits_spec(seed=1)])[0]
     wait(first, "running")
     while first.count()[1] < 1:
         time.sleep(0.02)
@@ -94,7 +94,7 @@ def test_a_killed_job_is_interrupted_frees_the_slot_and_resumes(home, digits_spe
 
 def test_a_job_that_cannot_run_says_why(home, digits_spec):
     run = Run.create(runs_root(), digits_spec(architecture="lenet"))
-    local.submit(run.spec)
+    local.submit([run.spec])
     wait(run, "failed")
     assert "no network lenet for digits" in run.state()["error"]
     deadline = time.monotonic() + 10
@@ -125,13 +125,13 @@ def test_what_is_not_this_queues_is_not_killed(home, digits_spec):
 def test_a_damaged_folder_does_not_hold_up_the_queue(home, digits_spec):
     damaged = Run.create(runs_root(), digits_spec(seed=1))
     damaged.state_file.write_text("{")
-    run = local.submit(digits_spec())
+    run = local.submit([digits_spec()])[0]
     assert wait(run, "finished", "failed") == "finished"
 
 
 def test_the_queue_goes_on_when_its_worker_dies(home, digits_spec):
-    first = local.submit(digits_spec(certification=Certification(n=20_000, n0=20, every=30)))
-    second = local.submit(digits_spec(seed=1))
+    first = local.submit([digits_spec(certification=Certification(n=20_000, n0=20, every=30))])[0]
+    second = local.submit([digits_spec(seed=1)])[0]
     wait(first, "running")
     worker = int(Path(f"/proc/{first.state()['pid']}/stat").read_text().rsplit(")", 1)[1].split()[1])  # its parent
     os.kill(worker, signal.SIGKILL)
@@ -140,7 +140,7 @@ def test_the_queue_goes_on_when_its_worker_dies(home, digits_spec):
 
 
 def test_resuming_leaves_finished_and_running_runs_alone(home, digits_spec, long_spec):
-    finished, running = local.submit(digits_spec()), local.submit(long_spec(1))
+    finished, running = local.submit([digits_spec()])[0], local.submit([long_spec(1)])[0]
     wait(running, "running")
     for run, state in ((finished, "finished"), (running, "running")):
         local.resume(run)
@@ -149,17 +149,17 @@ def test_resuming_leaves_finished_and_running_runs_alone(home, digits_spec, long
 
 
 def test_a_grid_queues_in_its_order_with_one_worker(home, digits_spec, long_spec):
-    first = local.submit(long_spec(9))
+    first = local.submit([long_spec(9)])[0]
     wait(first, "running")
-    runs = local.submit_all([digits_spec(seed=seed) for seed in (3, 1, 2)])
-    assert [run.run_id for run in local.queued(runs_root())] == [run.run_id for run in runs]
+    runs = local.submit([digits_spec(seed=seed) for seed in (3, 1, 2)])
+    assert [run.run_id for run, _ in queue.waiting(runs_root())] == [run.run_id for run in runs]
     local.cancel(first)
     for run in runs:
         wait(run, "finished")
 
 
 def test_deleting_takes_the_folder_of_a_run_that_nobody_works_on(home, digits_spec, long_spec):
-    running = local.submit(long_spec(9))
+    running = local.submit([long_spec(9)])[0]
     wait(running, "running")
     with pytest.raises(RunError, match="being worked on"):
         local.delete(running)

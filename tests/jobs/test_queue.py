@@ -27,7 +27,7 @@ def new(digits_spec):
 
 
 def order():
-    return [run.run_id for run in local.queued(runs_root())]
+    return [run.run_id for run, _ in queue.waiting(runs_root())]
 
 
 def until(condition, seconds=120):
@@ -140,7 +140,7 @@ def test_two_slots_run_two_jobs_and_cancel_ends_all_their_processes(home, new, m
     monkeypatch.setenv("CERTSCOPE_SLOTS", "2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     specs = [new(seed).spec for seed in range(3)]
-    runs = local.submit_all(specs)
+    runs = local.submit(specs)
     until(lambda: sum(run.state()["state"] == "running" for run in runs) == 2)
     assert [run.state()["state"] for run in runs] == ["running", "running", "queued"]
     first, second = (run.state() for run in runs[:2])
@@ -167,7 +167,7 @@ def _gone(group):
 
 def test_a_job_is_cancelled_from_its_first_moment(home, new):
     """The state says `running` before the job's interpreter has started."""
-    run = local.submit(new(0).spec)
+    run = local.submit([new(0).spec])[0]
     until(lambda: run.state()["state"] == "running")
     state = run.state()
     os.kill(state["pid"], signal.SIGSTOP)  # wherever it is in its start
@@ -178,7 +178,7 @@ def test_a_job_is_cancelled_from_its_first_moment(home, new):
 
 
 def test_a_hundred_runs_wait_without_a_hundred_processes(home, new):
-    runs = local.submit_all([new(seed).spec for seed in range(100)])
+    runs = local.submit([new(seed).spec for seed in range(100)])
     until(lambda: runs[0].state()["state"] == "running")
     assert order() == [run.run_id for run in runs[1:]]
     assert len(_processes(str(home))) <= 2  # a worker and its job

@@ -56,6 +56,14 @@ class Method:
         raise NotImplementedError
 
 
+ORDER = ("gaussian", "stability", "macer", "smoothadv", "consistency", "smoothadv_consistency")
+
+
+def place(method: str) -> int:
+    """Where a method is listed: baselines, then Consistency, and what is beyond the paper's table behind them."""
+    return ORDER.index(method) if method in ORDER else len(ORDER)
+
+
 def make(name: str, values: dict) -> Method:
     """The method of that name with these hyper-parameters, defaults for the rest. Raises SpecError."""
     one_of("method", name, METHODS)

@@ -51,7 +51,7 @@ class Consistency(Regularised):
         ("imagenet", 1.0): {"lam": 5.0, "eta": 0.1},
     }
 
-    m: int = hyper(2, "m: noise vectors per image; at m = 1 the term vanishes", low=2, high=64)
+    m: int = hyper(2, "m: noise vectors per image, at least 2", low=2, high=64)
 
     def loss_terms(self, classifier, batch):
         from backend.training.noise import mean_cross_entropy, noisy_logits

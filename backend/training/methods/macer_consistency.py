@@ -23,7 +23,7 @@ class MacerConsistency(Regularised, Macer):
 
     deferred: int = hyper(31, "epochs at the start in which λ_M is 0", low=0, high=100_000, of_epochs=90)
 
-    m: int = hyper(16, "m: noise vectors per image; at m = 1 the consistency term vanishes", low=2, high=256)
+    m: int = hyper(16, "m: noise vectors per image, at least 2", low=2, high=256)
     lam_macer: float = hyper(16.0, "λ_M: weight of MACER's robustness loss", low=0, high=1000)
 
     def loss_terms(self, classifier, batch):

@@ -25,7 +25,7 @@ class SmoothAdvConsistency(Regularised, SmoothAdv):
         ("cifar10", 1.0): {"epsilon": 2.0, "m": 2, "lam": 1.0},
     }
 
-    m: int = hyper(4, "m: noise vectors per image; at m = 1 the consistency term vanishes", low=2, high=64)
+    m: int = hyper(4, "m: noise vectors per image, at least 2", low=2, high=64)
     lam: float = hyper(
         1.0, "λ: weight of the consistency term; larger trades accuracy for robustness", low=0, high=1000
     )
