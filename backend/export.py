@@ -13,7 +13,7 @@ from backend.datasets import find_dataset
 from backend.reproduction_report import report
 from backend.run import Run
 from backend.spec import Certification
-from backend.statistics import certified_radii, counts_of_radii, thinned
+from backend.statistics import certified_radii, counts_of_radii, early_stop, thinned
 from backend.store import queries
 from backend.training.methods import METHODS, place
 
@@ -127,6 +127,10 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
         raise ExportError(
             f"one table holds runs that may be compared, and these differ in {values}: choose with the filters"
         )
+    if early := early_stop(runs["mode"].iloc[0]):
+        raise ExportError(f"a table holds ACR, and accuracy at several radii. {early} Choose with --mode")
+    if runs.images.iloc[0] < 2:
+        raise ExportError("a table says what is told apart, and of one image nothing is")
     groups = queries.over_seeds(runs.run_id)
     groups["place"] = groups.method.map(place)
     text, several = [], (groups.seeds > 1).any()
@@ -142,7 +146,7 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     note = (
         f"{one.dataset}, {one.architecture}; {one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} "
         f"test images ({one.image_set}). Certified accuracy at r in %. Bold: the best at its σ, and what "
-        "is not told apart from it (image by image, the 95 % interval of the difference holds 0). "
+        "is not told apart from it, image by image, at 5 % (accuracy: McNemar's test, Student's of seeds; ACR: Student's). "
         + ("± is the standard deviation over seeds. " if several else "One seed a row. ")
         + ("Radii of imported logs have three digits. " if runs.radius_digits.notna().any() else "")
         + "Made with Certscope."
@@ -163,7 +167,7 @@ def _leading(groups: Sequence[Sequence[str]], values: list[list[np.ndarray]], ra
     for column, best in enumerate(means.argmax(0)):
         for i in np.flatnonzero(means[:, column] < means[best, column]):
             p = queries.paired(groups[best], groups[i], (0.0, *radii)[column])
-            bold[i, column] = (p.accuracy_high if column else p.acr_high) >= 0
+            bold[i, column] = (p.accuracy_told if column else p.acr_told) == 0
     return bold
 
 
@@ -189,7 +193,7 @@ def _mean(values: np.ndarray, form: str) -> str:
 
 
 def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
-    """Of each run ACR, clean accuracy, abstention and curve, as it is and at n = 10 000 on the data set's usual images."""
+    """Of each run ACR, certified accuracy at 0, abstention and curve, as it is and at n = 10 000 on the data set's usual images."""
     if (others := runs[runs["mode"] != "fixed"]).shape[0]:
         raise ExportError(
             f"figures are of fixed n, and {others.run_id.iloc[0]} is {others['mode'].iloc[0]}: choose with --mode fixed"
@@ -229,7 +233,9 @@ def _figure(run, rows: pd.DataFrame, radius: np.ndarray, n: int, image_set: str,
 
 
 def _reproduction(runs: pd.DataFrame, out: Path, _) -> list[Path]:
-    """The store's runs beside the published values of one data set; the filters choose the data set alone."""
+    """The store's runs beside the published values of one data set."""
+    if (names := runs.dataset.unique()).size > 1:
+        raise ExportError(f"a reproduction is of one data set: choose with --dataset one of {', '.join(names)}")
     out.write_text(report(runs.dataset.iloc[0]))
     return [out]
 

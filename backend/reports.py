@@ -151,6 +151,11 @@ def _filtered(options):
 def _export(options) -> None:
     from backend.export import export
 
+    others = [
+        f"--{name.replace('_', '-')}" for name in FILTERS if name != "dataset" and getattr(options, name) is not None
+    ]
+    if options.kind == "reproduction" and (others or options.runs):
+        raise ValueError(f"a reproduction is of all runs on a data set: without {', '.join(others or ['--runs'])}")
     runs = _filtered(options)
     if unknown := set(options.runs) - set(runs.run_id):
         raise ValueError(f"the store has no such run among those that fit: {', '.join(sorted(unknown))}")
@@ -159,7 +164,7 @@ def _export(options) -> None:
 
 
 def _rank(options) -> None:
-    from backend.statistics import share_band
+    from backend.statistics import comparable_radii, early_stop, share_band
     from backend.store import queries
 
     runs = _filtered(options)
@@ -168,6 +173,9 @@ def _rank(options) -> None:
     if differing := [name for name in queries.SETTINGS if runs[name].nunique() > 1]:
         values = "; ".join(f"{name}: {', '.join(map(str, runs[name].unique()))}" for name in differing)
         raise ValueError(f"runs that differ in {values} cannot be ranked together: choose with the filters")
+    early, (least, most) = early_stop(runs["mode"].iloc[0]), comparable_radii(runs["mode"].iloc[0])
+    if not least <= options.radius <= most:
+        raise ValueError(f"these runs cannot be ranked at r = {options.radius:g}. {early}")
     table = queries.accuracy_at(options.radius, list(runs.run_id)).merge(runs[["run_id", "source", "recipe", "epochs"]])
     table["low"], table["high"] = share_band(table.reached.to_numpy(), table.images.to_numpy())
     columns = ["run_id", "source", "recipe", "epochs", "certified_accuracy", "low", "high"]
@@ -183,7 +191,13 @@ def _rank(options) -> None:
 def _show(options) -> None:
     import numpy as np
 
-    from backend.statistics import acr_by_n, high_probability_accuracy, mean_interval, share_band
+    from backend.statistics import (
+        acr_by_n,
+        comparable_radii,
+        early_stop,
+        high_probability_accuracy,
+        mean_interval,
+    )  # fmt: skip
     from backend.store import queries
 
     runs = queries.runs().set_index("run_id")
@@ -191,22 +205,26 @@ def _show(options) -> None:
         raise ValueError(f"the store has no certified run {options.run_id!r}: `python -m backend runs` lists them")
     run, rows = runs.loc[options.run_id], queries.certificates(options.run_id)
     right = (rows.predict == rows.label).to_numpy()
-    low, high = mean_interval(np.where(right, rows.radius, 0.0))
-    first, last = (float(bound) for bound in share_band(right.sum(), len(rows)))
     print(
         f"{options.run_id}: {run['mode']}, n = {run.n:.0f}, n0 = {run.n0:.0f}, α = {run.alpha:g}, {len(rows)} images ({run.image_set})"
     )
+    if early := early_stop(run["mode"]):
+        least, most = comparable_radii(run["mode"])
+        if least <= most:
+            _show_accuracy(right & (rows.radius >= most).to_numpy(), most)
+        print(early)
+        return
+    between = (
+        "{:.4f} to {:.4f}".format(*mean_interval(np.where(right, rows.radius, 0.0))) if len(rows) > 1 else "one image"
+    )
     print(
-        f"ACR {run.acr:.4f} ({low:.4f} to {high:.4f}); {run.at_ceiling:.1%} of the images at the ceiling {run.ceiling:.4f}"
+        f"ACR {run.acr:.4f} ({between}); {run.at_ceiling:.1%} of the images right and at the ceiling {run.ceiling:.4f}"
     )
-    sure = (
-        ""
-        if run["mode"] != "fixed"
-        else f"; at least {high_probability_accuracy(int(right.sum()), len(rows), run.alpha):.4f} with probability 0.999 over the noise"
-    )
-    print(
-        f"certified accuracy at 0 {right.mean():.4f} ({first:.4f} to {last:.4f}){sure}; abstention {run.abstention:.4f}"
-    )
+    _show_accuracy(right, 0)
+    if run["mode"] == "fixed":
+        sure = high_probability_accuracy(int(right.sum()), len(rows), run.alpha)
+        print(f"on these images it is at least {sure:.4f} with probability 0.999 over the noise")
+    print(f"abstention {run.abstention:.4f}")
     if (rows.top_count >= 0).all():
         shares = (rows.top_count / rows.n).quantile([0.05, 0.25, 0.5, 0.75, 0.95])
         print("p_A of the images, estimated, at 5, 25, 50, 75, 95 %: " + ", ".join(f"{p:.4f}" for p in shares))
@@ -217,7 +235,15 @@ def _show(options) -> None:
     print("Intervals are 95 % over the choice of images, not of the training seed.")
 
 
+def _show_accuracy(reached, r: float) -> None:
+    from backend.statistics import share_band
+
+    low, high = (float(bound) for bound in share_band(reached.sum(), len(reached)))
+    print(f"certified accuracy at {r:g} {reached.mean():.4f} ({low:.4f} to {high:.4f})")
+
+
 def _compare(options) -> None:
+    from backend.statistics import comparable_radii, early_stop
     from backend.store import queries
 
     p = queries.paired([options.run_a], [options.run_b], options.radius)
@@ -226,8 +252,14 @@ def _compare(options) -> None:
     terms = f"{one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.image_set}"
     if runs.radius_digits.notna().any():
         terms += "; radii of imported logs have three digits"
+    least, most = comparable_radii(one["mode"])
+    if early := early_stop(one["mode"]):
+        if not least <= p.r <= most:
+            raise ValueError(f"these runs cannot be compared at r = {p.r:g}. {early}")
+        print(early)
+    else:
+        print(f"ACR {p.acr:+.4f} ({p.acr_low:+.4f} to {p.acr_high:+.4f}), p = {p.acr_p:.2g} (paired t test)")
     print(
-        f"ACR {p.acr:+.4f} ({p.acr_low:+.4f} to {p.acr_high:+.4f}), p = {p.acr_p:.2g} (paired t test)\n"
         f"certified accuracy at r = {p.r:g} {p.accuracy:+.4f} ({p.accuracy_low:+.4f} to {p.accuracy_high:+.4f}), "
         f"{p.gained} images gained, {p.lost} lost, p = {p.accuracy_p:.2g} (McNemar, exact)\n"
         f"{p.images} images; {terms}; 95 % intervals over the choice of images, not of the training seed"

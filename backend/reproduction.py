@@ -1,7 +1,7 @@
 """Ours beside the published networks, cell by cell, and whether another training seed could explain the difference."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -26,17 +26,17 @@ def usual(runs: pd.DataFrame) -> pd.Series:
     return fits | ~fits.groupby([runs[name] for name in OURS]).transform("any")
 
 
-def are_usual(runs: pd.DataFrame) -> pd.Series:
-    """Which rows of `queries.runs` have the hyper-parameters that their recipe takes, whatever else is there (bool, by row)."""
-    return pd.Series([_is_usual(run) for run in runs.itertuples()], index=runs.index, dtype=bool)
+def are_usual(runs: pd.DataFrame, free: Sequence[str] = ()) -> pd.Series:
+    """Which rows of `queries.runs` have the hyper-parameters that their recipe takes, but for the `free` ones (bool, by row)."""
+    return pd.Series([_is_usual(run, free) for run in runs.itertuples()], index=runs.index, dtype=bool)
 
 
-def _is_usual(run) -> bool:
+def _is_usual(run, free: Sequence[str]) -> bool:
     hyper = json.loads(run.hyper)
     if run.method not in METHODS:
         return True
     wanted = usual_values(run.method, run.dataset, run.sigma, run.recipe, int(run.epochs))
-    return all(hyper[name] == value for name, value in wanted.items() if name in hyper)
+    return all(hyper[name] == value for name, value in wanted.items() if name in hyper and name not in free)
 
 
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -116,17 +116,17 @@ def published_gain(published: pd.DataFrame, row) -> float | None:
 
 def along_lambda(published: pd.DataFrame) -> pd.DataFrame:
     """Those of published groups that make a path along λ: Gaussian, and Consistency at the paper's m, η and form of the loss."""
-    plain = where(published, lambda hyper: is_plain(hyper) and hyper.get("eta", 0.5) == 0.5)
+    plain = where(published, is_plain)
     return plain[plain.method.isin(["gaussian", "consistency"])]
 
 
-def form_of(hyper: dict) -> tuple[int, str]:
-    """m and the form of the loss; what a published log does not say is the paper's."""
-    return hyper.get("m", 2), hyper.get("form", "default")
+def form_of(hyper: dict) -> tuple[int, str, float]:
+    """Consistency's m, form of the loss and η; what a published log does not say is the paper's."""
+    return hyper.get("m", 2), hyper.get("form", "default"), hyper.get("eta", 0.5)
 
 
 def is_plain(hyper: dict) -> bool:
-    """Whether m and the form of the loss are the paper's."""
+    """Whether they are the paper's."""
     return form_of(hyper) == form_of({})
 
 

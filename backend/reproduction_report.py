@@ -29,7 +29,7 @@ def report(dataset: str) -> str:
     Cell by cell beside the released logs on the same terms and beside the authors' table, then the gains of Consistency,
     then the path along λ. Raises ValueError where there are no such runs.
     """
-    runs = queries.runs()
+    runs = queries.runs().fillna({"missing_classes": 0})
     runs = runs[
         (runs.dataset == dataset) & (runs.source == "trained") & (runs["mode"] == "fixed") & runs.images.notna()
     ]
@@ -38,16 +38,22 @@ def report(dataset: str) -> str:
     n, n0, alpha, image_set = runs.groupby(["n", "n0", "alpha", "image_set"]).size().idxmax()
     runs = runs[(runs.n == n) & (runs.n0 == n0) & (runs.alpha == alpha) & (runs.image_set == image_set)]
     peers = queries.published_groups(dataset, int(n), int(n0), float(alpha), image_set)
+    of_each = [_of_one(these, peers[peers.architecture == name]) for name, these in runs.groupby("architecture")]
+    return "\n\n".join(of_each) + "\n"
+
+
+def _of_one(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
+    """The report on one architecture, and its published groups on the same terms."""
     one = runs.iloc[0]
     parts = [
-        f"{dataset}, {one.architecture}: n = {one.n:,.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} test images ({one.image_set}).",
-        _cells_table(runs, peers, queries.published(dataset)),
+        f"{one.dataset}, {one.architecture}: n = {one.n:,.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} test images ({one.image_set}).",
+        _cells_table(runs, peers, queries.published(one.dataset)),
         "## Consistency over the baselines\n\n" + _gains_table(runs, peers),
         "## The path along λ\n\n" + _path_table(runs, peers),
     ]
     if ablations := _ablations(runs, peers):
         parts.append("## Other m, other forms of the loss\n\n" + ablations)
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFrame) -> str:
@@ -119,14 +125,14 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
 
 def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     """Consistency's runs that differ from the usual one in λ alone, seeds together, by recipe, beside the released ones at the same λ and m."""
-    path = where(runs[runs.method == "consistency"], is_plain).fillna({"missing_classes": 0})
+    path = runs[(runs.method == "consistency") & are_usual(runs, free=("lam",))]
     path = path.groupby([*TRAINING, "sigma", "lam"], as_index=False).agg(
         {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
     )
     rows = []
     for run in path.sort_values([*TRAINING, "sigma", "lam"]).itertuples():
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
-        at = where(at, lambda hyper: hyper.get("m", 2) == 2).sort_values("seeds")
+        at = where(at, is_plain).sort_values("seeds")
         theirs = f"{at.acr.iloc[-1]:.4f} ({at.certified_accuracy_0.iloc[-1]:.1%})" if len(at) else ""
         rows.append(
             (
@@ -143,10 +149,11 @@ def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
 
 
 def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
-    """Consistency's runs with another m or form, beside the plain one of the same training, σ and λ; "" without any."""
+    """Consistency's runs with another m, form or η, beside the plain one of the same training, σ and λ; "" without any."""
     runs = runs[runs.method == "consistency"]
-    plain = where(runs, is_plain).groupby([*TRAINING, "sigma", "lam"]).acr.mean()
-    others = where(runs, lambda hyper: not is_plain(hyper))
+    usual = are_usual(runs, free=("lam",))
+    plain = runs[usual].groupby([*TRAINING, "sigma", "lam"]).acr.mean()
+    others = runs[~usual]
     forms = others.groupby([*TRAINING, "sigma", "lam", "hyper"], as_index=False).agg(
         {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
     )
@@ -158,7 +165,7 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         wanted = form_of(hyper)
         at = where(at, lambda their, wanted=wanted: form_of(their) == wanted)
         rows.append(
-            (run.recipe, f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"], _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
+            (run.recipe, f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"] + (f", η = {hyper['eta']:g}" if hyper["eta"] != 0.5 else ""), _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
              "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "",
              _collapse(run.missing_classes))
         )  # fmt: skip

@@ -54,8 +54,8 @@ def reproduction(ours: np.ndarray, mean: float, sd: float, seeds: int, level: fl
 class Paired:
     """Run b less run a on the same images: differences with 95 % intervals, and the probability of as much by chance.
 
-    The interval of a difference in certified accuracy covers at least that often. It is no inversion of McNemar's test, which may
-    call a difference significant whose interval still holds 0.
+    The interval of a difference in certified accuracy covers at least that often, and may hold 0 where McNemar's test, which is
+    exact, tells the two apart: the test decides.
 
     Of groups of seeds: of the means over seeds, image by image. `accuracy_p`, gained and lost are None then.
     """
@@ -73,12 +73,30 @@ class Paired:
     gained: int | None  # images certified at r by b alone
     lost: int | None  # by a alone
 
+    @property
+    def acr_told(self) -> int:
+        """1 where b's ACR is larger, −1 where it is smaller, 0 where the two are not told apart at 5 %."""
+        return int(self.acr_low > 0) - int(self.acr_high < 0)
+
+    @property
+    def accuracy_told(self) -> int:
+        """The same of certified accuracy at r: by McNemar's test, of groups by the interval."""
+        if self.accuracy_p is None:
+            return int(self.accuracy_low > 0) - int(self.accuracy_high < 0)
+        return int(np.sign(self.accuracy)) if self.accuracy_p <= 0.05 else 0
+
 
 def paired(gain_a: np.ndarray, gain_b: np.ndarray, reached_a: np.ndarray, reached_b: np.ndarray, r: float) -> Paired:
     """Compare gains (N,) of two runs or groups of seeds, and whether each image is certified and right at r (N,): shares of
-    the seeds where they are groups. McNemar's test where both are 0 or 1, else Student's on the shares.
+    the seeds where they are groups. McNemar's test where both are 0 or 1, else Student's on the shares. Raises ValueError for
+    less than two images, and for an r that is no radius.
     """
     from scipy.stats import binomtest, ttest_rel
+
+    if len(gain_a) < 2:
+        raise ValueError(f"a comparison wants two images or more, not {len(gain_a)}: one says nothing of others")
+    if not r >= 0:
+        raise ValueError(f"a radius is at least 0, not {r}")
 
     difference = gain_b - gain_a
     low, high = mean_interval(difference)
@@ -92,6 +110,32 @@ def paired(gain_a: np.ndarray, gain_b: np.ndarray, reached_a: np.ndarray, reache
     exact = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     share_low, share_high = _difference_interval(gained, lost, len(a))
     return Paired(*start, (gained - lost) / len(a), share_low, share_high, exact, gained, lost)
+
+
+def comparable_radii(mode: str) -> tuple[float, float]:
+    """The radii, from … to …, at which certified accuracy compares between runs of a mode as `Certification.label` words it; (inf, 0)
+    where it does nowhere. ACR and abstention compare where it is (0, inf): else they measure when sampling stopped.
+
+    `at-radius` leaves an image as soon as it lies surely below or above; `anytime` with a radius goes on until it is certified.
+    """
+    stops = dict(part.split() for part in mode.split(", ") if " " in part)
+    if "width" in stops:
+        return np.inf, 0.0
+    r = float(stops.get("radius", np.inf))
+    return (r if mode.startswith("at-radius") else 0.0), r
+
+
+def early_stop(mode: str) -> str:
+    """What is to be said of runs that stop sampling early on purpose; "" of others."""
+    low, high = comparable_radii(mode)
+    if high == np.inf:
+        return ""
+    where = f"at r = {high:g} alone" if low == high else f"up to r = {high:g}" if low < high else "at no radius"
+    rest = "neither ACR nor abstention does" if low else "ACR does not"
+    return (
+        "These runs stop sampling on purpose, as soon as their question is answered: a radius says when that was, not how far the answer "
+        f"holds. Certified accuracy compares {where}; {rest}."
+    )
 
 
 def seeds_apart(acr_a: np.ndarray, acr_b: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:

@@ -1,14 +1,19 @@
 """Ours beside the published networks."""
 
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
 
-from backend.home import CHECKOUT
+from backend.home import CHECKOUT, PRECOMPUTED, runs_root
+from backend.plan import plan
 from backend.reproduction import cells, gains_over_seeds, published_gain, usual
 from backend.reproduction_report import report
+from backend.run import find_run
 from backend.store import queries
+from backend.store.publish import publish
+from tests.app import imitate
 
 
 def table(rows):
@@ -140,3 +145,21 @@ def test_gains_of_seeds_are_one_row_that_keeps_each():
     assert over.half["gaussian"] == pytest.approx(1.96 * 0.03)
     assert over.verdict.to_dict() == {"gaussian": "above", "macer": "below"}
     assert over.seed_gains.to_dict() == {"gaussian": [0.1, 0.3], "macer": [-0.1]}
+
+
+def test_the_report_keeps_networks_and_entropies_apart(home):
+    """Two architectures are two parts, each beside its own published networks alone; η = 0 is an ablation, not on the path."""
+    shipped = find_run("mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4", PRECOMPUTED)
+    again = partial(
+        plan, "mnist", "consistency", 0.5, weights_dtype="float16", certification=shipped.spec.certification
+    )
+    for spec in (shipped.spec, again(values={"eta": 0.0}), again(architecture="resnet20")):
+        imitate(shipped, spec)
+    publish((runs_root(),))
+    acr = f"{queries.runs().acr[0]:.4f}"
+    lenet, resnet = report("mnist").split("mnist, resnet20: ")
+    path, ablations = lenet.split("## Other m")
+    assert path.count(f"| quick | 0.5 | 5 | {acr} | 97.8% | 1.43") == 1
+    assert f"| quick | 0.5 | 5 | 2 | default, η = 0 | {acr} | 97.8% | {acr} |  |" in ablations
+    assert f"| quick | 0.5 | 5 | {acr} | 97.8% |  |" in resnet
+    assert "1.43" not in resnet

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, kstest, norm, t
 
 from backend.certification.confidence import ceiling, lower_bound, radius
+from backend.spec import Certification
 from backend.statistics import (
     acr_by_n,
     acr_shares,
     certified_radii,
+    comparable_radii,
     counts_of_radii,
+    early_stop,
     high_probability_accuracy,
     mean_interval,
     paired,
@@ -165,6 +168,41 @@ def test_a_thinned_certificate_is_one():
     radii = certified_radii(drawn, 1_000, 1.0, 0.01)
     wrong = (radii > norm.ppf(0.9)).mean()
     assert wrong <= 0.01 + 4 * sqrt(0.01 * 0.99 / 20_000)
+
+
+@pytest.mark.parametrize(("gained", "lost", "told"), [(6, 0, 1), (0, 6, -1), (5, 0, 0), (13, 1, 1), (8, 2, 0)])
+def test_mcnemars_test_tells_accuracies_apart(gained, lost, told):
+    """2 (1/2)^6 = .031 and 2 (15/2^14) = .0018 are below .05, 2 (1/2)^5 = .0625 and 2 (56/2^10) = .11 are not; the interval is wider."""
+    a, b = np.zeros(500, bool), np.zeros(500, bool)
+    b[:gained], a[gained : gained + lost] = True, True
+    p = paired(a * 1.0, b * 1.0, a, b, 0.5)
+    assert p.accuracy_told == told
+    assert p.accuracy_low < 0 < p.accuracy_high or told
+
+
+def test_what_cannot_be_compared_is_refused():
+    one, two = np.ones(1), np.ones(2)
+    with pytest.raises(ValueError, match="two images or more, not 1"):
+        paired(one, one, one, one, 0.5)
+    with pytest.raises(ValueError, match="a radius is at least 0, not -1"):
+        paired(two, two, two, two, -1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "radii", "says"),
+    [
+        ({}, (0, np.inf), ""),
+        ({"mode": "anytime", "float_sound": True}, (0, np.inf), ""),
+        ({"mode": "at-radius", "radius": 0.5}, (0.5, 0.5), "compares at r = 0.5 alone; neither ACR nor abstention does."),
+        ({"mode": "anytime", "radius": 0.75}, (0, 0.75), "compares up to r = 0.75; ACR does not."),
+        ({"mode": "anytime", "width": 0.1, "radius": 1.0}, (np.inf, 0), "compares at no radius; neither ACR nor abstention does."),
+    ],
+)  # fmt: skip
+def test_where_accuracies_of_a_mode_compare(settings, radii, says):
+    label = Certification(**settings).label
+    assert comparable_radii(label) == radii
+    assert early_stop(label).endswith(says)
+    assert bool(early_stop(label)) == bool(says)
 
 
 def test_counts_come_back_from_three_digits():

@@ -1,4 +1,4 @@
-"""Average certified radius: beside the published values, and against clean accuracy."""
+"""Average certified radius: beside the published values, and against certified accuracy at 0."""
 
 import json
 from collections import Counter
@@ -103,7 +103,7 @@ def gains(rows: pd.DataFrame) -> go.Figure:
     )
 
 
-def against_clean_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) -> go.Figure:
+def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) -> go.Figure:
     """Certified accuracy at r = 0 against ACR at one σ; runs that differ in λ alone are joined, from Gaussian; and the Pareto front.
 
     runs: rows of `queries.over_seeds`; published: rows of `queries.published_groups` that make a path along λ, maybe none.
@@ -137,7 +137,7 @@ def against_clean_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataF
                     for axis, name in (("x", "certified_accuracy_0"), ("y", "acr"))
                 },
                 "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],
-                "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f} ± %{customdata[1]:.4f}<extra>%{customdata[0]}</extra>",
+                "hovertemplate": "certified accuracy at 0 %{x:.1%}, ACR %{y:.4f} ± %{customdata[1]:.4f}<extra>%{customdata[0]}</extra>",
             }
             for (method, recipe), rows in runs.groupby(["method", "recipe"])
         ),
@@ -178,7 +178,7 @@ def _released(published: pd.DataFrame) -> list[dict]:
             "line": {"color": GREY, "width": 1, "dash": "dot"}, "marker": {"symbol": "square-open", "size": 10, "color": GREY},
             "name": whose.replace("published", "published networks"),
             "text": [f"{whose}, {_place(lam)}" + seeds(n) for lam, n in zip(path.lam, path.seeds, strict=True)],
-            "hovertemplate": "clean %{x:.1%}, ACR %{y:.4f}<extra>%{text}</extra>",
+            "hovertemplate": "certified accuracy at 0 %{x:.1%}, ACR %{y:.4f}<extra>%{text}</extra>",
         })  # fmt: skip
     return traces
 

@@ -12,7 +12,7 @@ from app.widgets.glossary import TERMS
 from app.widgets.run_choice import choose_run, choose_runs
 from backend.datasets import DatasetError, find_dataset
 from backend.reproduction import usual
-from backend.statistics import Paired, acr_by_n, seeds_apart
+from backend.statistics import Paired, acr_by_n, comparable_radii, early_stop, seeds_apart
 from backend.store import queries
 from backend.store.snapshot import StoreError, mark
 
@@ -62,12 +62,16 @@ if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
     st.stop()
 one = facts.loc[a]
+low, high = comparable_radii(one["mode"])
+early = early_stop(one["mode"])
+if low > high:  # said above
+    st.stop()
 setting = f"{one['mode']}, n = {one.n:,.0f}, n0 = {one.n0:,.0f}, α = {one.alpha:g}, {one.images:,.0f} test images"
 
 
-def verdict(low: float, high: float, more: str, less: str) -> str:
-    """What an interval of b less a says."""
-    return more if low > 0 else less if high < 0 else "the two are **not told apart**"
+def verdict(told: int, more: str, less: str) -> str:
+    """What `Paired` tells, in words."""
+    return {1: more, -1: less, 0: "the two are **not told apart**"}[told]
 
 
 def all_differences(pairs: dict, r: float) -> None:
@@ -77,9 +81,15 @@ def all_differences(pairs: dict, r: float) -> None:
         columns=["run", "method", "acr", "acr_low", "acr_high", "accuracy", "accuracy_low", "accuracy_high"],
     )  # fmt: skip
     left, right = st.columns(2)
+    if not early:
+        with right:
+            draw(
+                differences(table, "acr", "ACR, b less a"),
+                "acr differences",
+                "differences in ACR with intervals",
+                table,
+            )
     with left:
-        draw(differences(table, "acr", "ACR, b less a"), "acr differences", "differences in ACR with intervals", table)
-    with right:
         draw(
             differences(table, "accuracy", f"certified accuracy at {r:g}, b less a"), "accuracy differences",
             "differences in certified accuracy at r with intervals", table,
@@ -88,32 +98,33 @@ def all_differences(pairs: dict, r: float) -> None:
 
 def in_detail(p: Paired, b: str, r: float) -> None:
     """How one b differs from a, in figures and in words."""
-    first, second, gained, lost = st.columns(4)
-    first.metric(
-        "ACR, b less a", f"{p.acr:+.4f}", f"{p.acr_low:+.4f} to {p.acr_high:+.4f}", delta_color="off", delta_arrow="off",
-        help=f"mean paired difference with its 95 % interval over the choice of images; paired t test p = {p.acr_p:.2g}",
-    )  # fmt: skip
-    second.metric(
+    cards = iter(st.columns(4))
+    if not early:
+        next(cards).metric(
+            "ACR, b less a", f"{p.acr:+.4f}", f"{p.acr_low:+.4f} to {p.acr_high:+.4f}", delta_color="off", delta_arrow="off",
+            help=f"mean paired difference with its 95 % interval over the choice of images; paired t test p = {p.acr_p:.2g}",
+        )  # fmt: skip
+    next(cards).metric(
         f"Certified accuracy at {r:g}, b less a", f"{p.accuracy:+.2%}", f"{p.accuracy_low:+.2%} to {p.accuracy_high:+.2%}",
         delta_color="off", delta_arrow="off",
         help="paired differences of the seeds' shares" if p.accuracy_p is None else f"McNemar's exact test p = {p.accuracy_p:.2g}",
     )  # fmt: skip
     if p.gained is not None:
-        gained.metric("Images gained", p.gained, help=f"answered correctly with radius at least {r:g} by b alone")
-        lost.metric("Images lost", p.lost, help="by a alone")
-    st.markdown(
-        f"a: **{labels[a]}**, b: **{labels[b]}**. On average "
-        + verdict(p.acr_low, p.acr_high, "b certifies **larger radii**", "b certifies **smaller radii**")
-        + f"; at r = {r:g} "
-        + verdict(p.accuracy_low, p.accuracy_high, "b certifies **more images**", "b certifies **fewer images**")
-        + "."
+        next(cards).metric("Images gained", p.gained, help=f"answered correctly with radius at least {r:g} by b alone")
+        next(cards).metric("Images lost", p.lost, help="by a alone")
+    average = (
+        ""
+        if early
+        else f"On average {verdict(p.acr_told, 'b certifies **larger radii**', 'b certifies **smaller radii**')}; "
     )
+    at_r = verdict(p.accuracy_told, "b certifies **more images**", "b certifies **fewer images**")
+    st.markdown(f"a: **{labels[a]}**, b: **{labels[b]}**. {average}{'At' if early else 'at'} r = {r:g} {at_r}.")
     apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
     st.caption(
         f"{setting}. Intervals cover the choice of test images, not that of the training seed: "
         + (
             f"over seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+.4f} to {apart[1]:+.4f}."
-            if apart
+            if apart and not early
             else "another seed of the same method moves ACR too."
         )
         + (" Radii of imported logs have three digits." if facts.radius_digits.loc[[a, b]].notna().any() else "")
@@ -172,9 +183,11 @@ def images_changed(b: str, r: float) -> None:
 def at_radius(b: str) -> None:
     """What depends on a radius that the reader chooses."""
     st.header("How much, and how surely")
-    r = st.columns([1, 3])[0].number_input(
-        "Radius r", 0.0, 10.0, 0.5, 0.05, key="r", bind="query-params", help="for certified accuracy at r"
-    )
+    r = low
+    if low < high:
+        r = st.columns([1, 3])[0].number_input(
+            "Radius r", low, min(high, 10.0), min(high, 0.5), 0.05, key="r", bind="query-params", help="for certified accuracy at r"
+        )  # fmt: skip
     try:
         pairs = {i: queries.paired(seeds_of[a], seeds_of[i], r) for i in chosen}
     except StoreError as error:
@@ -194,6 +207,8 @@ if len(chosen) > 1:
         "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail"
     )
 at_radius(b)
+if early:  # what follows is of ACR and of every radius
+    st.stop()
 
 both = of_both(b, 0.0)
 left, right = st.columns(2)
@@ -206,7 +221,7 @@ with right:
     classes = queries.per_class(seeds_of[a]).merge(
         queries.per_class(seeds_of[b]), on=["label", "images"], suffixes=(" a", " b")
     )
-    accuracy = {"format": "percent", "help": TERMS["clean accuracy"]}
+    accuracy = {"format": "percent", "help": TERMS["certified accuracy at 0"]}
     st.dataframe(
         classes[["label", "images", "acr a", "acr b", "certified_accuracy_0 a", "certified_accuracy_0 b"]],
         hide_index=True, alt="ACR and certified accuracy at 0 of each class by both runs",

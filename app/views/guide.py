@@ -5,7 +5,7 @@ from dataclasses import fields
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import against_clean_accuracy, beside_published, gains
+from app.figures.acr import against_accuracy, beside_published, gains
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.pairs import acr_by_samples, p_distribution, radius_against_radius
 from app.figures.palette import run_labels, title
@@ -196,7 +196,7 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
         "ACR of each method beside the paper's at σ = 0.5", published,
     )  # fmt: skip
     beside(
-        "Along λ", against_clean_accuracy(queries.over_seeds(runs.run_id), 0.5, along_lambda(published)),
+        "Along λ", against_accuracy(queries.over_seeds(runs.run_id), 0.5, along_lambda(published)),
         "ACR against certified accuracy at r = 0 at σ = 0.5, one point a setting", runs.loc[runs.sigma == 0.5, ["run_id", "certified_accuracy_0", "acr"]],
     )  # fmt: skip
 

@@ -118,7 +118,7 @@ def show(name: str, settings: Settings) -> None:
         )  # fmt: skip
         st.metric(
             "Certified accuracy at 0", f"{played.right.mean():.1%}", f"{low:.1%} to {high:.1%}", delta_color="off", delta_arrow="off",
-            width="content", help=TERMS["clean accuracy"],
+            width="content", help=TERMS["certified accuracy at 0"],
         )  # fmt: skip
         st.metric(
             "ACR", f"{played.gains.mean():.4f}", f"± {half:.4f}", delta_color="off", delta_arrow="off", width="content", help=TERMS["ACR"]
@@ -136,7 +136,7 @@ def show(name: str, settings: Settings) -> None:
 def verdict(a: Played, b: Played) -> str:
     """What the paired difference in ACR says, and what it does not."""
     p = paired(a.gains, b.gains, a.right, b.right, 0.0)
-    says = "larger radii" if p.acr_low > 0 else "smaller radii" if p.acr_high < 0 else None
+    says = {1: "larger radii", -1: "smaller radii", 0: None}[p.acr_told]
     told = f"b certifies **{says}** on average" if says else "on average the two are **not told apart**"
     collapsed = [name for name, one in (("a", a), ("b", b)) if one.missing_classes]
     but = f" That says little here: **{' and '.join(collapsed)} collapsed**." if collapsed else ""

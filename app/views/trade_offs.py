@@ -8,18 +8,18 @@ from math import floor
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import against_clean_accuracy
+from app.figures.acr import against_accuracy
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.palette import run_labels, title
 from app.widgets.claim import claim
-from app.widgets.comparable import choose_comparable, look_again, one_training, samples, stops_early
+from app.widgets.comparable import choose_comparable, look_again, one_training, samples
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
 from backend.plan import departures, in_words
 from backend.reproduction import along_lambda, cells, usual
-from backend.statistics import share_band
+from backend.statistics import comparable_radii, early_stop, share_band
 from backend.store import queries
 from backend.store.snapshot import mark
 from backend.training.methods import METHODS
@@ -44,6 +44,7 @@ if every.empty:
     st.stop()
 one = every.iloc[0]
 fixed = one["mode"] == "fixed"
+nearest, furthest = comparable_radii(one["mode"])
 setting = f"{samples(one['mode'], one.n)}, α = {one.alpha:g}, {one.images:,.0f} test images"
 terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
 
@@ -108,7 +109,7 @@ def how_trained() -> None:
 
 def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
     """{σ: (figure, its numbers)}; one under None, of all σ, if `joint`."""
-    curves = queries.group_curves(drawn.run_id.to_list())
+    curves = queries.group_curves(drawn.run_id.to_list()).query("@nearest <= r <= @furthest")
     curves["low"], curves["high"] = curves.certified_accuracy - curves.sd, curves.certified_accuracy + curves.sd
     if "95 % bands" in extras:
         single = curves.seeds == 1
@@ -119,7 +120,7 @@ def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
     )
     if "published networks" not in extras:
         theirs = theirs.head(0)
-    best = queries.envelope(drawn.run_id.to_list() if "envelope" in extras else [])
+    best = queries.envelope(drawn.run_id.to_list() if "envelope" in extras else []).query("@nearest <= r <= @furthest")
     lines, panels = drawn[drawn.run_id.isin(curves.group_id)], {}
     names = run_labels(lines.assign(seeds=lines.run_id.map(curves.groupby("group_id").seeds.first())))
     for sigma in [None] if joint else sorted(lines.sigma.unique()):
@@ -175,10 +176,12 @@ def settings_of(drawn: pd.DataFrame) -> pd.DataFrame:
 def best_at_radius(drawn: pd.DataFrame) -> None:
     """A ranking at a radius that the reader moves."""
     left, right = st.columns([1, 3], gap="large")
-    reach = left.slider(
-        "Radius r", 0.0, float(floor(drawn.ceiling.max() * 100) / 100), 0.5, 0.01, key="r", bind="query-params",
-        help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
-    )  # fmt: skip
+    reach, end = nearest, min(furthest, float(floor(drawn.ceiling.max() * 100) / 100))
+    if nearest < end:
+        reach = left.slider(
+            "Radius r", nearest, end, min(end, 0.5), 0.01, key="r", bind="query-params",
+            help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
+        )  # fmt: skip
     ranked = ranked_at(reach, drawn)
     if ranked.empty and mark() != snapshot:  # deleted meanwhile: the whole page looks again
         st.rerun()
@@ -208,7 +211,7 @@ def draw_along_lambda() -> None:
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         with column:
             draw(
-                once(("trade-off", sigma), lambda sigma=sigma: against_clean_accuracy(settings, sigma, their_path)), f"trade-off {sigma:g}",
+                once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path)), f"trade-off {sigma:g}",
                 f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns],
             )  # fmt: skip
     st.caption(
@@ -221,7 +224,7 @@ def draw_along_lambda() -> None:
     )
 
 
-if not stops_early(one["mode"]):
+if not early_stop(one["mode"]):
     claim(every_usual, published, not peers.empty, setting, of_every)
 how_trained()
 
@@ -244,22 +247,27 @@ if len(common) < len(shown) and st.toggle(
     "Every setting", key="every", bind="query-params", help="Other λ and ablations too, here and in the ranking."
 ):
     drawn = shown
-curves_of(drawn)
-st.caption(
-    f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
-    "Runs that differ in their seeds alone are one line, their mean, with ± sd. "
-    + ("" if peers.empty else "Thin lines: the paper's released networks, methods and σ as chosen, on the same terms. ")
-    + "Vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
-)
-
-st.header("Which is best at a radius?")
-best_at_radius(drawn)
+if nearest < furthest:
+    curves_of(drawn)
+    st.caption(
+        f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
+        "Runs that differ in their seeds alone are one line, their mean, with ± sd. "
+        + (
+            ""
+            if peers.empty
+            else "Thin lines: the paper's released networks, methods and σ as chosen, on the same terms. "
+        )
+        + "Vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
+    )
+if nearest <= furthest:
+    st.header("Which is best at a radius?")
+    best_at_radius(drawn)
 
 if not published.empty:
     beside_the_papers(shown, common, published, peers, setting, once)
 reproduced(of_every("cells", lambda: cells(every, peers)))
 
-if not stops_early(one["mode"]):
+if not early_stop(one["mode"]):
     draw_along_lambda()
 
 st.header("The runs")
@@ -273,7 +281,7 @@ st.dataframe(
         "run_id": st.column_config.LinkColumn("run", display_text=r"run=(.*)$", width="large"),
         "acr": st.column_config.NumberColumn("ACR", format="%.4f", help=TERMS["ACR"]),
         "certified_accuracy_0": st.column_config.NumberColumn(
-            "certified accuracy at 0", format="percent", help=TERMS["clean accuracy"]
+            "certified accuracy at 0", format="percent", help=TERMS["certified accuracy at 0"]
         ),
         "abstention": st.column_config.NumberColumn(format="percent", help=TERMS["abstention"]),
         "ceiling": st.column_config.NumberColumn(format="%.3f", help=TERMS["ceiling"]),

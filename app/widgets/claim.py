@@ -1,5 +1,6 @@
 """The paper's claim: what Consistency gains over each baseline."""
 
+import json
 from collections.abc import Callable
 
 import pandas as pd
@@ -62,10 +63,14 @@ def _versus(rows: pd.DataFrame) -> str:
     """Which baselines Consistency is above, not told apart from and below, in words."""
     said = {"above": "above", "not told apart": "not told apart from", "below": "below"}
     parts = [
-        f"**{words}** " + ", ".join(title(row.baseline) + _of_seeds(row) for row in some.itertuples())
+        f"**{words}** " + ", ".join(title(row.baseline) + _where(row) + _of_seeds(row) for row in some.itertuples())
         for verdict, words in said.items() if len(some := rows[rows.verdict == verdict])
     ]  # fmt: skip
     return "Consistency is " + "; ".join(parts) + "."
+
+
+def _where(row) -> str:
+    return f" at {row.setting}" if row.setting else ""
 
 
 def _of_seeds(row) -> str:
@@ -77,20 +82,36 @@ def _of_seeds(row) -> str:
     return f" ({word} in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
 
 
+def _apart(rows: pd.DataFrame) -> list[str]:
+    """The hyper-parameters in which rows of one comparison differ, in words; "" for one alone."""
+    names = {"lam": "λ", "baseline lam": "λ of the baseline"}
+    known = [
+        json.loads(row.hyper) | {f"baseline {name}": value for name, value in json.loads(row.baseline_hyper).items()}
+        for row in rows.itertuples()
+    ]
+    telling = [name for name in known[0] if any(one.get(name) != known[0][name] for one in known)]
+    return [", ".join(f"{names.get(name, name)} = {one.get(name)}" for name in telling) for one in known]
+
+
 def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Consistency's gain over each baseline, mean over seeds, with what the paper's released networks gain; maybe no row."""
     rows = queries.acr_gains(common.run_id, PAIRS)
     if rows.empty:
         return rows
-    rows["hyper"] = rows.lam.fillna(-1)
-    cell = ["sigma", "method", "baseline", "source", "architecture", "recipe", "epochs", "hyper"]
-    rows = gains_over_seeds(rows, cell)
+    cell = ["sigma", "method", "baseline", "source", "architecture", "recipe", "epochs"]
+    rows = gains_over_seeds(rows, [*cell, "hyper", "baseline_hyper"])
+    rows["setting"] = ""
+    for _, several in rows.groupby(cell):  # where nothing is as its recipe has it, all settings are shown
+        rows.loc[several.index, "setting"] = _apart(several)
     rows["label"] = rows.baseline.map(title).where(
         rows.method == "consistency", "on top of SmoothAdv"
     )  # every other row is of Consistency over Gaussian augmentation
+    rows["label"] += rows.setting.where(rows.setting == "", ", " + rows.setting)
     for name in _telling(rows):
         rows["label"] += ", " + rows[name].astype(str) + (" epochs" if name == "epochs" else "")
     comparable = published[published.source.isin(["released", "same terms"])]  # of one source: a difference of theirs
     rows["published_gain"] = [published_gain(comparable, row) for row in rows.itertuples()]
     rows["place"] = rows.baseline.map(place)
-    return rows.sort_values(["method", "recipe", "place"]).drop(columns=["hyper", "place"])  # Consistency alone first
+    return rows.sort_values(["method", "recipe", "place"]).drop(
+        columns=["hyper", "baseline_hyper", "place"]
+    )  # Consistency alone first

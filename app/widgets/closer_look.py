@@ -129,7 +129,7 @@ def show_bracket(run: Run, seen: Seen, certificate: dict, other) -> None:
         st.markdown(
             f"**{low} ≤ robust radius of the smoothed classifier ≤ {high}.** No image within {low} is answered otherwise than {answer}, "
             f"and the image below, at distance {high}, is: {there} is likelier than {answer} there. The lower end is wrong with probability at most "
-            f"α = {alpha:g}, the upper with at most α in all attacks on this image together: both hold with probability at least {1 - 2 * alpha:g}."
+            f"α = {alpha:g}, the upper with at most α in all attacks on this certificate together: both hold with probability at least {1 - 2 * alpha:g}."
         )
         st.plotly_chart(
             bracket(radius, other.distance), key="bracket", alt=f"certified up to {low}, another answer found at {high}"

@@ -8,6 +8,7 @@ import streamlit as st
 from app.figures.palette import title
 from app.widgets.glossary import TERMS
 from backend.datasets import DATASETS
+from backend.statistics import early_stop
 from backend.store.snapshot import StoreError, mark
 
 SETTINGS = ["mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
@@ -39,12 +40,8 @@ def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     )  # fmt: skip
     for column, value in zip(SETTINGS, labels[chosen], strict=True):
         certified = certified[certified[column] == value]
-    if stops_early(labels[chosen][0]):
-        st.warning(
-            "These runs stop sampling on purpose, as soon as their question is answered: a radius says when that was, not how far the answer holds. "
-            "Certified accuracy up to that radius compares; ACR does not.",
-            icon=":material/timer_off:",
-        )
+    if early := early_stop(labels[chosen][0]):
+        st.warning(early, icon=":material/timer_off:")
     sigmas = _all_of(
         third, "Noise σ", "sigma", [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())], help=TERMS["σ"]
     )
@@ -101,11 +98,6 @@ def samples(mode: str, n: int) -> str:
     return (
         ("" if mode == "fixed" else f"{mode}, ") + ("" if mode.startswith("fixed") else "at most ") + f"n = {int(n):,}"
     )
-
-
-def stops_early(mode: str) -> bool:
-    """Whether sampling ends at a radius or width, so that ACR measures the stopping rule."""
-    return ", radius" in mode or ", width" in mode
 
 
 def settings_label(mode: str, n: int, n0: int, alpha: float, image_set: str, runs: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ TERMS = {
     "certified accuracy": "Share of test images that are answered correctly with a radius of at least r. An abstention counts as wrong.",
     "ACR": "Average certified radius: the mean over the test images of the radius, counting 0 where the answer is wrong. It grows with n, and easy "
     "images dominate it.",
-    "clean accuracy": "Certified accuracy at radius 0: the share of images answered correctly and with a certificate, each wrong with probability at most α. The field calls it clean; the base classifier's own accuracy without noise is another number.",
+    "certified accuracy at 0": "Share of images answered correctly and with a certificate, each wrong with probability at most α. Papers call it clean accuracy; the base classifier's own accuracy without noise is another number.",
     "abstention": "No certificate: the votes do not prove that one class has more than half of them.",
     "n": "Number of noisy copies whose votes the bound rests on. More copies, tighter bound; the papers take 100,000.",
     "n0": "Number of other noisy copies, drawn before, that choose the class.",

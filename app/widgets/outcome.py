@@ -10,8 +10,10 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.datasets import DatasetError, find_dataset
 from backend.spec import RunSpec
-from backend.statistics import mean_interval, share_band
+from backend.statistics import comparable_radii, early_stop, mean_interval, share_band
 from backend.store import queries
+
+PLAINLY = {"delta_color": "off", "delta_arrow": "off"}  # an interval, no change
 
 
 def results(run_id: str, spec: RunSpec) -> None:
@@ -28,22 +30,22 @@ def results(run_id: str, spec: RunSpec) -> None:
         st.info("It was trained and not certified.", icon=":material/verified:")
         return
     right = (rows.predict == rows.label).to_numpy()
-    low, high = mean_interval(np.where(right, rows.radius, 0.0)) if len(rows) > 1 else (np.nan, np.nan)
-    first, last = (float(bound) for bound in share_band(right.sum(), len(rows)))
-    cards = st.columns(4)
-    plainly = {"delta_color": "off", "delta_arrow": "off"}
-    cards[0].metric(
-        "Certified accuracy at 0",
-        f"{right.mean():.2%}",
-        f"{first:.1%} to {last:.1%}",
-        help=TERMS["clean accuracy"],
-        **plainly,
-    )
-    cards[1].metric("ACR", f"{one.acr:.4f}", f"{low:.4f} to {high:.4f}", help=TERMS["ACR"], **plainly)
-    cards[2].metric("Abstention", f"{one.abstention:.2%}", help=TERMS["abstention"])
-    cards[3].metric(
-        "At the ceiling", f"{one.at_ceiling:.1%}", f"ceiling {one.ceiling:.4f}", help=TERMS["ceiling"], **plainly
-    )
+    least, most = comparable_radii(one["mode"])
+    if early := early_stop(one["mode"]):
+        st.warning(early, icon=":material/timer_off:")
+        if least <= most:
+            _accuracy(st, right & (rows.radius >= most).to_numpy(), most)
+    else:
+        cards = st.columns(4)
+        _accuracy(cards[0], right, 0)
+        between = (
+            "{:.4f} to {:.4f}".format(*mean_interval(np.where(right, rows.radius, 0.0))) if len(rows) > 1 else None
+        )
+        cards[1].metric("ACR", f"{one.acr:.4f}", between, help=TERMS["ACR"], **PLAINLY)
+        cards[2].metric("Abstention", f"{one.abstention:.2%}", help=TERMS["abstention"])
+        cards[3].metric(
+            "Right and at the ceiling", f"{one.at_ceiling:.1%}", f"ceiling {one.ceiling:.4f}", help=TERMS["ceiling"], **PLAINLY
+        )  # fmt: skip
     digits = (
         ""
         if pd.isna(one.radius_digits)
@@ -54,8 +56,18 @@ def results(run_id: str, spec: RunSpec) -> None:
         f"Intervals are 95 % over the choice of images, not of the training seed.{digits}"
     )
     _curve(row)
-    st.header("By class")
-    _per_class(run_id, spec.dataset)
+    if not early:
+        st.header("By class")
+        _per_class(run_id, spec.dataset)
+
+
+def _accuracy(where, reached: np.ndarray, r: float) -> None:
+    """Certified accuracy at r with its interval. reached: whether each image is right with a radius of at least r."""
+    low, high = (float(bound) for bound in share_band(reached.sum(), len(reached)))
+    words = TERMS["certified accuracy at 0"] if r == 0 else TERMS["certified accuracy"]
+    where.metric(
+        f"Certified accuracy at {r:g}", f"{reached.mean():.2%}", f"{low:.1%} to {high:.1%}", help=words, **PLAINLY
+    )  # fmt: skip
 
 
 def _curve(row: pd.DataFrame) -> None:

@@ -1,8 +1,11 @@
 """Pages without a browser: open one, read it, press its buttons."""
 
+import shutil
+
 from streamlit.testing.v1 import AppTest
 
-from backend.home import CHECKOUT
+from backend.home import CHECKOUT, runs_root
+from backend.run import Run
 
 
 def page(name, **query):
@@ -29,3 +32,10 @@ def press(app, label):
     app = next(b for b in app.button if b.label == label).click().run()
     assert not app.exception
     return app
+
+
+def imitate(shipped, spec):
+    """A run of that spec among the user's, with the rows of a shipped one."""
+    run = Run.create(runs_root(), spec)
+    for file in (shipped.certificates_file, shipped.training_file, shipped.state_file, shipped.environment_file):
+        shutil.copy2(file, run.path)

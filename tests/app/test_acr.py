@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from app.figures.acr import against_clean_accuracy, beside_published
+from app.figures.acr import against_accuracy, beside_published
 from app.figures.palette import run_labels
 from backend.reproduction import along_lambda
 from backend.store import queries
@@ -13,7 +13,7 @@ TERMS = ("mnist", 10_000, 100, 0.001, "test/every 20")
 
 def drawn(runs: pd.DataFrame, sigma: float):
     """The figure of these runs beside nothing published."""
-    return against_clean_accuracy(queries.over_seeds(runs.run_id), sigma, queries.published_groups(*TERMS).head(0))
+    return against_accuracy(queries.over_seeds(runs.run_id), sigma, queries.published_groups(*TERMS).head(0))
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
@@ -37,7 +37,7 @@ def test_seeds_are_one_point_with_their_spread_beside_the_published_path(publish
     """Five seeds of Gaussian and of Consistency at σ = 1 by the paper's recipe; the released networks have 6 of λ = 5, one of each other λ."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper' and sigma == 1")
     theirs = along_lambda(queries.published_groups(*TERMS))
-    figure = against_clean_accuracy(queries.over_seeds(runs.run_id), 1.0, theirs)
+    figure = against_accuracy(queries.over_seeds(runs.run_id), 1.0, theirs)
     traces = {trace.name: trace for trace in figure.data}
     (gaussian,) = traces["Gaussian"].y
     seeds = runs[runs.method == "gaussian"]
@@ -92,7 +92,7 @@ def test_recipes_have_a_marker_and_a_name_each(published):
     runs, none = queries.over_seeds(runs.run_id), queries.published_groups(*TERMS).head(0)
 
     def markers(rows: pd.DataFrame) -> dict[str, str]:
-        traces = against_clean_accuracy(rows, 0.5, none).data
+        traces = against_accuracy(rows, 0.5, none).data
         return {trace.name: trace.marker.symbol for trace in traces if trace.mode != "lines"}
 
     assert markers(runs) == {"Gaussian": "circle", "MACER": "circle"}

@@ -1,9 +1,9 @@
 """The pages' logic, without a browser."""
 
 import json
-import shutil
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -18,19 +18,12 @@ from backend.run import Run, find_run
 from backend.spec import Certification
 from backend.store import queries
 from backend.store.publish import publish
-from tests.app import page, words
+from tests.app import imitate, page, words
 
 GAUSSIAN, CONSISTENCY = (
     "mnist-lenet-gaussian-s0.5-seed0-06682b8c",
     "mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4",
 )  # shipped runs
-
-
-def imitate(shipped, spec):
-    """A run of that spec among the user's, with the rows of a shipped one."""
-    run = Run.create(runs_root(), spec)
-    for file in (shipped.certificates_file, shipped.training_file, shipped.state_file, shipped.environment_file):
-        shutil.copy2(file, run.path)
 
 
 def ordinary(sigma, recipe="paper"):
@@ -147,11 +140,47 @@ def test_no_claim_rests_on_the_acr_of_runs_that_stop_on_purpose(home):
     publish((runs_root(),))
     app = page("trade_offs").run()
     assert not app.exception
-    assert "a radius says when that was, not how far the answer holds" in words(app)
+    assert "Certified accuracy compares at r = 0.5 alone; neither ACR nor abstention does." in words(app)
+    assert not app.slider  # no other radius to rank at
     assert not {h.value for h in app.header} & {
         "Does Consistency beat the baselines?",
         "Accuracy against robustness, along λ",
     }
+    app = page("run", run=one.run_id).run()
+    assert not app.exception
+    assert [m.label for m in app.metric] == ["Certified accuracy at 0.5"]
+
+
+def test_settings_that_no_recipe_has_are_told_apart_in_the_claim(home):
+    """λ = 1 with two m and λ = 20: none is the recipe's, so all three stand beside Gaussian, and none is averaged with another."""
+    gaussian, consistency, worse = (find_run(name, PRECOMPUTED) for name in (GAUSSIAN, CONSISTENCY, GAUSSIAN))
+    imitate(gaussian, gaussian.spec)
+    again = partial(
+        plan, "mnist", "consistency", 0.5, weights_dtype="float16", certification=gaussian.spec.certification
+    )
+    for source, values in ((consistency, {"lam": 1.0}), (worse, {"lam": 1.0, "m": 4}), (worse, {"lam": 20.0})):
+        imitate(source, again(values=values))
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert (
+        "Consistency is **above** Gaussian at λ = 1.0, m = 2; **not told apart from** Gaussian at λ = 1.0, m = 4, Gaussian at λ = 20.0, m = 2."
+    ) in words(app)
+
+
+def test_compare_decides_at_the_radius_that_was_asked_for(home):
+    for seed in (0, 1):
+        run = Run.create(runs_root(), replace(digits(mode="at-radius", radius=0.25), seed=seed))
+        assert work(run, "cpu")
+    run = Run.create(runs_root(), replace(digits(mode="at-radius", radius=0.25), sigma=0.25))
+    assert work(run, "cpu")
+    publish((runs_root(),))
+    app = page("compare").run()
+    assert not app.exception
+    assert "Certified accuracy at 0.25, b less a" in {m.label for m in app.metric}
+    assert "ACR, b less a" not in {m.label for m in app.metric}
+    assert not app.number_input
+    assert "larger radii" not in words(app)
 
 
 def test_settings_in_words():
