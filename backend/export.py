@@ -144,8 +144,7 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     one = runs.iloc[0]
     head = ["σ", "method", "ACR", *(f"{r:g}" for r in radii)]
     note = (
-        f"{one.dataset}, {one.architecture}; {one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} "
-        f"test images ({one.image_set}). Certified accuracy at r in %. Bold: the best at its σ, and what "
+        f"{one.dataset}, {one.architecture}; {queries.terms(one)}. Certified accuracy at r in %. Bold: the best at its σ, and what "
         "is not told apart from it, image by image, at 5 % (accuracy: McNemar's test, Student's of seeds; ACR: Student's). "
         + ("± is the standard deviation over seeds. " if several else "One seed a row. ")
         + ("Radii of imported logs have three digits. " if runs.radius_digits.notna().any() else "")

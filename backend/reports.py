@@ -182,7 +182,7 @@ def _rank(options) -> None:
     print(table[columns].to_string(index=False, float_format="{:.4f}".format))
     one = runs.iloc[0]
     print(
-        f"Certified accuracy at r = {options.radius:g}, {one['mode']}, n = {one.n:.0f}, α = {one.alpha:g}, {one.images:.0f} images; low and "
+        f"Certified accuracy at r = {options.radius:g}; {queries.terms(one)}. low and "
         "high: 95 % over the choice of images. The best of many, chosen on these images, looks better than it is: "
         "confirm it on others."
     )
@@ -205,9 +205,7 @@ def _show(options) -> None:
         raise ValueError(f"the store has no certified run {options.run_id!r}: `python -m backend runs` lists them")
     run, rows = runs.loc[options.run_id], queries.certificates(options.run_id)
     right = (rows.predict == rows.label).to_numpy()
-    print(
-        f"{options.run_id}: {run['mode']}, n = {run.n:.0f}, n0 = {run.n0:.0f}, α = {run.alpha:g}, {len(rows)} images ({run.image_set})"
-    )
+    print(f"{options.run_id}: {queries.terms(run)}")
     if early := early_stop(run["mode"]):
         least, most = comparable_radii(run["mode"])
         if least <= most:
@@ -249,9 +247,7 @@ def _compare(options) -> None:
     p = queries.paired([options.run_a], [options.run_b], options.radius)
     runs = queries.runs().set_index("run_id").loc[[options.run_a, options.run_b]]
     one = runs.iloc[0]
-    terms = f"{one['mode']}, n = {one.n:.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.image_set}"
-    if runs.radius_digits.notna().any():
-        terms += "; radii of imported logs have three digits"
+    digits = "; radii of imported logs have three digits" if runs.radius_digits.notna().any() else ""
     least, most = comparable_radii(one["mode"])
     if early := early_stop(one["mode"]):
         if not least <= p.r <= most:
@@ -262,5 +258,5 @@ def _compare(options) -> None:
     print(
         f"certified accuracy at r = {p.r:g} {p.accuracy:+.4f} ({p.accuracy_low:+.4f} to {p.accuracy_high:+.4f}), "
         f"{p.gained} images gained, {p.lost} lost, p = {p.accuracy_p:.2g} (McNemar, exact)\n"
-        f"{p.images} images; {terms}; 95 % intervals over the choice of images, not of the training seed"
+        f"{queries.terms(one)}{digits}; 95 % intervals over the choice of images, not of the training seed"
     )

@@ -46,7 +46,7 @@ def _of_one(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     """The report on one architecture, and its published groups on the same terms."""
     one = runs.iloc[0]
     parts = [
-        f"{one.dataset}, {one.architecture}: n = {one.n:,.0f}, n0 = {one.n0:.0f}, α = {one.alpha:g}, {one.images:.0f} test images ({one.image_set}).",
+        f"{one.dataset}, {one.architecture}: {queries.terms(one)}.",
         _cells_table(runs, peers, queries.published(one.dataset)),
         "## Consistency over the baselines\n\n" + _gains_table(runs, peers),
         "## The path along λ\n\n" + _path_table(runs, peers),

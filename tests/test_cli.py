@@ -144,7 +144,7 @@ def test_show_rank_and_compare(home):
         next(r for r in stored() if r["method"] == m)["run_id"] for m in ("gaussian", "consistency")
     )
     text = backend("show", gaussian)
-    assert "fixed, n = 100, n0 = 10, α = 0.001, 5 images" in text
+    assert "n = 100, n0 = 10, α = 0.001, 5 test images (every" in text
     assert "ACR at fewer of its samples:" in text
     assert "Intervals are 95 % over the choice of images" in text
     text = backend("rank", "--radius", 0.2, "--dataset", "digits")

@@ -52,7 +52,7 @@ def test_markdown_as_papers_print_it(runs, tmp_path):
     assert gaussian.endswith("| **66.7 ± 0.0** | **50.0 ± 23.6** |")
     assert "Gaussian + Consistency, λ = 5 | **" in five
     assert gaussian.count("**") == five.count("**") == ten.count("**") == 6  # three images tell nothing apart
-    assert "n = 1000, n0 = 10, α = 0.001, 3 test images" in note
+    assert "n = 1,000, n0 = 10, α = 0.001, 3 test images" in note
 
 
 def test_bold_is_what_is_not_told_apart_from_the_best(home, tmp_path):
@@ -75,7 +75,7 @@ def test_bold_is_what_is_not_told_apart_from_the_best(home, tmp_path):
 def test_latex_is_a_booktabs_table(runs, tmp_path):
     (path,) = export("latex", ids(runs), tmp_path / "t.tex", RADII)
     text = path.read_text()
-    assert text.startswith("% digits, smallcnn; fixed, n = 1000")
+    assert text.startswith("% digits, smallcnn; n = 1,000")
     for piece in (
         r"\toprule",
         r"\midrule",

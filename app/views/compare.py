@@ -66,7 +66,7 @@ low, high = comparable_radii(one["mode"])
 early = early_stop(one["mode"])
 if low > high:  # said above
     st.stop()
-setting = f"{one['mode']}, n = {one.n:,.0f}, n0 = {one.n0:,.0f}, α = {one.alpha:g}, {one.images:,.0f} test images"
+setting = queries.terms(one)
 
 
 def verdict(told: int, more: str, less: str) -> str:

@@ -12,7 +12,7 @@ from app.figures.palette import run_labels, title
 from app.figures.rounding import round_down
 from app.figures.samples import contributions, radius_by_p, samples_by_radius
 from app.figures.votes import votes
-from app.widgets.comparable import SETTINGS, fullest_training, settings_label, trainings
+from app.widgets.comparable import fullest_training, trainings
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.certification.confidence import ceiling, lower_bound, radius
@@ -154,8 +154,8 @@ def shipped() -> pd.DataFrame:
     runs = runs[runs.folder.str.startswith(str(PRECOMPUTED)) & (runs.dataset == "mnist") & (runs.images > 0)]
     if runs.empty:
         return runs
-    common = runs.groupby(SETTINGS).size().idxmax()
-    runs = runs[(runs[SETTINGS] == list(common)).all(axis=1)]
+    terms = runs.apply(queries.terms, axis=1)
+    runs = runs[terms == terms.mode()[0]]
     runs = runs[trainings(runs) == fullest_training(runs)]
     return runs[runs.seed == runs.seed.min()]
 
@@ -268,7 +268,7 @@ if runs.empty:
     )
 else:
     one = runs.iloc[0]
-    st.caption(f"Drawn from the shipped runs on MNIST: {settings_label(*one[SETTINGS], runs)}, one seed a run.")
+    st.caption(f"Drawn from the shipped runs on MNIST: {queries.terms(one)}, one seed a run.")
     common = runs[usual(runs)]
     trade_offs(runs, common)
     shares = comparison(common)

@@ -12,7 +12,7 @@ from app.figures.acr import against_accuracy
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.palette import run_labels, title
 from app.widgets.claim import claim
-from app.widgets.comparable import choose_comparable, look_again, one_training, samples
+from app.widgets.comparable import choose_comparable, look_again, one_training
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
@@ -45,7 +45,7 @@ if every.empty:
 one = every.iloc[0]
 fixed = one["mode"] == "fixed"
 nearest, furthest = comparable_radii(one["mode"])
-setting = f"{samples(one['mode'], one.n)}, α = {one.alpha:g}, {one.images:,.0f} test images"
+setting = queries.terms(one)
 terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
 
 

@@ -9,9 +9,8 @@ from app.figures.palette import title
 from app.widgets.glossary import TERMS
 from backend.datasets import DATASETS
 from backend.statistics import early_stop
+from backend.store import queries
 from backend.store.snapshot import StoreError, mark
-
-SETTINGS = ["mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
 
 
 @st.fragment(run_every=5)
@@ -32,15 +31,13 @@ def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     about = "; ".join(f"{name}: {DATASETS[name].note}" for name in names if name in DATASETS)
     dataset = first.selectbox("Data set", names, key="dataset", bind="query-params", help=about)
     certified = certified[certified.dataset == dataset]
-    settings = certified.groupby(SETTINGS).size().sort_values(ascending=False)
-    labels = {settings_label(*key, certified): key for key in settings.index}
+    known = certified.apply(queries.terms, axis=1)
     chosen = second.selectbox(
-        "Certified with", list(labels), key="settings", bind="query-params",
+        "Certified with", known.value_counts().index.to_list(), key="settings", bind="query-params",
         help="Only runs certified in the same mode with the same n and α on the same images are drawn together: ACR grows with n.",
     )  # fmt: skip
-    for column, value in zip(SETTINGS, labels[chosen], strict=True):
-        certified = certified[certified[column] == value]
-    if early := early_stop(labels[chosen][0]):
+    certified = certified[known == chosen]
+    if early := early_stop(certified["mode"].iloc[0]):
         st.warning(early, icon=":material/timer_off:")
     sigmas = _all_of(
         third, "Noise σ", "sigma", [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())], help=TERMS["σ"]
@@ -91,17 +88,3 @@ def fullest_training(runs: pd.DataFrame) -> str:
 def trainings(runs: pd.DataFrame) -> pd.Series:
     """Recipe and epochs of each run in words."""
     return runs.recipe + ", " + runs.epochs.astype(str) + " epochs"
-
-
-def samples(mode: str, n: int) -> str:
-    """Mode and n in words; the adaptive modes take at most n."""
-    return (
-        ("" if mode == "fixed" else f"{mode}, ") + ("" if mode.startswith("fixed") else "at most ") + f"n = {int(n):,}"
-    )
-
-
-def settings_label(mode: str, n: int, n0: int, alpha: float, image_set: str, runs: pd.DataFrame) -> str:
-    """Mode, n, α and the images in words."""
-    images = int(runs[(runs.n == n) & (runs.image_set == image_set)].images.iloc[0])
-    every = image_set.removeprefix("test/every ").replace("/first", ", first")
-    return f"{samples(mode, n)}, n0 = {int(n0):,}, α = {alpha:g}, {images:,} test images (every {every})"

@@ -51,10 +51,7 @@ def results(run_id: str, spec: RunSpec) -> None:
         if pd.isna(one.radius_digits)
         else f" Radii of the log have {one.radius_digits:.0f} digits, maybe rounded upwards."
     )
-    st.caption(
-        f"{one['mode']}, n = {one.n:,.0f}, n0 = {one.n0:,.0f}, α = {one.alpha:g}, {len(rows):,} images ({one.image_set}). "
-        f"Intervals are 95 % over the choice of images, not of the training seed.{digits}"
-    )
+    st.caption(f"{queries.terms(one)}. Intervals are 95 % over the choice of images, not of the training seed.{digits}")
     _curve(row)
     if not early:
         st.header("By class")

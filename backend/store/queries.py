@@ -38,6 +38,16 @@ def runs() -> pd.DataFrame:
     )
 
 
+def terms(run: pd.Series) -> str:
+    """How a row of `runs` was certified, in words that are equal exactly where two runs of a data set may be compared."""
+    mode = run["mode"]
+    images = run.image_set.removeprefix("test/").replace("/first", ", first")
+    return (
+        f"{'' if mode == 'fixed' else f'{mode}, '}{'' if mode.startswith('fixed') else 'at most '}n = {run.n:,.0f}, n0 = {run.n0:,.0f}, "
+        f"α = {run.alpha:g}, {run.images:,.0f} test images ({images})"
+    )
+
+
 def run_ids() -> set[str]:
     """The ids of every run of the store."""
     return set(ask("SELECT run_id FROM runs").run_id)

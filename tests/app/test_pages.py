@@ -5,11 +5,11 @@ import time
 from dataclasses import replace
 from functools import partial
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.figures.palette import title
-from app.widgets.comparable import samples
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan, recipe_for
@@ -183,10 +183,17 @@ def test_compare_decides_at_the_radius_that_was_asked_for(home):
     assert "larger radii" not in words(app)
 
 
-def test_settings_in_words():
-    assert samples("fixed", 10_000) == "n = 10,000"
-    assert samples("fixed, float-sound", 10_000) == "fixed, float-sound, n = 10,000"
-    assert samples("at-radius, radius 0.5", 100) == "at-radius, radius 0.5, at most n = 100"
+def test_terms_in_words():
+    """Equal exactly where two runs of a data set may be compared: mode, n, n0, α, the images."""
+    run = pd.Series(
+        {"mode": "fixed", "n": 10_000, "n0": 100, "alpha": 0.001, "images": 500, "image_set": "test/every 20"}
+    )
+    assert queries.terms(run) == "n = 10,000, n0 = 100, α = 0.001, 500 test images (every 20)"
+    run["mode"], run["image_set"] = "fixed, float-sound", "test/every 20/first 9"
+    assert queries.terms(run).startswith("fixed, float-sound, n = 10,000")
+    assert queries.terms(run).endswith("(every 20, first 9)")
+    run["mode"] = "at-radius, radius 0.5"
+    assert queries.terms(run).startswith("at-radius, radius 0.5, at most n = 10,000, n0 = 100")
 
 
 def test_what_new_runs_bring_is_chosen_and_what_was_left_out_stays_out(home):

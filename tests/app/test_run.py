@@ -25,7 +25,7 @@ def test_a_shipped_run_has_a_page(published, run_id):
     row = queries.run(run_id).iloc[0]
     assert value(app, "ACR") == f"{row.acr:.4f}"
     assert value(app, "Certified accuracy at 0") == f"{row.certified_accuracy_0:.2%}"
-    assert "n = 10,000, n0 = 100, α = 0.001, 500 images" in words(app)
+    assert "n = 10,000, n0 = 100, α = 0.001, 500 test images (every 20)" in words(app)
     classes = app.dataframe[0].value
     assert (list(classes.label), classes.images.sum()) == ([str(digit) for digit in range(10)], 500)
     assert app.code[0].value.startswith("python -m backend run --dataset mnist --method ")
