@@ -75,9 +75,9 @@ def queue(gpu: bool) -> list[Part]:
         ]
 
     paper = {"recipe": "paper"}
-    slow = runs(CLAIM, sigmas=(0.5, 0.25, 1.0), **paper) + runs(("stability",), sigmas=(0.5, 0.25, 1.0), **paper)
+    claimed = runs(CLAIM, sigmas=(0.5, 0.25, 1.0), **paper) + runs(("stability",), sigmas=(0.5, 0.25, 1.0), **paper)
     by_paper = [
-        Part("paper", slow, weights=True),
+        Part("paper", claimed, weights=True),
         seeds("paper, seeds of the claim", CLAIM, **paper),
         Part("paper, MACER", runs(("macer",), sigmas=(0.5, 1.0, 0.25), **paper), weights=True),
         along("paper, lambda", **paper),
@@ -209,7 +209,9 @@ def add_verb(verb) -> None:
     """Add `precompute` to the command line; verb(name, function, summary) gives a parser."""
     sub = verb("precompute", _precompute, "Work off the queue of the shipped results, the most valuable run first.")
     sub.add_argument(
-        "--device", default="auto", help="auto (default), cpu, cuda or cuda:N; a GPU takes the papers' settings"
+        "--device",
+        default="auto",
+        help="auto (default), cpu, cuda or cuda:N; a GPU has another order and, in its later parts, the papers' n and images",
     )
     sub.add_argument("--budget", type=float, metavar="MINUTES", help="stop then, in the middle of a run if need be")
     sub.add_argument(

@@ -9,7 +9,11 @@ from app.figures.palette import GREY, colour, dashes, title
 
 
 def certified_accuracy(
-    runs: pd.DataFrame, curves: pd.DataFrame, published: pd.DataFrame, envelope: pd.DataFrame, labels: dict[str, str]
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    labels: dict[str, str],
+    published: pd.DataFrame | None = None,
+    envelope: pd.DataFrame | None = None,
 ) -> go.Figure:
     """A line a group of seeds (their mean, with a band where low and high are there), and at each σ the ceiling: the largest radius that n votes out of n can certify.
 
@@ -18,13 +22,14 @@ def certified_accuracy(
     """
     styles = dashes(runs.sigma) if runs.sigma.nunique() > 1 else dict.fromkeys(runs.sigma, "solid")
     points = dict(tuple(curves.groupby("group_id")))
-    traces = [_best(method, line) for method, line in envelope.groupby("method")]
+    traces = [] if envelope is None else [_best(method, line) for method, line in envelope.groupby("method")]
     for run in runs.itertuples():
         line = points[run.run_id]
         if line.low.notna().any():
             traces.append(_band(line, colour(run.method)))
         traces.append(_line(line, labels[run.run_id], colour(run.method), styles[run.sigma]))
-    theirs = published.groupby(["architecture", "method", "sigma", "lam", "hyper"], dropna=False)
+    which = ["architecture", "method", "sigma", "lam", "hyper"]
+    theirs = () if published is None else published.groupby(which, dropna=False)
     for number, ((_, method, sigma, lam, _), line) in enumerate(theirs):
         traces.append(_published(line, method, sigma, lam, styles[sigma]) | {"showlegend": number == 0})
     ceilings = sorted({(run.sigma, run.ceiling) for run in runs.itertuples()})

@@ -2,9 +2,12 @@
 
 import plotly.graph_objects as go
 
+from backend.run import EPOCH_COLUMNS
 
-def losses(epochs: list[dict], terms: list[str]) -> go.Figure:
-    """Loss terms and accuracy under noise per epoch; epochs: rows of `Run.epochs`."""
+
+def losses(epochs: list[dict]) -> go.Figure:
+    """Loss terms and accuracy under noise per epoch; epochs: rows of `Run.epochs`, at least one."""
+    terms = [name for name in epochs[0] if name not in EPOCH_COLUMNS]
     x = [int(row["epoch"]) for row in epochs]
     mode = "lines" if len(x) > 1 else "markers"
     figure = go.Figure()

@@ -22,7 +22,7 @@ from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.overview import listed
 from backend.plan import certify_again, command, departures
-from backend.run import EPOCH_COLUMNS, Run, RunError, find_run
+from backend.run import Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.store import queries
 from backend.store.snapshot import StoreError
@@ -103,8 +103,7 @@ def training(run: Run) -> None:
             else "No epoch is done yet."
         )
         return
-    figure = losses(rows, [column for column in rows[0] if column not in EPOCH_COLUMNS])
-    draw(figure, "training", "loss terms and accuracy under noise per epoch", pd.DataFrame(rows))
+    draw(losses(rows), "training", "loss terms and accuracy under noise per epoch", pd.DataFrame(rows))
 
 
 def table(facts: dict, alt: str) -> None:

@@ -128,7 +128,7 @@ def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
         points = curves[curves.group_id.isin(here.run_id)]
         words = names if sigma is None else {i: name.replace(f", σ = {sigma:g}", "") for i, name in names.items()}
         there = theirs if sigma is None else theirs[theirs.sigma == sigma]
-        figure = certified_accuracy(here, points, there, best, words)
+        figure = certified_accuracy(here, points, words, there, best)
         panels[sigma] = figure, points.assign(run=points.group_id.map(names))
     return panels
 

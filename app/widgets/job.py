@@ -12,7 +12,7 @@ from backend.home import read_only, runs_root
 from backend.jobs import local
 from backend.overview import DAMAGED, Listed, progress, tail
 from backend.progress import duration
-from backend.run import EPOCH_COLUMNS, Run
+from backend.run import Run
 
 ICONS = {
     "queued": ":material/schedule:", "running": ":material/play_circle:", "finished": ":material/check_circle:",
@@ -122,10 +122,7 @@ def _classes(dataset: str) -> str:
 def loss_curves(run: Run, key: str) -> None:
     """The loss terms and the accuracy under noise, if an epoch is there."""
     if rows := run.epochs():
-        st.plotly_chart(
-            losses(rows, [column for column in rows[0] if column not in EPOCH_COLUMNS]), key=key,
-            alt="loss terms and accuracy under noise per epoch",
-        )  # fmt: skip
+        st.plotly_chart(losses(rows), key=key, alt="loss terms and accuracy under noise per epoch")
 
 
 def log(run: Run, lines: int = 12) -> None:

@@ -73,8 +73,7 @@ def _curve(row: pd.DataFrame) -> None:
     points["low"], points["high"] = share_band(
         (points.certified_accuracy * points.images).round().to_numpy(), points.images.to_numpy()
     )
-    none = pd.DataFrame(columns=["architecture", "method", "sigma", "lam", "hyper", "r", "certified_accuracy"])
-    figure = certified_accuracy(row, points, none, none, run_labels(row)).update_layout(showlegend=False, height=360)
+    figure = certified_accuracy(row, points, run_labels(row)).update_layout(showlegend=False, height=360)
     st.header("Certified accuracy")
     draw(figure, "certified accuracy", "certified accuracy of this run at every radius, with its 95 % band", points)
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import duckdb
 import numpy as np
@@ -21,7 +22,7 @@ from scipy.special import betaincinv, ndtri
 from backend.certification.confidence import ceiling, looks
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, home, imported_root, runs_root, snapshot_path
-from backend.run import ABSTAIN, EPOCH_COLUMNS, Certificate, Run, RunError, all_runs
+from backend.run import ABSTAIN, Certificate, Run, RunError, all_runs
 from backend.spec import RunSpec, SpecError
 
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
@@ -150,12 +151,12 @@ def _finished(roots: tuple[Path, ...], report: Report) -> Iterator[Run]:
 
 
 def _remove(connection, run_id: str) -> None:
-    for table in ("runs", "certificates", "epochs", "curves"):
+    for table in ("runs", "certificates", "curves"):
         connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
 
 
-def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
-    """What the store keeps of a run: columns of `runs`, and the tables of certificates and epochs."""
+def _rows(run: Run) -> tuple[dict, pd.DataFrame]:
+    """What the store keeps of a run: columns of `runs`, and its certificates."""
     spec, environment = run.spec, run.environment()
     if spec.run_id != run.run_id:
         raise RunError(f"its spec is that of {spec.run_id}")
@@ -165,14 +166,8 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     certificates = _certificates(run)
     if certification is not None:
         _check_claims(spec, certificates)
-    epochs = pd.DataFrame(
-        {
-            "run_id": run.run_id,
-            **{name: row[name] for name in EPOCH_COLUMNS if name != "missing_classes"},
-            "terms": json.dumps({name: value for name, value in row.items() if name not in EPOCH_COLUMNS}),
-        }
-        for row in run.epochs()
-    )
+    epochs = run.epochs()
+    seconds = [row["seconds"] for row in epochs]
     values = {
         "radius_digits": spec.radius_digits,
         **{name: getattr(spec, name) for name in ("source", "dataset", "architecture", "method", "sigma", "seed")},
@@ -182,10 +177,11 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
         "train_precision": spec.recipe.precision,
         "recipe": spec.recipe.name,
         "epochs": spec.recipe.epochs,
-        "missing_classes": run.epochs()[-1].get("missing_classes") if len(epochs) else None,
+        "missing_classes": epochs[-1].get("missing_classes") if epochs else None,
         "device": ", ".join(run.devices()) or None,
         "git_commit": environment.get("commit"),
-        "train_seconds": float(epochs["seconds"].sum()) if len(epochs) else None,
+        "train_seconds": float(sum(seconds)) if seconds else None,
+        "epoch_seconds": float(median(seconds)) if seconds else None,
         "certify_seconds": float(certificates["time"].sum()) if len(certificates) else None,
     }
     if certification is not None:
@@ -193,7 +189,7 @@ def _rows(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
         values["mode"] = certification.label
         n, alpha = looks(certification.mode, certification.n, certification.alpha)[-1]
         values["ceiling"] = ceiling(spec.sigma, n, alpha)
-    return values, certificates, epochs
+    return values, certificates
 
 
 def _certificates(run: Run) -> pd.DataFrame:
@@ -257,7 +253,7 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
         raise RunError(f"image {rows['idx'][too_much].iloc[0]} claims more than its votes support")
 
 
-def _insert(connection, run: Run, values: dict, certificates: pd.DataFrame, epochs: pd.DataFrame) -> None:
+def _insert(connection, run: Run, values: dict, certificates: pd.DataFrame) -> None:
     values = {"run_id": run.run_id, "folder": str(run.path), "fingerprint": run.fingerprint(), **values}
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     connection.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", list(values.values()))
@@ -271,9 +267,6 @@ def _insert(connection, run: Run, values: dict, certificates: pd.DataFrame, epoc
         connection.execute("INSERT INTO curves VALUES (?, ?)", [run.run_id, counts])
         rounding = 0.5 / 10 ** (values["radius_digits"] - 1) if values["radius_digits"] else 0
         connection.execute(AGGREGATES, [run.run_id, values["ceiling"] * (1 - rounding)])
-    if len(epochs):
-        connection.register("epochs_frame", epochs)
-        connection.execute("INSERT INTO epochs BY NAME SELECT * FROM epochs_frame")
 
 
 def _reached(certificates: pd.DataFrame, ceiling: float) -> np.ndarray:

@@ -66,8 +66,7 @@ def speeds(dataset: str, architecture: str) -> pd.DataFrame:
         """
         SELECT run_id, folder, method, hyper, train_precision, precision, mode, n, device, epoch_seconds,
                images * (samples + n0) / nullif(certify_seconds, 0) AS samples_per_second
-        FROM runs LEFT JOIN (SELECT run_id, median(seconds) AS epoch_seconds FROM epochs GROUP BY run_id) USING (run_id)
-        WHERE source = 'trained' AND dataset = $1 AND architecture = $2 ORDER BY run_id
+        FROM runs WHERE source = 'trained' AND dataset = $1 AND architecture = $2 ORDER BY run_id
         """,
         [dataset, architecture],
     )

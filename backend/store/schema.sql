@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS runs (
     n BIGINT, n0 BIGINT, alpha DOUBLE, mode VARCHAR, image_set VARCHAR, ceiling DOUBLE,
     images BIGINT, samples DOUBLE, acr DOUBLE, acr_se DOUBLE, at_ceiling DOUBLE, radius_digits INTEGER, certified_accuracy_0 DOUBLE, abstention DOUBLE,
     missing_classes INTEGER, -- answered hardly ever by the end of training: above 0, it collapsed
-    device VARCHAR, git_commit VARCHAR, train_seconds DOUBLE, certify_seconds DOUBLE
+    device VARCHAR, git_commit VARCHAR, train_seconds DOUBLE, epoch_seconds DOUBLE, certify_seconds DOUBLE -- of an epoch: the median
 );
 
 CREATE TABLE IF NOT EXISTS certificates (
@@ -20,10 +20,6 @@ CREATE TABLE IF NOT EXISTS certificates (
 
 -- Certified accuracy at radii 0, 0.01, 0.02, … up to the ceiling, as the number of images that reach each.
 CREATE TABLE IF NOT EXISTS curves (run_id VARCHAR, counts INTEGER[]);
-
-CREATE TABLE IF NOT EXISTS epochs (
-    run_id VARCHAR, epoch INTEGER, seconds DOUBLE, images_per_second DOUBLE, lr DOUBLE, loss DOUBLE, accuracy DOUBLE, terms VARCHAR
-);
 
 -- What the papers report. A row with several seeds: mean and standard deviation (n - 1); no curve then.
 CREATE TABLE IF NOT EXISTS published (

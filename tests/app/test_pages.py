@@ -56,7 +56,7 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     assert not app.exception
     text = words(app)
     assert "Consistency is **above** Gaussian" in text
-    assert "n = 10,000, α = 0.001, 500 test images" in text
+    assert "n = 10,000, n0 = 100, α = 0.001, 500 test images (every 20)" in text
     assert "on the same terms" in text
     assert "Consistency is **above** Gaussian (gains in each of " in text  # seeds, of the recipe `paper`
     runs = queries.runs()

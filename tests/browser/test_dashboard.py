@@ -184,7 +184,7 @@ def test_starts_a_run_and_sees_it_finish_on_the_plot(page, own_address):
     )
     plots.get_by_test_id("stSelectbox").first.click()
     plots.get_by_role("option", name="digits").click()
-    expect(plots.get_by_text("n = 500, α = 0.001, 90 test images").first).to_be_visible()
+    expect(plots.get_by_text("n = 500, n0 = 100, α = 0.001, 90 test images").first).to_be_visible()
     expect(plots.locator("[class*=st-key-curves] .scatterlayer .trace")).to_have_count(1)
     assert plots.get_by_test_id("stException").count() == 0
 
