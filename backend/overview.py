@@ -82,7 +82,7 @@ def listed(path: Path) -> Listed | None:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SoFar:
     """How far a run has come. Rates and seconds_left (of the phase it is in) are None where nothing tells them."""
 
     epochs: int
@@ -96,13 +96,13 @@ class Progress:
     missing_classes: int = 0  # answered hardly ever after the last epoch: above 0 it collapsed
 
 
-def progress(run: Run) -> Progress:
+def progress(run: Run) -> SoFar:
     """Read from a run's rows. Raises RunError for a folder that cannot be read."""
     return _progress(run.path, run.fingerprint())
 
 
 @lru_cache(maxsize=2048)
-def _progress(path: Path, fingerprint: str) -> Progress:
+def _progress(path: Path, fingerprint: str) -> SoFar:
     run = Run(path)
     spec, rows, images = run.spec, run.epochs(), run.count()[1]
     last = rows[-1] if rows else {}
@@ -119,7 +119,7 @@ def _progress(path: Path, fingerprint: str) -> Progress:
             facts["seconds_left"] = seconds * (facts["of_images"] - images)
     elif last:
         facts["seconds_left"] = last["seconds"] * (of_epochs - len(rows))
-    return Progress(**facts)
+    return SoFar(**facts)
 
 
 def images_of(spec: RunSpec) -> int | None:

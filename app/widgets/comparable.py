@@ -31,12 +31,13 @@ def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     about = "; ".join(f"{name}: {DATASETS[name].note}" for name in names if name in DATASETS)
     dataset = first.selectbox("Data set", names, key="dataset", bind="query-params", help=about)
     certified = certified[certified.dataset == dataset]
-    known = certified.apply(queries.terms, axis=1)
+    alike = sorted((rows for _, rows in certified.groupby(queries.SETTINGS)), key=len, reverse=True)
+    on_terms = {queries.terms(rows.iloc[0]): rows for rows in alike}
     chosen = second.selectbox(
-        "Certified with", known.value_counts().index.to_list(), key="settings", bind="query-params",
+        "Certified with", list(on_terms), key="settings", bind="query-params",
         help="Only runs certified in the same mode with the same n and α on the same images are drawn together: ACR grows with n.",
     )  # fmt: skip
-    certified = certified[known == chosen]
+    certified = on_terms[chosen]
     if early := early_stop(certified["mode"].iloc[0]):
         st.warning(early, icon=":material/timer_off:")
     sigmas = _all_of(
