@@ -12,20 +12,13 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
 from backend.home import PRECOMPUTED
+from tests.browser import certificate_of, image_input, opened
 
-
-def opened(page, address, path="certify_image?n=1,000"):
-    page.goto(f"{address}/{path}")
-    expect(page.get_by_role("heading", name="Certify an image", level=1)).to_be_visible()
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+PAGE, TITLE = "certify_image?n=1,000", "Certify an image"
 
 
 def bring(page, way):
     page.get_by_test_id("stButtonGroup").first.get_by_text(way, exact=True).click()
-
-
-def image_input(page):
-    return page.get_by_test_id("stFileUploader").filter(has_text="PNG, JPEG").locator("input[type=file]")
 
 
 def stroke(page, *points):
@@ -44,15 +37,8 @@ def certify(page):
     expect(page.get_by_text("Certified ℓ2 radius").first).to_be_visible(timeout=90_000)
 
 
-def certificate_of(page):
-    with page.expect_download() as download:
-        page.get_by_text("Download the certificate (JSON)").click()
-    with open(download.value.path()) as file:
-        return json.load(file)
-
-
 def test_draws_a_seven_certifies_and_attacks_it(page, address):
-    opened(page, address)
+    opened(page, address, PAGE, TITLE)
     bring(page, "Draw")
     expect(page.locator("canvas")).to_be_visible()
     expect(page.get_by_role("button", name="Certify", exact=True)).to_be_disabled()
@@ -86,7 +72,7 @@ def test_draws_a_seven_certifies_and_attacks_it(page, address):
 def test_draws_with_a_finger_on_a_telephone(browser, address):
     context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
     page = context.new_page()
-    opened(page, address)
+    opened(page, address, PAGE, TITLE)
     bring(page, "Draw")
     page.locator("canvas").scroll_into_view_if_needed()
     box, before = page.locator("canvas").bounding_box(), page.locator("canvas").evaluate("c => c.toDataURL()")
@@ -107,7 +93,7 @@ def test_draws_with_a_finger_on_a_telephone(browser, address):
 
 
 def test_pastes_an_image_anywhere_on_the_page(page, address):
-    opened(page, address)
+    opened(page, address, PAGE, TITLE)
     page.locator(".panel[aria-busy=false] > .box").wait_for(state="attached")
     sample = base64.b64encode((PRECOMPUTED / "samples" / "mnist" / "3-test0018.png").read_bytes()).decode()
     page.evaluate(
@@ -130,7 +116,7 @@ def test_pastes_an_image_anywhere_on_the_page(page, address):
 
 def test_the_paste_button_reads_the_clipboard(page, address):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    opened(page, address)
+    opened(page, address, PAGE, TITLE)
     bring(page, "Paste")
     page.evaluate("navigator.clipboard.writeText('no image')")
     page.get_by_role("button", name="Paste", exact=True).last.click()
@@ -156,7 +142,7 @@ def test_two_networks_side_by_side_and_one_verified_by_upload(page, address, tmp
     ids = [
         next(PRECOMPUTED.glob(f"mnist-lenet-{name}seed0-*/model.safetensors")).parent.name for name in models.values()
     ]
-    opened(page, address, "certify_image?n=1,000&" + "&".join(f"model={run_id}" for run_id in ids))
+    opened(page, address, "certify_image?n=1,000&" + "&".join(f"model={run_id}" for run_id in ids), TITLE)
     certify(page)
     expect(page.get_by_text("Certified ℓ2 radius")).to_have_count(2)
     for name in models:
@@ -218,7 +204,7 @@ def hostile_files(folder):
 def test_hostile_uploads_each_get_a_sentence(page, address, tmp_path):
     dialogs = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    opened(page, address)
+    opened(page, address, PAGE, TITLE)
     bring(page, "Upload")
     for name, says in hostile_files(tmp_path):
         image_input(page).set_input_files(tmp_path / name)
@@ -233,8 +219,8 @@ def test_hostile_uploads_each_get_a_sentence(page, address, tmp_path):
 def test_two_visitors_do_not_disturb_each_other(page, address, browser):
     context = browser.new_context()
     second = context.new_page()
-    opened(page, address)
-    opened(second, address, "certify_image?n=1,000&mode=fixed+n")
+    opened(page, address, PAGE, TITLE)
+    opened(second, address, "certify_image?n=1,000&mode=fixed+n", TITLE)
     second.get_by_test_id("stButtonGroup").nth(1).get_by_text("3", exact=True).click()
     page.get_by_role("button", name="Certify", exact=True).click()
     certify(second)

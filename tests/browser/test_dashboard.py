@@ -1,7 +1,6 @@
 """A visitor's way through the dashboard, in a real browser."""
 
 import itertools
-import json
 import re
 
 import numpy as np
@@ -12,12 +11,7 @@ from backend.certification.confidence import lower_bound, radius
 from backend.home import PRECOMPUTED
 from backend.run import find_run
 from backend.verify import verify
-
-
-def opened(page, address, path, title):
-    page.goto(f"{address}/{path}")
-    expect(page.get_by_role("heading", name=title, level=1)).to_be_visible()
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+from tests.browser import certificate_of, image_input, opened
 
 
 def curve_names(page):
@@ -87,18 +81,6 @@ def test_compares_runs(page, address):
     page.goto(address)
     expect(page.get_by_text("Certified accuracy at 1.2, b less a")).to_be_visible()
     expect(page.locator(".stImage img").first).to_be_visible(timeout=60_000)
-
-
-def certificate_of(page):
-    with page.expect_download() as download:
-        page.get_by_text("Download the certificate (JSON)").click()
-    with open(download.value.path()) as file:
-        return json.load(file)
-
-
-def image_input(page):
-    """Not that of the certificates."""
-    return page.get_by_test_id("stFileUploader").filter(has_text="PNG, JPEG").locator("input[type=file]")
 
 
 def test_certifies_an_upload(page, address, tmp_path):

@@ -5,14 +5,9 @@ import re
 from playwright.sync_api import expect
 
 from backend.home import PRECOMPUTED
+from tests.browser import opened
 
 SHIPPED = "mnist-lenet-gaussian-s0.5-seed0-06682b8c"
-
-
-def opened(page, address, path, title):
-    page.goto(f"{address}/{path}")
-    expect(page.get_by_role("heading", name=title, level=1)).to_be_visible()
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
 
 
 def typed(page, role, name, value):
