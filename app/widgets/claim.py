@@ -9,6 +9,7 @@ import streamlit as st
 from app.figures.acr import gains
 from app.figures.palette import title
 from app.widgets.figure import draw
+from backend.plan import in_words
 from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
 from backend.training.methods import place
@@ -89,8 +90,12 @@ def _apart(rows: pd.DataFrame) -> list[str]:
         json.loads(row.hyper) | {f"baseline {name}": value for name, value in json.loads(row.baseline_hyper).items()}
         for row in rows.itertuples()
     ]
-    telling = [name for name in known[0] if any(one.get(name) != known[0][name] for one in known)]
-    return [", ".join(f"{names.get(name, name)} = {one.get(name)}" for name in telling) for one in known]
+    telling = [name for name in set().union(*known) if any(one.get(name) != known[0].get(name) for one in known)]
+    telling.sort(key=lambda name: (name not in names, name))
+    return [
+        ", ".join(f"{names.get(name, name)} = {in_words(one[name])}" for name in telling if name in one)
+        for one in known
+    ]
 
 
 def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

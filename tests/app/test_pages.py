@@ -164,7 +164,7 @@ def test_settings_that_no_recipe_has_are_told_apart_in_the_claim(home):
     app = page("trade_offs").run()
     assert not app.exception
     assert (
-        "Consistency is **above** Gaussian at λ = 1.0, m = 2; **not told apart from** Gaussian at λ = 1.0, m = 4, Gaussian at λ = 20.0, m = 2."
+        "Consistency is **above** Gaussian at λ = 1, m = 2; **not told apart from** Gaussian at λ = 1, m = 4, Gaussian at λ = 20, m = 2."
     ) in words(app)
 
 
