@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from dataclasses import fields
 
@@ -20,10 +21,12 @@ from backend.training.methods import METHODS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C."""
+    """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C, 141 where nobody reads on."""
     options = parser().parse_args(arguments)
     try:
-        return options.verb(options) or 0
+        status = options.verb(options) or 0
+        sys.stdout.flush()  # here, where a reader that has left is met
+        return status
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from the last row.", file=sys.stderr)
         return 130
@@ -33,9 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except BrokenPipeError:  # `… | head` has seen enough
+    except BrokenPipeError:  # `… | head` has seen enough; what was being computed has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains when it flushes
-        return 0
+        return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"certscope: {error.strerror or error}: {error.filename or home()}", file=sys.stderr)
         return 1

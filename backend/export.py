@@ -74,7 +74,11 @@ def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
 
 
 def _folders(runs: pd.DataFrame, out: Path, _) -> list[Path]:
-    """Whole run folders, ready for another machine's `runs/`."""
+    """Run folders as they are complete elsewhere, ready for another machine's `runs/`."""
+    if gone := [run.run_id for run in runs.itertuples() if not Run(Path(run.folder)).spec_file.exists()]:
+        raise ExportError(
+            f"the folders of {', '.join(gone)} are gone: `python -m backend publish` brings the store up to date"
+        )
     written = [out / run_id for run_id in runs.run_id]
     for folder, copy in zip(runs.folder, written, strict=True):
         copy.mkdir(parents=True, exist_ok=True)
@@ -135,7 +139,7 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     groups["place"] = groups.method.map(place)
     text, several = [], (groups.seeds > 1).any()
     for sigma, there in groups.sort_values(["sigma", "place", "method", "lam"]).groupby("sigma"):
-        values = [_values(ids, radii) for ids in there.run_ids]
+        values = [_values(runs, ids, radii) for ids in there.run_ids]
         for group, row, bold in zip(
             there.itertuples(), values, _leading(list(there.run_ids), values, radii), strict=True
         ):
@@ -153,9 +157,9 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     return head, text, note
 
 
-def _values(run_ids: Sequence[str], radii: Sequence[float]) -> list[np.ndarray]:
+def _values(runs: pd.DataFrame, run_ids: Sequence[str], radii: Sequence[float]) -> list[np.ndarray]:
     """A group's columns, each by seed: ACR, and certified accuracy at the radii."""
-    acr = pd.concat(queries.run(run_id).acr for run_id in run_ids)
+    acr = runs.acr[runs.run_id.isin(run_ids)]
     return [acr.to_numpy(), *(queries.accuracy_at(r, run_ids).certified_accuracy.to_numpy() for r in radii)]
 
 

@@ -174,7 +174,7 @@ def _rank(options) -> None:
         values = "; ".join(f"{name}: {', '.join(map(str, runs[name].unique()))}" for name in differing)
         raise ValueError(f"runs that differ in {values} cannot be ranked together: choose with the filters")
     early, (least, most) = early_stop(runs["mode"].iloc[0]), comparable_radii(runs["mode"].iloc[0])
-    if not least <= options.radius <= most:
+    if early and not least <= options.radius <= most:
         raise ValueError(f"these runs cannot be ranked at r = {options.radius:g}. {early}")
     table = queries.accuracy_at(options.radius, list(runs.run_id)).merge(runs[["run_id", "source", "recipe", "epochs"]])
     table["low"], table["high"] = share_band(table.reached.to_numpy(), table.images.to_numpy())
@@ -208,8 +208,8 @@ def _show(options) -> None:
     print(f"{options.run_id}: {queries.terms(run)}")
     if early := early_stop(run["mode"]):
         least, most = comparable_radii(run["mode"])
-        if least <= most:
-            _show_accuracy(right & (rows.radius >= most).to_numpy(), most)
+        for r in dict.fromkeys((least, most)) if least <= most else ():
+            _show_accuracy(right & (rows.radius >= r).to_numpy(), r)
         print(early)
         return
     between = (

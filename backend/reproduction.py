@@ -107,6 +107,8 @@ def published_gain(published: pd.DataFrame, row) -> float | None:
 
     Ablations of fewer seeds than the most that a method has there are left aside.
     """
+    if row.method == "consistency" and form_of(json.loads(row.hyper))[:2] != form_of({})[:2]:
+        return None  # an ablation of ours
     at = published[(published.sigma == row.sigma) & (published.architecture == row.architecture)]
     at = at[at.seeds == at.groupby("method").seeds.transform("max")]
     ours = at[(at.method == row.method) & (at.lam.isna() | (at.lam == row.lam))]

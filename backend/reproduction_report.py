@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from backend.plan import departures, in_words, recipe_for
+from backend.plan import departures, in_words, recipe_for, usual_values
 from backend.reproduction import (
     CELL,
     OURS,
@@ -13,7 +13,6 @@ from backend.reproduction import (
     cells,
     form_of,
     gains_over_seeds,
-    is_plain,
     published_gain,
     where,
 )  # fmt: skip
@@ -100,7 +99,7 @@ def _with_seeds(mean: float, seeds: int) -> str:
 
 def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     gains = queries.acr_gains(runs[are_usual(runs)].run_id, PAIRS)
-    gains = gains_over_seeds(gains, ["architecture", "sigma", "method", "baseline", "recipe", "epochs"])
+    gains = gains_over_seeds(gains, ["architecture", "sigma", "method", "baseline", "recipe", "epochs", "hyper"])
     rows = []
     for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
         theirs, each = published_gain(peers, row), row.seed_gains
@@ -127,12 +126,13 @@ def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     """Consistency's runs that differ from the usual one in λ alone, seeds together, by recipe, beside the released ones at the same λ and m."""
     path = runs[(runs.method == "consistency") & are_usual(runs, free=("lam",))]
     path = path.groupby([*TRAINING, "sigma", "lam"], as_index=False).agg(
-        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
+        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique", "hyper": "first"}
     )
     rows = []
     for run in path.sort_values([*TRAINING, "sigma", "lam"]).itertuples():
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
-        at = where(at, is_plain).sort_values("seeds")
+        wanted = form_of(json.loads(run.hyper))
+        at = where(at, lambda their, wanted=wanted: form_of(their) == wanted).sort_values("seeds")
         theirs = f"{at.acr.iloc[-1]:.4f} ({at.certified_accuracy_0.iloc[-1]:.1%})" if len(at) else ""
         rows.append(
             (
@@ -160,12 +160,13 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     rows = []
     for run in forms.itertuples():
         hyper = json.loads(run.hyper)
+        eta = usual_values("consistency", runs.dataset.iloc[0], run.sigma, run.recipe, run.epochs)["eta"]
         beside = plain.get((run.architecture, run.recipe, run.epochs, run.sigma, run.lam))
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]
         wanted = form_of(hyper)
         at = where(at, lambda their, wanted=wanted: form_of(their) == wanted)
         rows.append(
-            (run.recipe, f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"] + (f", η = {hyper['eta']:g}" if hyper["eta"] != 0.5 else ""), _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
+            (run.recipe, f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"] + (f", η = {hyper['eta']:g}" if hyper["eta"] != eta else ""), _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
              "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "",
              _collapse(run.missing_classes))
         )  # fmt: skip

@@ -148,7 +148,9 @@ class Certification:
     @property
     def label(self) -> str:
         """The mode with what it stops at, equal exactly where two runs may be compared."""
-        stops = [f"{name} {getattr(self, name):g}" for name in ("radius", "width") if getattr(self, name) is not None]
+        stops = [
+            f"{name} {getattr(self, name):.12g}" for name in ("radius", "width") if getattr(self, name) is not None
+        ]
         return ", ".join([self.mode, *stops, *(["float-sound"] if self.float_sound else [])])
 
     def chosen(self, size: int) -> list[int]:

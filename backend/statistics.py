@@ -130,7 +130,7 @@ def early_stop(mode: str) -> str:
     low, high = comparable_radii(mode)
     if high == np.inf:
         return ""
-    where = f"at r = {high:g} alone" if low == high else f"up to r = {high:g}" if low < high else "at no radius"
+    where = f"at r = {high:.12g} alone" if low == high else f"up to r = {high:.12g}" if low < high else "at no radius"
     rest = "neither ACR nor abstention does" if low else "ACR does not"
     return (
         "These runs stop sampling on purpose, as soon as their question is answered: a radius says when that was, not how far the answer "

@@ -106,10 +106,18 @@ def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
         columns=["method", "sigma", "lam", "acr", "seeds"],
     ).assign(architecture="lenet")  # fmt: skip
     row = pd.Series(
-        {"architecture": "lenet", "method": "consistency", "baseline": "gaussian", "sigma": 0.5, "lam": 5.0}
+        {
+            "architecture": "lenet",
+            "method": "consistency",
+            "baseline": "gaussian",
+            "sigma": 0.5,
+            "lam": 5.0,
+            "hyper": '{"m": 2}',
+        }
     )
     assert published_gain(peers, row) == pytest.approx(0.1)
     assert published_gain(peers, row.replace({5.0: 20.0})) is None
+    assert published_gain(peers, row.replace({'{"m": 2}': '{"m": 8}'})) is None  # they have m = 2
     assert published_gain(peers, row.replace({"gaussian": "macer"})) is None
 
 

@@ -62,6 +62,9 @@ if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
     st.stop()
 one = facts.loc[a]
+if one.images < 2:
+    st.info("One image says nothing of others: a comparison wants two or more.", icon=":material/compare_arrows:")
+    st.stop()
 low, high = comparable_radii(one["mode"])
 early = early_stop(one["mode"])
 if low > high:  # said above

@@ -179,7 +179,7 @@ def without_weights(run: Run, spec: RunSpec) -> str:
         return "There are no weights of it here."
     if run.path.parent == PRECOMPUTED:
         return (
-            "Its weights are not shipped with Certscope: those of the longest training of each method and σ are. The command "
+            "Its weights are not shipped with Certscope: those of one network a method and σ are, the one trained longest. The command "
             "above trains them again."
         )
     return "It has no weights yet."

@@ -196,7 +196,7 @@ def best_at_radius(drawn: pd.DataFrame) -> None:
             ranked,
         )
     st.caption(
-        f"Share of images answered correctly with a radius of at least {reach:.2f}: {setting}. Seeds are one bar, their mean. Whiskers are 95 % intervals over "
+        f"Share of images answered correctly with a radius of at least {reach:g}: {setting}. Seeds are one bar, their mean. Whiskers are 95 % intervals over "
         "the choice of images: where they overlap widely, the order may be chance. The best of many runs, chosen on the test images, looks better "
         "than it is." + (f" The first {RANKED} of {len(ranked)}." if len(ranked) > RANKED else "")
     )
@@ -228,7 +228,8 @@ if not early_stop(one["mode"]):
     claim(every_usual, published, not peers.empty, setting, of_every)
 how_trained()
 
-st.header("Certified accuracy against radius")
+if nearest < furthest:
+    st.header("Certified accuracy against radius")
 shown = one_training(every, on_these_terms)
 if shown.empty:
     st.info("Choose a recipe above, to draw the runs that were trained by it.", icon=":material/filter_alt_off:")
@@ -243,8 +244,12 @@ if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
         icon=":material/trending_down:",
     )  # fmt: skip
 drawn = common
-if len(common) < len(shown) and st.toggle(
-    "Every setting", key="every", bind="query-params", help="Other λ and ablations too, here and in the ranking."
+if (
+    nearest <= furthest
+    and len(common) < len(shown)
+    and st.toggle(
+        "Every setting", key="every", bind="query-params", help="Other λ and ablations too, here and in the ranking."
+    )
 ):
     drawn = shown
 if nearest < furthest:
@@ -272,6 +277,8 @@ if not early_stop(one["mode"]):
 
 st.header("The runs")
 table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "ceiling", "device", "git_commit"]])
+if early_stop(one["mode"]):
+    table = table.drop(columns=list(queries.MEASURES))
 st.dataframe(
     table.assign(run_id="/run?run=" + table.run_id),
     hide_index=True,

@@ -33,8 +33,8 @@ def results(run_id: str, spec: RunSpec) -> None:
     least, most = comparable_radii(one["mode"])
     if early := early_stop(one["mode"]):
         st.warning(early, icon=":material/timer_off:")
-        if least <= most:
-            _accuracy(st, right & (rows.radius >= most).to_numpy(), most)
+        for r in dict.fromkeys((least, most)) if least <= most else ():
+            _accuracy(st, right & (rows.radius >= r).to_numpy(), r)
     else:
         cards = st.columns(4)
         _accuracy(cards[0], right, 0)
@@ -52,7 +52,8 @@ def results(run_id: str, spec: RunSpec) -> None:
         else f" Radii of the log have {one.radius_digits:.0f} digits, maybe rounded upwards."
     )
     st.caption(f"{queries.terms(one)}. Intervals are 95 % over the choice of images, not of the training seed.{digits}")
-    _curve(row)
+    if least < most:
+        _curve(row, most)
     if not early:
         st.header("By class")
         _per_class(run_id, spec.dataset)
@@ -67,9 +68,9 @@ def _accuracy(where, reached: np.ndarray, r: float) -> None:
     )  # fmt: skip
 
 
-def _curve(row: pd.DataFrame) -> None:
-    """Certified accuracy against radius, with its band over the choice of images."""
-    points = queries.curves(row.run_id.to_list()).rename(columns={"run_id": "group_id"})
+def _curve(row: pd.DataFrame, most: float) -> None:
+    """Certified accuracy against radius up to `most`, with its band over the choice of images."""
+    points = queries.curves(row.run_id.to_list()).rename(columns={"run_id": "group_id"}).query("r <= @most")
     points["low"], points["high"] = share_band(
         (points.certified_accuracy * points.images).round().to_numpy(), points.images.to_numpy()
     )

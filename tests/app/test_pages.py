@@ -183,6 +183,28 @@ def test_compare_decides_at_the_radius_that_was_asked_for(home):
     assert "larger radii" not in words(app)
 
 
+def test_of_one_image_nothing_is_compared(home):
+    for seed in (0, 1):
+        assert work(Run.create(runs_root(), replace(digits(limit=1), seed=seed, sigma=0.25 + seed)), "cpu")
+    publish((runs_root(),))
+    app = page("compare").run()
+    assert not app.exception
+    assert "One image says nothing of others" in app.info[-1].value
+    assert not page("trade_offs").run().exception
+
+
+def test_what_stops_at_a_certified_radius_compares_up_to_it(home):
+    one = Run.create(runs_root(), digits(mode="anytime", radius=0.25))
+    assert work(one, "cpu")
+    publish((runs_root(),))
+    app = page("run", run=one.run_id).run()
+    assert [m.label for m in app.metric] == ["Certified accuracy at 0", "Certified accuracy at 0.25"]
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert app.slider(key="r").max == 0.25
+    assert "acr" not in app.dataframe[-1].value.columns
+
+
 def test_terms_in_words():
     """Equal exactly where two runs of a data set may be compared: mode, n, n0, α, the images."""
     run = pd.Series(

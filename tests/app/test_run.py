@@ -31,7 +31,7 @@ def test_a_shipped_run_has_a_page(published, run_id):
     assert app.code[0].value.startswith("python -m backend run --dataset mnist --method ")
     assert {b.label for b in app.button} == {"Clone"}
     if run_id not in WITH_WEIGHTS:
-        assert "Its weights are not shipped with Certscope: those of the longest training" in words(app)
+        assert "Its weights are not shipped with Certscope: those of one network a method and σ are" in words(app)
         return
     assert "These are the settings that it was certified with." in words(app)
     app.number_input(key="again n").set_value(500).run()
