@@ -58,7 +58,7 @@ def test_an_ablation_says_what_it_is_and_lies_on_no_path(published):
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick' and sigma == 0.25")
     traces = drawn(runs, 0.25).data
     (points,) = (trace for trace in traces if trace.name == "Gaussian + Consistency")
-    assert sorted(points.text) == ["10", "10, m 4"]
+    assert sorted(points.text) == ["10", "10, m 4", "10, m 8"]
     ablation = points.y[points.text.index("10, m 4")]
     assert not any(ablation in trace.y for trace in traces if trace.name == "along λ")
 
