@@ -10,7 +10,7 @@ from app.figures.palette import GREY, colour, lambda_path, run_labels, seeds, sy
 from backend.statistics import pareto
 from backend.training.methods import place
 
-FAR = 0.8  # of the best accuracy: published networks below it are outside the first view along λ
+FAR = 0.8  # of the best accuracy: what lies below it is outside the first view along λ
 SOURCES = {
     "same terms": ("published networks, at this n on these images", "square-open"),
     "rebuttal": ("paper (authors' response)", "diamond-open"),
@@ -107,7 +107,7 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
     """Certified accuracy at r = 0 against ACR at one σ; runs that differ in λ alone are joined, from Gaussian; and the Pareto front.
 
     runs: rows of `queries.over_seeds`; published: rows of `queries.published_groups` that make a path along λ, maybe none.
-    Collapsed runs lie so far below that the others would be one spot: they are outside the first view, and are named in it.
+    Collapsed runs and others far below would make one spot of the rest: they are outside the first view, and are named in it.
     """
     labels, kinds, usual, runs = run_labels(runs), symbols(runs.recipe), _usual_form(runs), runs[runs.sigma == sigma]
     released = published[published.sigma == sigma].sort_values("lam", na_position="first")
@@ -146,18 +146,20 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
 
 
 def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict[str, str]) -> dict:
-    """The layout around what has not collapsed, ours and published; the rest is named in it."""
+    """The layout around what has not collapsed and is not far below the others, ours and published; the rest is named in it."""
     collapsed = runs.missing_classes.fillna(0) > 0
-    seen = runs if collapsed.all() else runs[~collapsed]
+    best = runs.certified_accuracy_0[~collapsed | collapsed.all()].max()
+    below = collapsed | (runs.certified_accuracy_0 < FAR * best)
+    seen = runs if below.all() else runs[~below]
     far = released.certified_accuracy_0 < FAR * seen.certified_accuracy_0.max()
     seen = pd.concat([seen[["certified_accuracy_0", "acr"]], released.loc[~far, ["certified_accuracy_0", "acr"]]])
     xaxis = {"title": {"text": "certified accuracy at r = 0"}, "tickformat": ".1%", "nticks": 6}
     xaxis["range"] = _span(seen.certified_accuracy_0)
     layout = _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}, "range": _span(seen.acr)}}
     outside = [
-        f"collapsed: {labels[run.run_id].replace(f', σ = {sigma:g}', '')}, ACR {run.acr:.2f}"
-        for run in runs[collapsed].itertuples()
-    ] * (not collapsed.all())
+        f"{'collapsed' if collapsed[run.Index] else 'far below'}: {labels[run.run_id].replace(f', σ = {sigma:g}', '')}, ACR {run.acr:.2f}"
+        for run in runs[below].itertuples()
+    ] * (not below.all())
     if far.any():
         outside.append("published, far below: " + ", ".join(map(_place, released.lam[far])))
     if outside:

@@ -219,7 +219,7 @@ def draw_along_lambda() -> None:
         "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
         "noises and weighs the entropy. "
         + ("" if their_path.empty else "Hollow: the paper's released networks along λ, on the same terms. ")
-        + ("A double click shows the collapsed runs too. " if len(collapsed) else "")
+        + "What is named above a panel lies outside it: a double click shows it. "
         + "ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
     )
 

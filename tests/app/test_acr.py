@@ -74,6 +74,17 @@ def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
     assert not drawn(runs, 0.25).layout.annotations
 
 
+def test_a_run_far_below_is_named_and_leaves_the_others_their_room(published):
+    """By the paper's recipe λ = 25 at σ = 1 answers every class, and 72 % of the images; λ = 30 hardly answers three classes."""
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper'")
+    layout = drawn(runs, 1.0).layout
+    assert layout.xaxis.range[0] > 0.89
+    assert layout.annotations[0].text.split("<br>") == [
+        "far below: Gaussian + Consistency, λ = 25, ACR 1.14",
+        "collapsed: Gaussian + Consistency, λ = 30, ACR 0.75",
+    ]
+
+
 def test_runs_of_equal_accuracy_lie_in_the_middle(published):
     """Both of the paper's recipe at σ = 0.5 and of seed 0 answer 98.6 % of the images."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper' and seed == 0 and method != 'stability'")
