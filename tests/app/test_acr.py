@@ -64,13 +64,16 @@ def test_an_ablation_says_what_it_is_and_lies_on_no_path(published):
 
 
 def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
-    """λ = 25 and 30 at σ = 1 answer one class."""
+    """λ = 25 and 30 at σ = 1 answer one class, and so does the form xent."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
     layout = drawn(runs, 1.0).layout
     assert layout.xaxis.range[0] > 0.8
     assert layout.yaxis.range[0] > 1.3
     (note,) = layout.annotations
-    assert note.text.split("<br>") == [f"collapsed: Gaussian + Consistency, λ = {lam}, ACR 0.36" for lam in (25, 30)]
+    assert note.text.split("<br>") == [
+        "collapsed: Gaussian + Consistency, λ = 5, form xent, m 2, ACR 0.30",
+        *(f"collapsed: Gaussian + Consistency, λ = {lam}, ACR 0.36" for lam in (25, 30)),
+    ]
     assert not drawn(runs, 0.25).layout.annotations
 
 
