@@ -53,9 +53,9 @@ def test_two_networks_side_by_side(app):
     assert shown == [round_down(certificates[run_id]["radius"]) for run_id in ids]
     assert all(c["samples"] == 1_000 and c["run_id"] == run_id for run_id, c in certificates.items())
     tracks = app.session_state.tracks
-    assert all(
-        track.samples == sorted(track.samples) and track.lower == sorted(track.lower) for track in tracks.values()
-    )
+    for run_id, track in tracks.items():
+        assert track.samples == sorted(track.samples)
+        assert (track.samples[-1], track.lower[-1]) == (1_000, certificates[run_id]["radius"])
     assert len({track.colour for track in tracks.values()}) == 2
     for run_id in reversed(ids):
         app.button_group(key="closer").set_value(run_id).run()
