@@ -17,10 +17,10 @@ def test_visitors_at_once_keep_their_own_state(browser, address):
         page.set_default_timeout(60_000)
         page.goto(f"{address}/?sigma={sigma}&r={r:.2f}", wait_until="commit")
     for page, (_, r) in zip(pages, wanted, strict=True):
-        expect(page.get_by_text(f"with a radius of at least {r:.2f}")).to_be_visible(timeout=60_000)
+        expect(page.get_by_text(f"with a radius of at least {r:g}:")).to_be_visible(timeout=60_000)
         page.get_by_test_id("stSlider").get_by_role("slider").first.press("ArrowRight")
     for page, (sigma, r) in zip(pages, wanted, strict=True):
-        expect(page.get_by_text(f"with a radius of at least {r + 0.01:.2f}")).to_be_visible(timeout=60_000)
+        expect(page.get_by_text(f"with a radius of at least {r + 0.01:g}:")).to_be_visible(timeout=60_000)
         chosen = (
             page.get_by_role("radiogroup", name="Noise σ")
             .or_(page.get_by_role("toolbar", name="Noise σ"))
