@@ -67,32 +67,16 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--sigma", type=float, default=0.5, help="sd of the noise, images in [0, 1] (default 0.5)")
         sub.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default 0)")
         _add_training(sub, lam=True)
-        _add_device(sub)
-        add_executor(sub)
+        _add_place(sub)
         if name == "run":
             _add_certification(sub)
-    sub = verb("sweep", _sweep, "Train and certify a grid, one run after the other; finished runs are left alone.")
-    known = ", ".join(METHODS) + " (default: gaussian consistency)"
-    sub.add_argument("--methods", nargs="+", default=["gaussian", "consistency"], metavar="METHOD", help=known)
-    sub.add_argument(
-        "--sigmas", nargs="+", type=float, default=[0.25, 0.5, 1.0], metavar="SIGMA", help="default: 0.25 0.5 1"
-    )
-    sub.add_argument(
-        "--lams", nargs="+", type=float, default=[], metavar="LAM", help="default: the paper's at each sigma"
-    )
-    sub.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
-    sub.add_argument("--dry-run", action="store_true", help="print the runs and stop")
-    _add_training(sub, lam=False)
-    _add_certification(sub)
-    _add_device(sub)
-    add_executor(sub)
+    _add_sweep(verb)
     sub = verb("methods", _methods, "List the training methods with their hyper-parameters, defaults and ranges.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub = verb("certify", _certify, "Certify the weights of a run once more, in another way.")
     sub.add_argument("run_id", help="of a run with weights; `runs` lists all")
     _add_certification(sub)
-    _add_device(sub)
-    add_executor(sub)
+    _add_place(sub)
     add_verbs(verb)
     add_precompute(verb)
     add_job_verbs(verb)
@@ -108,6 +92,23 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("slot_lock", type=int, help="file descriptor of the slot's lock")
     sub.add_argument("worker", type=int, help="pid of the worker")
     return top
+
+
+def _add_sweep(verb) -> None:
+    sub = verb("sweep", _sweep, "Train and certify a grid, one run after the other; finished runs are left alone.")
+    known = ", ".join(METHODS) + " (default: gaussian consistency)"
+    sub.add_argument("--methods", nargs="+", default=["gaussian", "consistency"], metavar="METHOD", help=known)
+    sub.add_argument(
+        "--sigmas", nargs="+", type=float, default=[0.25, 0.5, 1.0], metavar="SIGMA", help="default: 0.25 0.5 1"
+    )
+    sub.add_argument(
+        "--lams", nargs="+", type=float, default=[], metavar="LAM", help="default: the paper's at each sigma"
+    )
+    sub.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
+    sub.add_argument("--dry-run", action="store_true", help="print the runs and stop")
+    _add_training(sub, lam=False)
+    _add_certification(sub)
+    _add_place(sub)
 
 
 def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
@@ -160,6 +161,12 @@ def _add_certification(sub: argparse.ArgumentParser) -> None:
 
 def _add_device(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+
+
+def _add_place(sub: argparse.ArgumentParser) -> None:
+    """Where it is computed."""
+    _add_device(sub)
+    add_executor(sub)
 
 
 def _training(options) -> dict:

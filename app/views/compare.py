@@ -83,16 +83,16 @@ def all_differences(pairs: dict, r: float) -> None:
         [(labels[b], facts.method[b], p.acr, p.acr_low, p.acr_high, p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
         columns=["run", "method", "acr", "acr_low", "acr_high", "accuracy", "accuracy_low", "accuracy_high"],
     )  # fmt: skip
-    left, right = st.columns(2)
+    places = iter(st.columns(2))
     if not early:
-        with right:
+        with next(places):
             draw(
                 differences(table, "acr", "ACR, b less a"),
                 "acr differences",
                 "differences in ACR with intervals",
                 table,
             )
-    with left:
+    with next(places):
         draw(
             differences(table, "accuracy", f"certified accuracy at {r:g}, b less a"), "accuracy differences",
             "differences in certified accuracy at r with intervals", table,

@@ -8,9 +8,9 @@ from math import floor
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import against_accuracy
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.palette import run_labels, title
+from app.widgets.along_lambda import show_along_lambda
 from app.widgets.claim import claim
 from app.widgets.comparable import choose_comparable, look_again, one_training
 from app.widgets.figure import draw
@@ -202,28 +202,6 @@ def best_at_radius(drawn: pd.DataFrame) -> None:
     )
 
 
-def draw_along_lambda() -> None:
-    """What λ costs and buys, a panel a σ."""
-    st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
-    settings = once("settings of all", lambda: queries.over_seeds(shown.run_id))
-    columns = ["method", "sigma", "lam", "hyper", "seeds", "certified_accuracy_0", "acr", "acr_se", "acr_sd"]
-    sigmas = sorted(settings.sigma.unique())
-    for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
-        with column:
-            draw(
-                once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path)), f"trade-off {sigma:g}",
-                f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns],
-            )  # fmt: skip
-    st.caption(
-        f"Up is more robust, right is more accurate: {setting}; several seeds are one point, their mean, with whiskers of ± sd; hover for their number and for the interval over images. The numbers are λ of Gaussian + Consistency. "
-        "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
-        "noises and weighs the entropy. "
-        + ("" if their_path.empty else "Hollow: the paper's released networks along λ, on the same terms. ")
-        + "What is named above a panel lies outside it: a double click shows it. "
-        + "ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
-    )
-
-
 if not early_stop(one["mode"]):
     claim(every_usual, published, not peers.empty, setting, of_every)
 how_trained()
@@ -273,7 +251,7 @@ if not published.empty:
 reproduced(of_every("cells", lambda: cells(every, peers)))
 
 if not early_stop(one["mode"]):
-    draw_along_lambda()
+    show_along_lambda(shown, their_path, setting, once)
 
 st.header("The runs")
 table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "ceiling", "device", "git_commit"]])

@@ -5,7 +5,16 @@ import shutil
 from streamlit.testing.v1 import AppTest
 
 from backend.home import CHECKOUT, runs_root
+from backend.plan import plan
+from backend.reproduction import usual
 from backend.run import Run
+from backend.spec import Certification
+from backend.store import queries
+
+GAUSSIAN, CONSISTENCY = (
+    "mnist-lenet-gaussian-s0.5-seed0-06682b8c",
+    "mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4",
+)  # shipped runs
 
 
 def page(name, **query):
@@ -39,3 +48,15 @@ def imitate(shipped, spec):
     run = Run.create(runs_root(), spec)
     for file in (shipped.certificates_file, shipped.training_file, shipped.state_file, shipped.environment_file):
         shutil.copy2(file, run.path)
+
+
+def ordinary(sigma, recipe="paper"):
+    """The table's runs: {method: run ids of its seeds}."""
+    runs = queries.runs()
+    return runs[usual(runs)].query("recipe == @recipe and sigma == @sigma").groupby("method").run_id.agg(list)
+
+
+def digits(**certification):
+    """The spec of a run of a second, certified so."""
+    settings = Certification(n=500, n0=20, every=90, **certification)
+    return plan("digits", "gaussian", 0.5, epochs=1, certification=settings)

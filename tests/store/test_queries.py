@@ -133,3 +133,16 @@ def test_published_networks_on_our_terms(home):
     curves = queries.published_curves("mnist", 100_000, 100, 0.001, "test/every 1")
     first = curves[(curves.method == "gaussian") & (curves.sigma == 0.5)]
     assert first.certified_accuracy.iloc[0] == pytest.approx(theirs.certified_accuracy_0["gaussian", 0.5, 5])
+
+
+def test_terms_in_words():
+    """Equal exactly where two runs of a data set may be compared: mode, n, n0, α, the images."""
+    run = pd.Series(
+        {"mode": "fixed", "n": 10_000, "n0": 100, "alpha": 0.001, "images": 500, "image_set": "test/every 20"}
+    )
+    assert queries.terms(run) == "n = 10,000, n0 = 100, α = 0.001, 500 test images (every 20)"
+    run["mode"], run["image_set"] = "fixed, float-sound", "test/every 20/first 9"
+    assert queries.terms(run).startswith("fixed, float-sound, n = 10,000")
+    assert queries.terms(run).endswith("(every 20, first 9)")
+    run["mode"] = "at-radius, radius 0.5"
+    assert queries.terms(run).startswith("at-radius, radius 0.5, at most n = 10,000, n0 = 100")

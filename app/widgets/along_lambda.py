@@ -1,0 +1,33 @@
+"""What λ costs and buys: certified accuracy at 0 against ACR."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.acr import against_accuracy
+from app.widgets.figure import draw
+from app.widgets.glossary import TERMS
+from backend.store import queries
+
+
+def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: str, once: Callable) -> None:
+    """A panel a σ of what is shown, seeds together. their_path: `reproduction.along_lambda`, maybe no row; setting, once: see `claim`."""
+    st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
+    settings = once("settings of all", lambda: queries.over_seeds(shown.run_id))
+    columns = ["method", "sigma", "lam", "hyper", "seeds", "certified_accuracy_0", "acr", "acr_se", "acr_sd"]
+    sigmas = sorted(settings.sigma.unique())
+    for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
+        with column:
+            draw(
+                once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path)), f"trade-off {sigma:g}",
+                f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns],
+            )  # fmt: skip
+    st.caption(
+        f"Up is more robust, right is more accurate: {setting}; several seeds are one point, their mean, with whiskers of ± sd; hover for their number and for the interval over images. The numbers are λ of Gaussian + Consistency. "
+        "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
+        "noises and weighs the entropy. "
+        + ("" if their_path.empty else "Hollow: the paper's released networks along λ, on the same terms. ")
+        + "What is named above a panel lies outside it: a double click shows it. "
+        + "ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
+    )

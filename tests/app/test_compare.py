@@ -1,0 +1,98 @@
+"""The page Compare, without a browser."""
+
+from dataclasses import replace
+
+from backend.home import runs_root
+from backend.jobs.worker import work
+from backend.run import Run
+from backend.store import queries
+from backend.store.publish import publish
+from tests.app import digits, ordinary, page, words
+
+
+def test_compare_begins_with_the_ordinary_runs(published):
+    """Not with an end of the path along λ."""
+    runs = queries.runs().set_index("run_id")
+    app = page("compare").run()
+    (b,) = app.multiselect(key="b").value
+    assert (runs.method[b], runs.sigma[b], runs.lam[b], runs.recipe[b]) == ("consistency", 0.5, 5.0, "paper")
+
+
+def test_compare_says_what_the_paired_tests_say(published):
+    app = page("compare").run()
+    assert not app.exception
+    runs = ordinary(0.5)  # five seeds of each
+    p = queries.paired(runs["gaussian"], runs["consistency"], 0.5)
+    assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
+    runs = ordinary(0.5, "quick").map(min)
+    app.selectbox(key="a").set_value(runs["gaussian"]).run()
+    app.multiselect(key="b").set_value([runs["consistency"]]).run()
+    assert not app.exception
+    p = queries.paired([runs["gaussian"]], [runs["consistency"]], 0.5)
+    values = {m.label: m.value for m in app.metric}
+    assert values["ACR, b less a"] == f"{p.acr:+.4f}"
+    assert (values["Images gained"], values["Images lost"]) == (str(p.gained), str(p.lost))
+    assert "On average b certifies **larger radii**; at r = 0.5 the two are **not told apart**." in words(app)
+    app.multiselect(key="b").set_value([runs["consistency"], runs["smoothadv"]]).run()
+    assert not app.exception
+    app.segmented_control(key="detail").set_value(runs["smoothadv"]).run()
+    p = queries.paired([runs["gaussian"]], [runs["smoothadv"]], 0.5)
+    assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
+    app.multiselect(key="b").set_value([]).run()
+    assert "Choose at least one run" in app.info[0].value
+    app.button_group(key="sigma").set_value([]).run()
+    assert "wants two certified runs of the same settings" in app.info[0].value
+
+
+def test_compare_decides_at_the_radius_that_was_asked_for(home):
+    for seed in (0, 1):
+        run = Run.create(runs_root(), replace(digits(mode="at-radius", radius=0.25), seed=seed))
+        assert work(run, "cpu")
+    run = Run.create(runs_root(), replace(digits(mode="at-radius", radius=0.25), sigma=0.25))
+    assert work(run, "cpu")
+    publish((runs_root(),))
+    app = page("compare").run()
+    assert not app.exception
+    assert "Certified accuracy at 0.25, b less a" in {m.label for m in app.metric}
+    assert "ACR, b less a" not in {m.label for m in app.metric}
+    assert not app.number_input
+    assert "larger radii" not in words(app)
+
+
+def test_of_one_image_nothing_is_compared(home):
+    for seed in (0, 1):
+        assert work(Run.create(runs_root(), replace(digits(limit=1), seed=seed, sigma=0.25 + seed)), "cpu")
+    publish((runs_root(),))
+    app = page("compare").run()
+    assert not app.exception
+    assert "One image says nothing of others" in app.info[-1].value
+    assert not page("trade_offs").run().exception
+
+
+def test_a_link_to_a_comparison_names_runs_and_outlives_new_ones(published):
+    runs = (
+        queries.runs().query("dataset == 'mnist' and sigma == 1").drop_duplicates("method").set_index("method").run_id
+    )
+    app = page("compare")
+    app.query_params["a"], app.query_params["b"] = runs["macer"], [runs["stability"], runs["gaussian"], "nothing-s1"]
+    app.run()
+    assert not app.exception
+    assert app.selectbox(key="a").value == runs["macer"]
+    assert app.multiselect(key="b").value == [runs["stability"], runs["gaussian"]]
+    app.multiselect(key="b").set_value([runs["consistency"]]).run()
+    assert app.query_params["b"] == runs["consistency"]
+    app.selectbox(key="a").set_value(runs["consistency"]).run()
+    assert not app.exception
+    assert runs["consistency"] not in app.multiselect(key="b").value
+
+
+def test_compare_shows_the_images_that_changed(published):
+    app = page("compare").run()
+    app.number_input(key="r").set_value(1.2).run()
+    app.toggle(key="pictures").set_value(True).run()
+    assert not app.exception
+    runs = ordinary(0.5)
+    a, b = (queries.images_of(runs[m], 1.2) for m in ("gaussian", "consistency"))
+    table = app.dataframe[0].value
+    assert set(table[table.by_b == "gained"].idx) == set(a.idx[(b.reached > a.reached)])
+    assert not app.info  # the test images were read

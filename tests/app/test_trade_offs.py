@@ -1,0 +1,179 @@
+"""The page Trade-offs, without a browser."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+from app.figures.palette import title
+from backend.home import PRECOMPUTED, runs_root
+from backend.jobs.worker import work
+from backend.plan import plan, recipe_for
+from backend.reproduction import cells, usual
+from backend.run import Run, find_run
+from backend.store import queries
+from backend.store.publish import publish
+from tests.app import CONSISTENCY, GAUSSIAN, digits, imitate, page, words
+
+
+def test_trade_offs_states_the_claim_with_its_uncertainty(published):
+    app = page("trade_offs").run()
+    assert not app.exception
+    text = words(app)
+    assert "Consistency is **above** Gaussian" in text
+    assert "n = 10,000, n0 = 100, α = 0.001, 500 test images (every 20)" in text
+    assert "on the same terms" in text
+    assert "Consistency is **above** Gaussian (gains in each of " in text  # seeds, of the recipe `paper`
+    runs = queries.runs()
+    gains = queries.acr_gains(runs[usual(runs)].run_id, [("smoothadv", "consistency")])
+    below = gains[(gains.sigma == 0.5) & (gains.gain + 1.96 * gains.gain_se < 0)]
+    assert len(below) == 1
+    assert "**below** SmoothAdv" in text
+    table = cells(runs, queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20"))
+    shown = app.dataframe[0].value
+    assert shown.verdict.to_list() == table.sort_values(["recipe", "sigma"], kind="stable").verdict.to_list()
+    for recipe, verdicts in table.groupby("recipe").verdict:
+        assert f"below in {(verdicts == 'below').sum()} of {len(verdicts)} cells by the recipe `{recipe}`" in text
+
+
+def test_the_best_at_a_radius_is_asked_of_the_store(published):
+    """At r = 1.7 σ = 0.25 and 0.5 reach nothing; at 0.5 the first of the ranking is named; beyond everything nobody is."""
+    app = page("trade_offs").run()
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper'")
+    runs = runs[usual(runs)]
+    for r in (0.5, 1.7):
+        app.slider(key="r").set_value(r).run()
+        each = queries.accuracy_at(r, runs.run_id.to_list()).groupby(["method", "sigma"]).certified_accuracy.mean()
+        method, sigma = each.idxmax()
+        assert app.metric[-1].value == f"{each.max():.1%}"
+        assert f"**{title(method)}, σ = {sigma:g}, " in words(app)
+    assert "looks better than it is" in words(app)
+
+
+def test_methods_are_compared_within_a_recipe_unless_more_are_asked_for(home):
+    shipped = find_run(GAUSSIAN, PRECOMPUTED)
+    imitate(shipped, replace(shipped.spec, recipe=recipe_for("paper", "mnist"), seed=9))
+    publish()
+    app = page("trade_offs").run()
+    assert app.button_group(key="recipe").value == ["paper, 90 epochs"]  # the longest of several methods
+    assert "Not shown, for they were trained otherwise: " in words(app)
+    for wanted in (["quick"], ["paper"], ["paper", "quick"]):
+        pills = [{"quick": "quick, 8 epochs", "paper": "paper, 90 epochs"}[recipe] for recipe in wanted]
+        app.button_group(key="recipe").set_value(pills).run()
+        assert not app.exception
+        assert set(app.dataframe[-1].value.recipe) == set(wanted)
+    assert "trained otherwise" not in words(app)
+    app.button_group(key="recipe").set_value([]).run()
+    assert "Choose a recipe above" in app.info[0].value
+    app.button_group(key="recipe").set_value(["quick, 8 epochs"]).run()
+    imitate(shipped, replace(shipped.spec, recipe=replace(shipped.spec.recipe, epochs=99), seed=9))
+    publish()  # a recipe of another length is another training, and changes nothing for who looks
+    assert app.run().button_group(key="recipe").value == ["quick, 8 epochs"]
+    assert set(app.dataframe[-1].value.epochs) == {8}
+    assert page("trade_offs").run().button_group(key="recipe").value == [
+        "paper, 90 epochs"
+    ]  # 99 is of one method alone
+
+
+def test_methods_without_the_longest_training_are_shown_by_their_own(published):
+    """SmoothAdv has runs of the recipe `quick` alone; found by way of a link."""
+    app = page("trade_offs")
+    app.query_params["method"] = ["SmoothAdv", "SmoothAdv + Consistency"]
+    app.run()
+    assert not app.exception
+    assert set(app.dataframe[-1].value.method) == {"smoothadv", "smoothadv_consistency"}
+
+
+def test_departures_from_the_paper_are_said_at_their_sigma(published):
+    said = words(page("trade_offs").run())
+    assert "MACER, `quick`: λ = 1 (paper: 16) at σ = 0.25 and 0.5, m = 4 (paper: 16), deferred" in said
+    assert "λ = 1 (paper: 6) at σ = 1" in said
+    assert "warmup = 4 (paper: 10) at σ = 1" in said
+
+
+def test_no_claim_rests_on_the_acr_of_runs_that_stop_on_purpose(home):
+    one = Run.create(runs_root(), digits(mode="at-radius", radius=0.5))
+    assert work(one, "cpu")
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert "Certified accuracy compares at r = 0.5 alone; neither ACR nor abstention does." in words(app)
+    assert not app.slider  # no other radius to rank at
+    assert not {h.value for h in app.header} & {
+        "Does Consistency beat the baselines?",
+        "Accuracy against robustness, along λ",
+    }
+    app = page("run", run=one.run_id).run()
+    assert not app.exception
+    assert [m.label for m in app.metric] == ["Certified accuracy at 0.5"]
+
+
+def test_settings_that_no_recipe_has_are_told_apart_in_the_claim(home):
+    """λ = 1 with two m and λ = 20: none is the recipe's, so all three stand beside Gaussian, and none is averaged with another."""
+    gaussian, consistency, worse = (find_run(name, PRECOMPUTED) for name in (GAUSSIAN, CONSISTENCY, GAUSSIAN))
+    imitate(gaussian, gaussian.spec)
+    again = partial(
+        plan, "mnist", "consistency", 0.5, weights_dtype="float16", certification=gaussian.spec.certification
+    )
+    for source, values in ((consistency, {"lam": 1.0}), (worse, {"lam": 1.0, "m": 4}), (worse, {"lam": 20.0})):
+        imitate(source, again(values=values))
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert (
+        "Consistency is **above** Gaussian at λ = 1, m = 2; **not told apart from** Gaussian at λ = 1, m = 4, Gaussian at λ = 20, m = 2."
+    ) in words(app)
+
+
+def test_what_stops_at_a_certified_radius_compares_up_to_it(home):
+    one = Run.create(runs_root(), digits(mode="anytime", radius=0.25))
+    assert work(one, "cpu")
+    publish((runs_root(),))
+    app = page("run", run=one.run_id).run()
+    assert [m.label for m in app.metric] == ["Certified accuracy at 0", "Certified accuracy at 0.25"]
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert app.slider(key="r").max == 0.25
+    assert "acr" not in app.dataframe[-1].value.columns
+
+
+def test_what_new_runs_bring_is_chosen_and_what_was_left_out_stays_out(home):
+    gaussian, consistency = (find_run(name, PRECOMPUTED) for name in (GAUSSIAN, CONSISTENCY))
+    imitate(gaussian, gaussian.spec)
+    imitate(gaussian, replace(gaussian.spec, sigma=0.25))
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    app.button_group(key="sigma").set_value(["0.5"]).run()
+    imitate(consistency, consistency.spec)
+    publish((runs_root(),))
+    app.run()
+    assert not app.exception
+    assert app.button_group(key="sigma").value == ["0.5"]
+    assert app.button_group(key="method").value == ["consistency", "gaussian"]
+    assert set(app.dataframe[-1].value.method) == {"consistency", "gaussian"}
+
+
+def test_nothing_chosen_is_an_empty_state(published):
+    app = page("trade_offs").run()
+    app.button_group(key="sigma").set_value([]).run()
+    assert not app.exception
+    assert "Choose another σ or method" in app.info[0].value
+
+
+def test_a_run_with_another_form_and_one_with_more_seeds_are_named(home):
+    """In a store without the usual form: whatever differs from the paper's is said, words as well as numbers; a mean is no seed's."""
+    gaussian, consistency = (find_run(name, PRECOMPUTED) for name in (GAUSSIAN, CONSISTENCY))
+    imitate(consistency, replace(consistency.spec, hyper=dict(consistency.spec.hyper) | {"form": "kl"}))
+    imitate(gaussian, gaussian.spec)
+    imitate(gaussian, replace(gaussian.spec, seed=1))
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert "form = kl (paper: default)" in words(app)
+    names = [
+        trace["name"]
+        for chart in app.get("plotly_chart")
+        for trace in json.loads(chart.proto.spec)["data"]
+        if "name" in trace
+    ]
+    assert "Gaussian (2 seeds)" in names
+    assert not [name for name in names if "seed 1" in name]
