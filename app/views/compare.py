@@ -121,6 +121,8 @@ def in_detail(p: Paired, b: str, r: float) -> None:
         else f"On average {verdict(p.acr_told, 'b certifies **larger radii**', 'b certifies **smaller radii**')}; "
     )
     at_r = verdict(p.accuracy_told, "b certifies **more images**", "b certifies **fewer images**")
+    if p.accuracy_told and p.accuracy_p is not None:  # the interval, wider than need be, may hold 0
+        at_r += f" (McNemar's exact test, p = {p.accuracy_p:.2g})"
     st.markdown(f"a: **{labels[a]}**, b: **{labels[b]}**. {average}{'At' if early else 'at'} r = {r:g} {at_r}.")
     apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
     st.caption(
@@ -128,7 +130,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
         + (
             f"over seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+.4f} to {apart[1]:+.4f}."
             if apart and not early
-            else "another seed of the same method moves ACR too."
+            else f"another seed of the same method moves {'accuracy' if early else 'ACR'} too."
         )
         + (" Radii of imported logs have three digits." if facts.radius_digits.loc[[a, b]].notna().any() else "")
     )

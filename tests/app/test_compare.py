@@ -38,6 +38,9 @@ def test_compare_says_what_the_paired_tests_say(published):
     app.segmented_control(key="detail").set_value(runs["smoothadv"]).run()
     p = queries.paired([runs["gaussian"]], [runs["smoothadv"]], 0.5)
     assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
+    app.number_input(key="r").set_value(1.5).run()
+    p = queries.paired([runs["gaussian"]], [runs["smoothadv"]], 1.5)
+    assert f"at r = 1.5 b certifies **more images** (McNemar's exact test, p = {p.accuracy_p:.2g})." in words(app)
     app.multiselect(key="b").set_value([]).run()
     assert "Choose at least one run" in app.info[0].value
     app.button_group(key="sigma").set_value([]).run()
