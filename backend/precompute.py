@@ -43,58 +43,61 @@ def queue(gpu: bool) -> list[Part]:
     by the paper's recipe. On a GPU first that recipe on the CPU's terms, to stand beside what ships, since it takes minutes;
     then on the papers' terms for everything, and seeds.
     """
+    claim, *by_paper = _by_paper()
+    if not gpu:
+        table, path, *rest = _questions()
+        return [table, path, claim, *rest, *by_paper]
+    table, path, seeds, ablations, others = _questions(full=True, recipe="paper")
+    elsewhere = _runs(SIX, dataset="fashion_mnist", full=True, recipe="paper")
+    elsewhere += _runs(SIX, sigmas=(0.5,), dataset="cifar10", full=True, recipe="paper")
+    return [claim, *by_paper, table, seeds, others, path, ablations, Part("data sets", elsewhere)]
 
-    def runs(
-        methods: Iterable[str] = ("consistency",), sigmas=SIGMAS, seed=0, recipe="quick", dataset="mnist", full=False,
-        **values,
-    ):  # fmt: skip
-        certification = ALL_IMAGES if full else Certification(every=find_dataset(dataset).every)
-        return tuple(
-            plan(dataset, method, sigma, values=values, seed=seed, recipe=recipe, weights_dtype="float16", certification=certification)
-            for sigma in sigmas for method in methods
-        )  # fmt: skip
 
-    def seeds(name: str, methods: Iterable[str], **terms) -> Part:
-        return Part(name, tuple(spec for seed in range(1, 5) for spec in runs(methods, seed=seed, **terms)))
-
-    def along(name: str, **terms) -> Part:
-        return Part(name, tuple(spec for lam in LAMS for spec in runs(sigmas=(0.5, 1.0), lam=float(lam), **terms)))
-
-    def parts(**terms) -> list[Part]:
-        """The table, the path along λ, seeds of the claim, ablations, seeds of the others."""
-        ablations = tuple(spec for m in (4, 8) for spec in runs(m=m, **terms))
-        ablations += tuple(
-            spec for form in ("xent", "kl", "mse") for spec in runs(sigmas=(0.5, 1.0), form=form, **terms)
-        )
-        return [
-            Part("table", runs(SIX, **terms), weights=True),
-            along("lambda", **terms),
-            seeds("seeds of the claim", CLAIM, **terms),
-            Part("ablations", ablations),
-            seeds("other seeds", [method for method in SIX if method not in CLAIM], **terms),
-        ]
-
-    paper = {"recipe": "paper"}
-    claimed = runs(CLAIM, sigmas=(0.5, 0.25, 1.0), **paper) + runs(("stability",), sigmas=(0.5, 0.25, 1.0), **paper)
-    by_paper = [
-        Part("paper", claimed, weights=True),
-        seeds("paper, seeds of the claim", CLAIM, **paper),
-        Part("paper, MACER", runs(("macer",), sigmas=(0.5, 1.0, 0.25), **paper), weights=True),
-        along("paper, lambda", **paper),
-        seeds("paper, seeds of Stability and MACER", ("stability", "macer"), **paper),
+def _by_paper() -> list[Part]:
+    """The paper's recipe on the CPU's terms, the cheapest methods first."""
+    order, paper = (0.5, 0.25, 1.0), {"recipe": "paper"}
+    return [
+        Part("paper", _runs(CLAIM, order, **paper) + _runs(("stability",), order, **paper), weights=True),
+        _seeds("paper, seeds of the claim", CLAIM, **paper),
+        Part("paper, MACER", _runs(("macer",), (0.5, 1.0, 0.25), **paper), weights=True),
+        _along("paper, lambda", **paper),
+        _seeds("paper, seeds of Stability and MACER", ("stability", "macer"), **paper),
         Part(
-            "paper, SmoothAdv",
-            runs(("smoothadv", "smoothadv_consistency"), sigmas=(0.5, 1.0, 0.25), **paper),
-            weights=True,
+            "paper, SmoothAdv", _runs(("smoothadv", "smoothadv_consistency"), (0.5, 1.0, 0.25), **paper), weights=True
         ),
     ]
-    if not gpu:
-        table, path, *rest = parts()
-        return [table, path, by_paper[0], *rest, *by_paper[1:]]
-    table, path, claim, ablations, others = parts(full=True, **paper)
-    elsewhere = runs(SIX, dataset="fashion_mnist", full=True, **paper)
-    elsewhere += runs(SIX, sigmas=(0.5,), dataset="cifar10", full=True, **paper)
-    return [*by_paper, table, claim, others, path, ablations, Part("data sets", elsewhere)]
+
+
+def _questions(**terms) -> list[Part]:
+    """On some terms: the table, the path along λ, seeds of the claim, ablations, seeds of the others."""
+    ablations = tuple(spec for m in (4, 8) for spec in _runs(m=m, **terms))
+    ablations += tuple(spec for form in ("xent", "kl", "mse") for spec in _runs(sigmas=(0.5, 1.0), form=form, **terms))
+    return [
+        Part("table", _runs(SIX, **terms), weights=True),
+        _along("lambda", **terms),
+        _seeds("seeds of the claim", CLAIM, **terms),
+        Part("ablations", ablations),
+        _seeds("other seeds", [method for method in SIX if method not in CLAIM], **terms),
+    ]
+
+
+def _seeds(name: str, methods: Iterable[str], **terms) -> Part:
+    return Part(name, tuple(spec for seed in range(1, 5) for spec in _runs(methods, seed=seed, **terms)))
+
+
+def _along(name: str, **terms) -> Part:
+    return Part(name, tuple(spec for lam in LAMS for spec in _runs(sigmas=(0.5, 1.0), lam=float(lam), **terms)))
+
+
+def _runs(
+    methods: Iterable[str] = ("consistency",), sigmas=SIGMAS, seed=0, recipe="quick", dataset="mnist", full=False, **values
+) -> tuple[RunSpec, ...]:  # fmt: skip
+    """Each method at each σ. full: n and images of the papers. values: hyper-parameters that differ from the recipe's."""
+    certification = ALL_IMAGES if full else Certification(every=find_dataset(dataset).every)
+    return tuple(
+        plan(dataset, method, sigma, values=values, seed=seed, recipe=recipe, weights_dtype="float16", certification=certification)
+        for sigma in sigmas for method in methods
+    )  # fmt: skip
 
 
 def done(spec: RunSpec) -> Run | None:

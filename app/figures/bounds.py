@@ -6,10 +6,10 @@ from math import isfinite
 
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY
+from app.figures.palette import BLUE, GREY, VERMILION
 from app.figures.rounding import round_down, round_up
 
-SAME, FOUND = "#0072B2", "#D55E00"
+SAME, FOUND = BLUE, VERMILION
 
 
 @dataclass

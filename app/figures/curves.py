@@ -5,7 +5,7 @@ from textwrap import wrap
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour, dashes, title
+from app.figures.palette import GREY, colour, dashes, title, translucent
 
 
 def certified_accuracy(
@@ -69,10 +69,9 @@ def _published(line: pd.DataFrame, method: str, sigma: float, lam: float, dash: 
 def _band(line: pd.DataFrame, shade: str) -> dict:
     """Between the columns low and high."""
     low, high = line.low.clip(0, 1), line.high.clip(0, 1)
-    red, green, blue = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
     return {
         "type": "scatter", "mode": "lines", "line": {"width": 0}, "fill": "toself", "hoverinfo": "skip", "showlegend": False,
-        "fillcolor": f"rgba({red}, {green}, {blue}, 0.2)", "x": [*line.r, *line.r[::-1]], "y": [*high, *low[::-1]],
+        "fillcolor": translucent(shade, 0.2), "x": [*line.r, *line.r[::-1]], "y": [*high, *low[::-1]],
     }  # fmt: skip
 
 

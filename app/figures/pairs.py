@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour
+from app.figures.palette import BLUE, GREY, colour
 
 LAYOUT = {"margin": {"l": 10, "r": 10, "t": 20, "b": 10}, "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"}}
 
@@ -22,7 +22,7 @@ def radius_against_radius(both: pd.DataFrame, names: tuple[str, str]) -> go.Figu
             },
             {
                 "type": "scattergl", "mode": "markers", "x": both.gain_a.to_list(), "y": both.gain_b.to_list(), "showlegend": False,
-                "marker": {"size": 6, "opacity": 0.5, "color": "#0072B2"},
+                "marker": {"size": 6, "opacity": 0.5, "color": BLUE},
                 "text": [f"image {row.idx}, class {row.label}" for row in both.itertuples()],
                 "hovertemplate": "%{text}: %{x:.3f} and %{y:.3f}<extra></extra>",
             },

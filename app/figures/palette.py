@@ -6,24 +6,30 @@ import pandas as pd
 
 from backend.training.methods import METHODS
 
+BLUE, VERMILION, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#808080"
 COLOURS = {
-    "gaussian": "#0072B2",
-    "consistency": "#D55E00",
+    "gaussian": BLUE,
+    "consistency": VERMILION,
     "stability": "#E69F00",
-    "smoothadv": "#009E73",
-    "macer": "#CC79A7",
+    "smoothadv": GREEN,
+    "macer": PINK,
     "smoothadv_consistency": "#56B4E9",
     "smoothmix": "#F0E442",
     "stability_consistency": "#8C6D00",
     "macer_consistency": "#882255",
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-GREY = "#808080"
 SYMBOLS = ("circle", "diamond", "triangle-up", "square")
 
 
 def colour(method: str) -> str:
     return COLOURS.get(method, GREY)
+
+
+def translucent(shade: str, opacity: float) -> str:
+    """#rrggbb with an opacity in [0, 1], as plotly reads it."""
+    red, green, blue = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
 def title(method: str) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour
+from app.figures.palette import BLUE, GREEN, GREY, PINK, colour, translucent
 
-CLASSES = ("#0072B2", "#E3B505", "#009E73", "#CC79A7")  # blue, yellow, green, pink: apart for the colour-blind too
+CLASSES = (BLUE, "#E3B505", GREEN, PINK)  # blue, yellow, green, pink: apart for the colour-blind too
 OUTCOMES = {  # name, colour and dash of the ball, symbol of the point
     "right": ("right, within its certified ball", "#000000", "solid", "circle"),
     "wrong": ("wrong, within its certified ball", "#B22222", "dash", "x"),
@@ -32,7 +32,7 @@ def regions(
             {
                 "type": "heatmap", "x": line, "y": line, "z": np.where(p.argmax(0) == c, p[c], np.nan).astype(np.float32),
                 "zmin": 1 / len(classes), "zmax": 1, "showscale": False, "hoverongaps": False,
-                "colorscale": [[0, _shaded(shade, 0.08)], [1, _shaded(shade, 0.5)]],
+                "colorscale": [[0, translucent(shade, 0.08)], [1, translucent(shade, 0.5)]],
                 "hovertemplate": "class " + name + " with %{z:.1%}<extra></extra>",
             }
         )  # fmt: skip
@@ -63,7 +63,7 @@ def curves(lines: pd.DataFrame, names: dict[str, str], ceiling: float) -> go.Fig
         figure.add_trace(
             {
                 "type": "scatter", "mode": "lines", "x": [*rows.r, *rows.r[::-1]], "y": [*rows.high, *rows.low[::-1]], "fill": "toself",
-                "fillcolor": _shaded(shade, 0.15), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False,
+                "fillcolor": translucent(shade, 0.15), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False,
             }
         )  # fmt: skip
         figure.add_trace(
@@ -125,8 +125,3 @@ def _square(figure: go.Figure) -> go.Figure:
         },
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
     )  # fmt: skip
-
-
-def _shaded(shade: str, opacity: float) -> str:
-    red, green, blue = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, {opacity})"

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour
+from app.figures.palette import BLUE, GREY, VERMILION, colour
 
 NINES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
-BLUE, ORANGE = "#0072B2", "#D55E00"
 LAYOUT = {
     "margin": {"l": 10, "r": 10, "t": 20, "b": 10}, "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"}, "height": 380,
 }  # fmt: skip
@@ -23,7 +22,7 @@ def radius_by_p(
     lines = [
         ("exact radius, if p_A were known", exact, {"color": GREY, "dash": "dot"}),
         (f"certified by {n:,} samples", certified, {"color": BLUE, "width": 3}),
-        ("ceiling", [ceiling] * len(p), {"color": ORANGE, "dash": "dash"}),
+        ("ceiling", [ceiling] * len(p), {"color": VERMILION, "dash": "dash"}),
     ]
     figure = go.Figure(
         [

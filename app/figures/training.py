@@ -2,6 +2,7 @@
 
 import plotly.graph_objects as go
 
+from app.figures.palette import GREY
 from backend.run import EPOCH_COLUMNS
 
 
@@ -29,7 +30,7 @@ def losses(epochs: list[dict]) -> go.Figure:
             "name": "accuracy under noise",
             "yaxis": "y2",
             "mode": mode,
-            "line": {"dash": "dot", "color": "#808080"},
+            "line": {"dash": "dot", "color": GREY},
         }
     )
     figure.update_layout(

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY
-
-TOP = "#0072B2"
+from app.figures.palette import BLUE, GREY, VERMILION
 
 
 def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: float) -> go.Figure:
@@ -17,7 +15,7 @@ def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: floa
             "type": "bar",
             "x": list(classes),
             "y": [count / done for count in counts],
-            "marker": {"color": [TOP if c == top else GREY for c in range(len(classes))]},
+            "marker": {"color": [BLUE if c == top else GREY for c in range(len(classes))]},
             "customdata": list(counts),
             "hovertemplate": "%{x}: %{customdata:,} votes, %{y:.2%}<extra></extra>",
         }
@@ -25,7 +23,7 @@ def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: floa
     figure.add_shape(
         {
             "type": "line", "xref": "x", "x0": top - 0.45, "x1": top + 0.45, "y0": p_lower, "y1": p_lower,
-            "line": {"color": "#D55E00", "width": 3},
+            "line": {"color": VERMILION, "width": 3},
         }
     )  # fmt: skip
     figure.add_hline(y=0.5, line={"color": GREY, "dash": "dot", "width": 1})
