@@ -7,7 +7,7 @@ import signal
 import sys
 from dataclasses import fields
 
-from backend.datasets import DatasetError, dataset_names, find_dataset
+from backend.datasets import dataset_names, find_dataset
 from backend.follow import add_executor, execute_queued, follow_all
 from backend.home import PRECOMPUTED, home, runs_root
 from backend.jobs import local
@@ -15,8 +15,8 @@ from backend.jobs.verbs import add_verbs as add_job_verbs
 from backend.plan import certify_again, plan, sweep
 from backend.precompute import add_verb as add_precompute
 from backend.reports import add_verbs
-from backend.run import RunError, find_run
-from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, SpecError
+from backend.run import find_run
+from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification
 from backend.training.methods import METHODS
 
 
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"certscope: {error.strerror or error}: {error.filename or home()}", file=sys.stderr)
         return 1
-    except (SpecError, RunError, DatasetError, RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         print(f"certscope: {error}", file=sys.stderr)
         return 1
 

@@ -12,7 +12,7 @@ from backend.datasets import DAMAGE, LARGE, Dataset, middle, to_rgb
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 16_000_000
-MAX_SCANS = 100  # of a progressive JPEG, which has about ten; each costs a pass over all pixels
+MAX_SCANS = 100  # of a progressive JPEG (or of several in one file, MPO), which has about ten; each costs a pass over all pixels
 MAX_URL = 2 * 2**20  # characters of a drawn or pasted image, which a browser has scaled down
 DATA_URL = "data:image/png;base64,"
 LONGEST = 8  # of a photo's longer side, in shorter ones; the rest is cut off before anything is scaled
@@ -41,7 +41,7 @@ def decode(content: bytes) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:  # known from the header, before anything is unpacked
             raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read.")
-        if image.format == "JPEG" and (scans := content.count(b"\xff\xda")) > MAX_SCANS:
+        if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > MAX_SCANS:
             raise ImageError(f"The image is a JPEG of {scans} scans; at most {MAX_SCANS} are read. Save it anew.")
         moves = getattr(image, "is_animated", False)
         image = to_rgb(image)

@@ -15,7 +15,7 @@ from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan
 from backend.progress import Progress, duration
-from backend.run import Epoch, Run, RunError
+from backend.run import Epoch, Run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.transport import pack, unpack
 
@@ -195,7 +195,7 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
 
         try:
             work(run, device, follow)
-        except (RunError, RuntimeError, ValueError) as error:  # of another shard, or diverged: the others go on
+        except (RuntimeError, ValueError) as error:  # of another shard, or diverged: the others go on
             print(f"left out: {error}", flush=True)
             continue
         progress.close()

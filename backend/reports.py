@@ -58,9 +58,14 @@ def add_verbs(verb) -> None:
 
 
 def publish_if_possible() -> None:
-    """Publish, unless this is a GPU box without duckdb."""
+    """Publish, unless this is a GPU box without duckdb. Where it fails, that is said: what was computed is in its folders."""
     if find_spec("duckdb"):
-        _publish(None)
+        from backend.store.publish import PublishError
+
+        try:
+            _publish(None)
+        except PublishError as error:
+            print(f"certscope: {error}", file=sys.stderr)
 
 
 def _publish(_) -> None:

@@ -115,8 +115,21 @@ def png_header(width, height):
         (png_header(8_000, 8_000), "at most 16 million"),
         (b"\0" * (MAX_BYTES + 1), "at most 10 MiB"),
         (encoded(drawn(), "JPEG", progressive=True) + b"\xff\xda" * 100, "at most 100 are read"),
+        (encoded(drawn(), "MPO", save_all=True, append_images=[drawn()]) + b"\xff\xda" * 100, "at most 100 are read"),
     ],
-    ids=["empty", "text", "html", "postscript", "cut png", "cut jpeg", "bomb", "large", "heavy", "scans"],
+    ids=[
+        "empty",
+        "text",
+        "html",
+        "postscript",
+        "cut png",
+        "cut jpeg",
+        "bomb",
+        "large",
+        "heavy",
+        "scans",
+        "scans of two",
+    ],
 )
 def test_hostile_files_get_a_sentence(content, says):
     with pytest.raises(ImageError, match=says) as error:

@@ -116,7 +116,10 @@ def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
         low, high = share_band((curves.certified_accuracy * curves.images).round().to_numpy(), curves.images.to_numpy())
         curves["low"], curves["high"] = curves.low.where(~single, low), curves.high.where(~single, high)
     theirs = queries.published_curves(*terms).merge(
-        peers.loc[peers.method.isin(drawn.method), ["architecture", "method", "sigma", "lam", "hyper"]]
+        peers.loc[
+            peers.method.isin(drawn.method) & peers.sigma.isin(drawn.sigma),
+            ["architecture", "method", "sigma", "lam", "hyper"],
+        ]
     )
     if "published networks" not in extras:
         theirs = theirs.head(0)
@@ -212,7 +215,9 @@ shown = one_training(every, on_these_terms)
 if shown.empty:
     st.info("Choose a recipe above, to draw the runs that were trained by it.", icon=":material/filter_alt_off:")
     st.stop()
-once = partial(made_once, snapshot, tuple(shown.run_id))
+once = partial(
+    made_once, snapshot, (tuple(every.run_id), tuple(shown.run_id))
+)  # beside whom the published stand: `every`
 common = every_usual[every_usual.run_id.isin(shown.run_id)]
 if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
     names = run_labels(shown)

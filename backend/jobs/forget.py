@@ -32,19 +32,16 @@ def look(run: Run) -> Folder:
 
 def forget(runs: Iterable[Run]) -> None:
     """Delete each, then publish. Raises RunError or OSError where one cannot be deleted; those before it are gone then."""
-    from backend.store.publish import publish  # here: this is for machines with the dashboard's packages
+    from backend.store.publish import PublishError, publish  # here: this is for machines with the dashboard's packages
 
     try:
         for run in runs:
             local.delete(run)
     except (RunError, OSError):
-        with contextlib.suppress(Exception):  # what comes first is what is said
+        with contextlib.suppress(PublishError):  # what comes first is what is said
             publish()
         raise
     try:
         publish()
-    except Exception as error:  # whatever it was: the folders are gone, and the store is disposable
-        raise RunError(
-            f"the folders are deleted, but the results store could not be brought up to date ({error}); "
-            "`python -m backend publish` does it"
-        ) from error
+    except PublishError as error:
+        raise RunError(f"the folders are deleted, but {error}") from error

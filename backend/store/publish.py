@@ -28,6 +28,9 @@ from backend.spec import RunSpec, SpecError
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
 PER_UNIT = 100  # radii of a kept curve in [0, 1)
 ROUNDING = 2e-12  # claims are floored to twelve decimals
+UNREADABLE = (  # what a folder that is not what it should be raises while it is read or taken in
+    RunError, SpecError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError, duckdb.Error,
+)  # fmt: skip
 SCHEMA_SHA256 = hashlib.sha256(SCHEMA.encode()).hexdigest()
 
 AGGREGATES = """
@@ -51,27 +54,47 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
+class PublishError(RuntimeError):
+    """The store could not be written; the message says why and what to do."""
+
+
 def publish(roots: tuple[Path, ...] | None = None) -> Report:
     """Bring the snapshot up to date with the finished runs under the roots (default: the user's, the imported and the shipped ones).
 
     One publisher at a time: a second one waits. Killed at any point, it leaves the old snapshot standing. A folder
-    that cannot be read is left out and named in the report; where two roots hold a run, the first one counts.
+    that cannot be read is left out and named in the report; where two roots hold a run, the first one counts. Raises
+    PublishError, the old snapshot standing too, where the store cannot be written: a full disk, say.
     """
-    home().mkdir(parents=True, exist_ok=True)
     snapshot = snapshot_path()
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        with open(home() / ".publish.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return _replace(snapshot, roots or (runs_root(), imported_root(), PRECOMPUTED))
+    except (OSError, duckdb.Error) as error:
+        raise PublishError(
+            f"the results store {snapshot} could not be brought up to date ({error}); what it said before stands. "
+            "Make room or mend that, then `python -m backend publish`"
+        ) from error
+
+
+def _replace(snapshot: Path, roots: tuple[Path, ...]) -> Report:
     aside = snapshot.with_name(f".{snapshot.name}.next")
-    with open(home() / ".publish.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for rest in home().glob(aside.name + "*"):  # of a publisher that was killed
-            rest.unlink()
+    _clear(aside)  # of a publisher that was killed
+    try:
         if snapshot.exists():
             shutil.copyfile(snapshot, aside)
-        report, changed = _update(aside, roots or (runs_root(), imported_root(), PRECOMPUTED))
+        report, changed = _update(aside, roots)
         if changed or not snapshot.exists():
             aside.replace(snapshot)
-        else:
-            aside.unlink()
+    finally:
+        _clear(aside)
     return report
+
+
+def _clear(aside: Path) -> None:
+    for file in aside.parent.glob(aside.name + "*"):  # and what DuckDB writes beside it
+        file.unlink()
 
 
 def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
@@ -88,41 +111,21 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
             if run.run_id in found:
                 continue
             try:
-                found[run.run_id] = mark = f"{run.path}{run.fingerprint()}"
-            except OSError as error:
+                fingerprint = run.fingerprint()  # of before its rows are read: what changes meanwhile is read again
+                if known.get(run.run_id) != f"{run.path}{fingerprint}":
+                    _take(connection, run, fingerprint)
+                    report.changed += 1
+                found[run.run_id] = run
+            except duckdb.OperationalError:  # the disk or the memory is full: no fault of the folder's
+                raise
+            except UNREADABLE as error:
                 report.skipped[run.run_id] = str(error)
-                continue
-            if known.get(run.run_id) == mark:
-                continue
-            connection.begin()
-            try:
-                rows = _rows(run)
-                if run.run_id in known:
-                    _remove(connection, run.run_id)
-                _insert(connection, run, *rows)
-            except (
-                RunError,
-                SpecError,
-                OSError,
-                ValueError,
-                TypeError,
-                KeyError,
-                AttributeError,
-                OverflowError,
-                MemoryError,
-                duckdb.Error,
-            ) as error:
-                connection.rollback()
-                report.skipped[run.run_id] = str(error)
-                del found[run.run_id]
-                continue
-            connection.commit()
-            report.changed += 1
         gone = known.keys() - found.keys()
         for run_id in gone:
             _remove(connection, run_id)
         tables_changed = _published(connection)
         report.total = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+        connection.execute("CHECKPOINT")  # closing would, too, and say nothing where it fails
     return report, bool(report.changed or gone or tables_changed)
 
 
@@ -148,6 +151,20 @@ def _finished(roots: tuple[Path, ...], report: Report) -> Iterator[Run]:
                 continue
             if finished:
                 yield run
+
+
+def _take(connection, run: Run, fingerprint: str) -> None:
+    """Put a run in the place of what the store held of it; all of it, or nothing."""
+    values, certificates = _rows(run)
+    values = {"run_id": run.run_id, "folder": str(run.path), "fingerprint": fingerprint, **values}
+    connection.begin()
+    try:
+        _remove(connection, run.run_id)
+        _insert(connection, run.run_id, values, certificates)
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()  # one that fails has rolled back itself
 
 
 def _remove(connection, run_id: str) -> None:
@@ -253,20 +270,19 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
         raise RunError(f"image {rows['idx'][too_much].iloc[0]} claims more than its votes support")
 
 
-def _insert(connection, run: Run, values: dict, certificates: pd.DataFrame) -> None:
-    values = {"run_id": run.run_id, "folder": str(run.path), "fingerprint": run.fingerprint(), **values}
+def _insert(connection, run_id: str, values: dict, certificates: pd.DataFrame) -> None:
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     connection.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", list(values.values()))
     if len(certificates):
         connection.register("certificates_frame", certificates)
         columns = "idx, label, predict, radius, top_count, n, stop"
         connection.execute(
-            f"INSERT INTO certificates SELECT ?, {columns} FROM certificates_frame ORDER BY idx", [run.run_id]
+            f"INSERT INTO certificates SELECT ?, {columns} FROM certificates_frame ORDER BY idx", [run_id]
         )
         counts = _reached(certificates, values["ceiling"]).tolist()
-        connection.execute("INSERT INTO curves VALUES (?, ?)", [run.run_id, counts])
+        connection.execute("INSERT INTO curves VALUES (?, ?)", [run_id, counts])
         rounding = 0.5 / 10 ** (values["radius_digits"] - 1) if values["radius_digits"] else 0
-        connection.execute(AGGREGATES, [run.run_id, values["ceiling"] * (1 - rounding)])
+        connection.execute(AGGREGATES, [run_id, values["ceiling"] * (1 - rounding)])
 
 
 def _reached(certificates: pd.DataFrame, ceiling: float) -> np.ndarray:

@@ -82,7 +82,7 @@ def measure(name: str, device, seconds: float, batches: tuple[int, ...]) -> dict
     ours = folded(ours, shape)
     image = torch.rand(1, *shape, device=device)
     entrants = {f"anchor {b}": (lambda n, b=b: anchor(plain, image[0], n, b)) for b in batches}
-    for precision in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
+    for precision in ("float32", "bfloat16"):
         sampler = Sampler(ours, CLASSES, SIGMA, device, precision)
         entrants[f"ours {precision}"] = lambda n, s=sampler: s.count(image, [n], [stream(0, "bench", 0, s.device)])
     grid = Sampler(ours, CLASSES, SIGMA, device, grid=255)
@@ -110,12 +110,12 @@ def measure(name: str, device, seconds: float, batches: tuple[int, ...]) -> dict
     print(
         f"  ours / the anchor's best {medians['ours float32'] / best:.2f}, share of the matrix-multiply peak {share:.0%}"
     )
-    result = {f"{name}_{device.type}_ratio": medians["ours float32"] / medians["anchor 1000"],
-              f"{name}_{device.type}_ratio_best": medians["ours float32"] / best,
-              f"{name}_{device.type}_rate": medians["ours float32"], f"{name}_{device.type}_peak_share": share}  # fmt: skip
-    if "ours bfloat16" in medians:
-        result[f"{name}_{device.type}_ratio_bfloat16"] = medians["ours bfloat16"] / medians["anchor 1000"]
-    return result
+    key = f"{name}_{device.type}"
+    return {
+        f"{key}_ratio": medians["ours float32"] / medians["anchor 1000"], f"{key}_ratio_best": medians["ours float32"] / best,
+        f"{key}_rate": medians["ours float32"], f"{key}_peak_share": share,
+        f"{key}_ratio_bfloat16": medians["ours bfloat16"] / medians["anchor 1000"],
+    }  # fmt: skip
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 The plain loop is written here as papers' code is: a DataLoader with workers, PIL and ToTensor per image, the default
 memory layout, noise per chunk, a KL term from library calls, `.item()` after every step. Both draw from the same seed and
-compute the same loss, with the same SGD. Rounds alternate in one process; then two single-threaded processes run at once.
+compute the same loss, with the same SGD; "bfloat16" is ours under autocast. Rounds alternate in one process; then two
+single-threaded processes run at once.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from math import log
 
 import torch
@@ -73,17 +75,17 @@ def plain(method: str, images: int, device: torch.device) -> float:
     return images / (time.perf_counter() - start)
 
 
-def ours(method: str, images: int, device: torch.device) -> float:
+def ours(method: str, images: int, device: torch.device, precision: str = "float32") -> float:
     """One epoch of the product's loop: images per second."""
     mnist = find_dataset("mnist")
     split = mnist.load(train=True)
     some = replace(mnist, read=lambda _: Split(split.images[:images], split.labels[:images]))
     values = {"lam": LAM, "eta": ETA, "m": 2} if method == "consistency" else {}
-    spec = plan("mnist", method, SIGMA, values=values, recipe="paper", epochs=1)
+    spec = plan("mnist", method, SIGMA, values=values, recipe="paper", epochs=1, train_precision=precision)
     return next(row.images_per_second for row in train(spec, some, device) if isinstance(row, Epoch))
 
 
-LOOPS = {"plain": plain, "ours": ours}
+LOOPS = {"plain": plain, "ours": ours, "bfloat16": partial(ours, precision="bfloat16")}
 
 
 def gradient_errors(method: str, device: torch.device) -> dict[str, float]:
@@ -142,13 +144,14 @@ def compare(method: str, images: int, rounds: int, device: torch.device) -> dict
     for (loop, where), median in medians.items():
         spread = f"{min(rates[loop, where]):,.0f} to {max(rates[loop, where]):,.0f}"
         print(
-            f"  {loop:<6} {where:<14} {median:>10,.0f} images/s ({spread})  {median / medians['plain', 'one run']:.2f} × plain"
+            f"  {loop:<8} {where:<14} {median:>10,.0f} images/s ({spread})  {median / medians['plain', 'one run']:.2f} × plain"
         )
     errors = gradient_errors(method, device)
     print("  first step's gradients against float64: " + ", ".join(f"{k} {v:.1e}" for k, v in errors.items()))
     name, base = f"{method}_{device.type}", medians["plain", "one run"]
     result = {f"{name}_ratio": medians["ours", "one run"] / base, f"{name}_rate": medians["ours", "one run"]}
     result |= {f"{name}_gradient_error": errors["ours"]}
+    result |= {f"{name}_ratio_bfloat16": medians["bfloat16", "one run"] / base}
     if ("ours", "two processes") in medians:
         result[f"{name}_two_processes_ratio"] = medians["ours", "two processes"] / base
         result[f"{name}_two_processes_ratio_alike"] = (

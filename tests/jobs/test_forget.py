@@ -51,18 +51,20 @@ def test_a_run_that_is_worked_on_stays(trained):
     assert trained.run_id in queries.run_ids()
 
 
-def test_why_nothing_was_deleted_is_said_before_what_failed_afterwards(trained, monkeypatch):
-    monkeypatch.setattr("backend.store.publish.publish", lambda: 1 / 0)
+@pytest.fixture
+def unwritable(trained, home):
+    """The store cannot be locked, so not written either."""
+    (home / ".publish.lock").unlink()
+    (home / ".publish.lock").mkdir()
+
+
+def test_why_nothing_was_deleted_is_said_before_what_failed_afterwards(trained, unwritable):
     with trained.held(), pytest.raises(RunError, match="being worked on"):
         forget([trained])
     assert trained.spec_file.exists()
 
 
-def test_a_store_that_cannot_be_written_is_told(trained, monkeypatch):
-    def full():
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("backend.store.publish.publish", full)
-    with pytest.raises(RunError, match="the folders are deleted, but the results store could not"):
+def test_a_store_that_cannot_be_written_is_told(trained, unwritable):
+    with pytest.raises(RunError, match="the folders are deleted, but the results store"):
         forget([trained])
     assert not trained.path.exists()
