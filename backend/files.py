@@ -21,7 +21,7 @@ def write_aside(path: Path, content: bytes) -> None:
         os.chmod(aside, 0o644)
         os.replace(aside, path)
     except BaseException:
-        os.unlink(aside)
+        Path(aside).unlink(missing_ok=True)  # it may have its name already
         raise
 
 
@@ -41,10 +41,10 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
         return []
     header, *lines = path.read_text().split("\n")[:-1] or [""]  # what follows the last newline is half a row
     columns = header.split("\t")
-    rows = [dict(zip(columns, line.split("\t"), strict=False)) for line in lines]
+    rows = [line.split("\t") for line in lines]
     if any(len(row) != len(columns) for row in rows):
         raise ValueError("it has other columns than the header")
-    return rows
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def count_rows(path: Path) -> int:

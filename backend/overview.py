@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from backend.datasets import DatasetError, find_dataset
+from backend.jobs.queue import place
 from backend.run import STATES, Run, RunError
 from backend.spec import RunSpec, SpecError
 
@@ -36,20 +37,22 @@ _known: dict[Path, tuple[tuple, Listed]] = {}  # folder -> what its state.json l
 def listing(root: Path) -> list[Listed]:
     """The runs under root: those that run, those that wait (the next one first), then the latest that changed."""
     found = []
+    before = [path for path in list(_known) if path.parent == root]
     with contextlib.suppress(FileNotFoundError), os.scandir(root) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
                 with contextlib.suppress(SpecError, OSError):  # no run's name; gone, or not ours to read
                     if one := listed(Path(entry.path)):
                         found.append(one)
+    for gone in set(before) - {one.run.path for one in found}:
+        _known.pop(gone, None)
     return sorted(found, key=_place)
 
 
 def _place(one: Listed) -> tuple:
     if one.name != "queued":
         return (0 if one.name == "running" else 2, 0, 0, -one.changed)
-    priority, ticket = (value if type(value := one.state.get(key)) is int else 0 for key in ("priority", "ticket"))
-    return (1, -priority, ticket, one.changed)  # as jobs/queue.py takes them
+    return (1, *place(one.state), one.changed)
 
 
 def counts(runs: list[Listed]) -> dict[str, int]:

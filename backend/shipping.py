@@ -71,7 +71,7 @@ def _size(files: Iterable[Path]) -> int:
 
 
 def _copy(files: list[Path], folder: Path) -> None:
-    """Put files into a folder, maybe a new one, that is whole at every moment."""
+    """Put files into a folder, maybe a new one; cut short, it leaves what was there, or nothing, which the next call makes anew."""
     aside = folder.with_name(f".aside-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     if folder.exists():

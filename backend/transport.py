@@ -4,6 +4,7 @@ import io
 import lzma
 import shutil
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from backend.home import runs_root
 from backend.run import Run, RunError, all_runs
 
 CONTENTS = "contents.txt"  # the last file of a tar
+UNPACKED = ".unpacked-"  # a folder of what comes out of a tar, until it is seen to be whole
 
 
 def pack(runs: Iterable[Run], out: Path) -> list[str]:
@@ -36,9 +38,9 @@ def unpack(file: Path) -> list[str]:
     Raises RunError for a file that was cut off, or holds anything else: a name that is no run folder's, a link, a folder
     without a spec.
     """
-    root, aside = runs_root(), runs_root() / ".unpacked"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    root = runs_root()
+    root.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=root, prefix=UNPACKED))
     try:
         with tarfile.open(file) as tar:
             if not all(member.isfile() or member.isdir() for member in tar.getmembers()):

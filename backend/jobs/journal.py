@@ -1,5 +1,6 @@
 """The workers' log: one JSON object a line (time, level, event, run_id and facts), the last few hundred kilobytes of it."""
 
+import contextlib
 import json
 import logging
 from datetime import UTC, datetime
@@ -29,8 +30,9 @@ def open_journal(root: Path) -> None:
 
 def turn_over(path: Path) -> None:
     """Put a log that has become long aside."""
-    if path.exists() and path.stat().st_size > MOST_BYTES:
-        path.replace(path.with_name(f"{path.name}.1"))
+    with contextlib.suppress(FileNotFoundError):  # there is none yet, or another process has just done it
+        if path.stat().st_size > MOST_BYTES:
+            path.replace(path.with_name(f"{path.name}.1"))
 
 
 class _JsonLine(logging.Formatter):

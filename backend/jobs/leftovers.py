@@ -11,6 +11,7 @@ from pathlib import Path
 from backend.files import ASIDE
 from backend.home import home, imported_root, runs_root, snapshot_path
 from backend.run import DELETED, RunError, all_runs
+from backend.transport import UNPACKED
 
 OLD = 600  # seconds: what is younger may be in a process's hands where no lock tells
 
@@ -65,6 +66,8 @@ def _in_root(root: Path) -> Iterator[Leftover]:
             continue
         if path.name.startswith(DELETED):
             yield Leftover(path, "deleting this run was cut short")
+        elif path.name.startswith(UNPACKED):
+            yield Leftover(path, "unpacking was cut short")
         elif path.is_dir() and not path.name.startswith(".") and all(f.name.startswith(ASIDE) for f in path.iterdir()):
             yield Leftover(path, "making this run was cut short")
 

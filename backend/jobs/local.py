@@ -41,9 +41,9 @@ def submit(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
     return runs
 
 
-def resume(run: Run, priority: int = 0) -> None:
+def resume(run: Run) -> None:
     """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row."""
-    queue.enqueue(runs_root(), [run], priority)
+    queue.enqueue(runs_root(), [run])
     start_worker()
 
 
@@ -93,9 +93,8 @@ def cancel(run: Run, patience: float = 10.0) -> None:
         if state["state"] == "running":
             if not process.is_here(state):
                 with contextlib.suppress(RunError), run.held(patience=0.5):
-                    run.set_state(
-                        "cancelled"
-                    )  # nobody works on it: the folder was copied in mid-run, or its machine has another name now
+                    # Nobody works on it: the folder was copied in mid-run, or its machine has another name now.
+                    run.set_state("cancelled")
                     return
                 raise RunError(f"{run.run_id} runs on {state.get('host')}; cancel it there")
             if not state.get("queue"):

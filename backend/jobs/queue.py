@@ -51,7 +51,12 @@ def waiting(root: Path) -> list[tuple[Run, dict]]:
         with contextlib.suppress(RunError, OSError):
             if (state := run.state())["state"] == "queued":
                 found.append((run, state))
-    return sorted(found, key=lambda pair: (-_number(pair[1], "priority"), _number(pair[1], "ticket")))
+    return sorted(found, key=lambda pair: place(pair[1]))
+
+
+def place(state: dict) -> tuple[int, int]:
+    """Where a queued state stands in the queue: the least is the next."""
+    return -_number(state, "priority"), _number(state, "ticket")
 
 
 def _number(state: dict, name: str) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from backend.spec import SpecError
 
 FOLDER = ".slots"
+ALL_GPUS = "CERTSCOPE_GPUS"  # those of the machine that jobs may use: a job itself sees one of them, and may have to start workers for all
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Slot:
     name: str
     gpu: str | None
     threads: int
+    all_gpus: tuple[str, ...] = ()
 
     @contextlib.contextmanager
     def held(self, root: Path) -> Iterator[int | None]:
@@ -39,7 +41,7 @@ class Slot:
 
     def environment(self) -> dict[str, str]:
         """The environment of a job here. An OMP_NUM_THREADS of the user's counts."""
-        own = {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu is not None else {}
+        own = {"CUDA_VISIBLE_DEVICES": self.gpu, ALL_GPUS: ",".join(self.all_gpus)} if self.gpu is not None else {}
         return {"OMP_NUM_THREADS": str(self.threads)} | os.environ | own
 
 
@@ -55,7 +57,8 @@ def slots() -> list[Slot]:
     if not found:
         return [Slot(f"cpu-{i}", None, threads) for i in range(number)]
     return [
-        Slot(f"gpu-{found[i % len(found)]}-{i // len(found)}", found[i % len(found)], threads) for i in range(number)
+        Slot(f"gpu-{found[i % len(found)]}-{i // len(found)}", found[i % len(found)], threads, tuple(found))
+        for i in range(number)
     ]
 
 
@@ -70,7 +73,7 @@ def wanted_slots() -> int | None:
 
 def gpus() -> list[str]:
     """The NVIDIA GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them, which counts where it is set."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+    if (visible := os.environ.get(ALL_GPUS, os.environ.get("CUDA_VISIBLE_DEVICES"))) is not None:
         names = [name.strip() for name in visible.split(",")]
         wrong = next((i for i, name in enumerate(names) if name in ("", "-1") or "/" in name), len(names))
         return names[:wrong]  # CUDA, too, stops at the first that is none

@@ -32,6 +32,8 @@ def add_verbs(verb) -> None:
 
 
 def _queue(options) -> None:
+    if options.priority is not None and not (options.resume or options.first):
+        raise ValueError("--priority wants --resume or --first, which say whose it is to be")
     # The last one first: else a slot that is freed takes up one that is to be cancelled next.
     for run in reversed(_named(options.cancel, "queued", "running")):
         local.cancel(run)

@@ -63,6 +63,17 @@ def test_cpu_slots_share_the_threads(monkeypatch):
     assert slots()[0].environment()["OMP_NUM_THREADS"] == "5"
 
 
+def test_a_job_that_starts_workers_means_all_gpus(monkeypatch):
+    """Its own worker has died; the ones that it starts are for the machine, not for the one GPU that it sees."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.setenv("CERTSCOPE_SLOTS", "4")
+    before = slots()
+    for name, value in before[1].environment().items():
+        monkeypatch.setenv(name, value)
+    assert module.os.environ["CUDA_VISIBLE_DEVICES"] == "6"
+    assert [(slot.name, slot.gpu) for slot in slots()] == [(slot.name, slot.gpu) for slot in before]
+
+
 @pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5", "²", "9999"])
 def test_a_number_of_slots_that_is_none(monkeypatch, wrong):
     monkeypatch.setenv("CERTSCOPE_SLOTS", wrong)
