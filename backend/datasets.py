@@ -3,8 +3,10 @@
 Beside those, every folder of images under `<data root>/folders` is a data set: `find_dataset`. Loads no torch.
 """
 
+import contextlib
+import fcntl
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -139,14 +141,33 @@ def _torchvision(kind: str, title: str, place: str, train: bool) -> tuple[np.nda
     import torchvision.datasets
 
     root = data_root()
-    try:
-        data = getattr(torchvision.datasets, kind)(root, train=train, download=not read_only())
-    except (RuntimeError, OSError) as error:
-        raise DatasetError(
-            f"{title} is not in {root / place} and could not be downloaded ({' '.join(str(error).split())}). "
-            f"Put its files there, or set CERTSCOPE_DATA to a folder that holds {place}."
-        ) from error
+    with _alone(root):
+        there = (root / place).is_dir() and any((root / place).iterdir())
+        try:
+            data = getattr(torchvision.datasets, kind)(root, train=train, download=not read_only())
+        except (RuntimeError, OSError, ValueError, AssertionError, EOFError) as error:
+            why = " ".join(str(error).split())
+            raise DatasetError(
+                f"{title} in {root / place} is damaged or not whole ({why}). Delete that folder: it is downloaded anew."
+                if there
+                else f"{title} is not in {root / place} and could not be downloaded ({why}). "
+                f"Put its files there, or set CERTSCOPE_DATA to a folder that holds {place}."
+            ) from error
     return np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One process at a time: torchvision downloads and unpacks in place, and takes what another one has half written for the whole."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = open(root / ".fetching", "a")  # noqa: SIM115
+    except OSError:  # nobody writes where nobody may
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read_mnist(train: bool) -> Split:
@@ -194,7 +215,7 @@ def _files(root: Path, side: int) -> Split:
 
 def _folder(name: str, root: Path) -> Dataset:
     test = root / "test" if (root / "test").is_dir() else root / "val"
-    test_images, side, classes = _looked_into(test)
+    test_images, side, classes = _looked_into(test, _mark(test))
 
     def read(train: bool) -> Split:
         if (train_classes := _classes(root / "train")) != classes and train:
@@ -215,9 +236,14 @@ def _classes(root: Path) -> tuple[str, ...]:
     return tuple(sorted(p.name for p in root.iterdir() if p.is_dir())) if root.is_dir() else ()
 
 
+def _mark(test: Path) -> tuple:
+    """Changes where a class or an image comes or goes."""
+    return tuple((name, (test / name).stat().st_mtime_ns) for name in _classes(test))
+
+
 @lru_cache(maxsize=32)
-def _looked_into(test: Path) -> tuple[int, int, tuple[str, ...]]:
-    """Number of images, side and classes: the side is the shorter one of the first image, at most 224."""
+def _looked_into(test: Path, mark: tuple) -> tuple[int, int, tuple[str, ...]]:
+    """Number of images, side and classes, of a folder of that `_mark`: the side is the shorter one of the first image, at most 224."""
     split = _files(test, LARGE)
     if len(_classes(test)) < 2:
         raise DatasetError(f"{test} wants a folder for each of two classes or more")

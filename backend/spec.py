@@ -189,10 +189,8 @@ class RunSpec:
         for name in ("dataset", "architecture", "method"):
             if not isinstance(value := getattr(self, name), str) or not WORD.fullmatch(value):
                 raise SpecError(f"{name} must be a word of a-z, 0-9 and _, not {value!r}")
-        if not isinstance(self.hyper, Mapping) or not all(
-            isinstance(v, int | float | str) for v in self.hyper.values()
-        ):
-            raise SpecError(f"hyper must map names to numbers or words, not {self.hyper!r}")
+        if not isinstance(self.hyper, Mapping) or not all(map(_is_hyper, self.hyper, self.hyper.values())):
+            raise SpecError(f"hyper must map names of a-z, 0-9 and _ to numbers or words, not {self.hyper!r}")
         between("lam", self.hyper.get("lam", 0), 0)
         between("sigma", self.sigma, 1e-4, 100)
         object.__setattr__(self, "sigma", float(self.sigma))
@@ -231,6 +229,12 @@ class RunSpec:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SpecError(f"this is not a spec that this version of Certscope reads: {error}") from error
+
+
+def _is_hyper(name, value) -> bool:
+    """Whether it can be a hyper-parameter: pages and tables show both, and a folder may be anybody's."""
+    word = not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9._+-]{0,40}", value)
+    return isinstance(name, str) and bool(WORD.fullmatch(name) and word) and isinstance(value, int | float | str)
 
 
 def check_run_id(run_id: str) -> str:

@@ -1,5 +1,8 @@
 """Data sets that are not there, and folders of images."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +51,34 @@ def test_what_cannot_be_downloaded_names_the_path(kind, place, root, monkeypatch
         find_dataset(name).load(train=False)
 
 
+def test_a_file_that_was_cut_off_is_called_damaged(root):
+    (root / "MNIST/raw").mkdir(parents=True)
+    for what in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (root / "MNIST/raw" / f"{what}-ubyte").write_bytes(b"\0\0\x08")
+    with pytest.raises(DatasetError, match=f"MNIST in {root}/MNIST/raw is damaged or not whole .* Delete that folder"):
+        find_dataset("mnist").load(train=False)
+
+
+def test_one_at_a_time_downloads(root, monkeypatch):
+    """torchvision writes in place: who comes second finds the whole."""
+    import torchvision.datasets
+
+    inside, most = [], []
+
+    def download(*_, **__):
+        inside.append(1)
+        time.sleep(0.05)
+        most.append(len(inside))
+        inside.pop()
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", download)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(find_dataset("mnist").load, train=False) for _ in range(4)]
+    assert all(isinstance(one.exception(), DatasetError) for one in asked)
+    assert most == [1, 1, 1, 1]
+
+
 def test_a_read_only_server_downloads_nothing(root, monkeypatch):
     import torchvision.datasets
 
@@ -92,6 +123,14 @@ def test_large_images_become_224(root):
     views = find_dataset("views")
     assert views.shape == (3, 224, 224)
     assert views.load(train=False).images[[0]].shape == (1, 3, 224, 224)
+
+
+def test_a_folder_that_grows_is_looked_into_again(pets, root):
+    assert (pets.test_images, pets.classes) == (6, ("cat", "dog"))
+    save(root / "folders" / "pets" / "val" / "cow" / "0.png", "brown")
+    assert find_dataset("pets").classes == ("cat", "cow", "dog")
+    save(root / "folders" / "pets" / "val" / "cow" / "1.png", "brown")
+    assert find_dataset("pets").test_images == 8
 
 
 def test_an_empty_folder_names_itself(root):

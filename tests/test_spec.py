@@ -110,3 +110,14 @@ def test_a_sweep_gives_hyper_parameters_to_the_methods_that_have_them():
     assert [dict(spec.hyper).get("m") for spec in specs] == [None, 4]
     with pytest.raises(SpecError, match="none of gaussian has a hyper-parameter 'm'"):
         sweep(["gaussian"], [0.5], [], [0], dataset="mnist", values={"m": 4})
+
+
+@pytest.mark.parametrize(
+    "hyper",
+    [{"![x](https://a.b)": 1}, {"lam": "<b>"}, {"m": [2]}, {1: 2}, {"a" * 30: "b" * 41}, ["lam"]],
+    ids=["markdown", "html", "list", "number", "long", "no map"],
+)
+def test_a_hyper_parameter_is_a_name_and_a_number_or_a_word(hyper):
+    """Pages show both, and a run folder may be anybody's."""
+    with pytest.raises(SpecError, match="hyper must map names of a-z, 0-9 and _ to numbers or words"):
+        RunSpec("mnist", "lenet", "gaussian", 0.5, hyper)

@@ -108,7 +108,7 @@ def training(run: Run) -> None:
 
 def table(facts: dict, alt: str) -> None:
     """Names and values, those that are missing left out."""
-    rows = {name.replace("_", " "): plain(str(value)) for name, value in facts.items() if value is not None}
+    rows = {plain(name.replace("_", " ")): plain(str(value)) for name, value in facts.items() if value is not None}
     st.table(
         pd.DataFrame({"name": rows.keys(), "value": rows.values()}),
         hide_index=True,
