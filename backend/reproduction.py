@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from backend.plan import departures, usual_values
-from backend.statistics import reproduction
+from backend.statistics import half_width, reproduction
 from backend.training.methods import METHODS
 
 CELL = ["architecture", "method", "sigma"]
@@ -94,7 +94,7 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     means = {
         name: (name, how) for name, how in (("gain", "mean"), ("half", "mean"), ("lam", "first"), ("images", "first"))
     }
-    gains = gains.assign(half=1.96 * gains.gain_se)
+    gains = gains.assign(half=half_width(gains.gain_se, gains.images))
     # First what is of one seed: a network's weights may have been rounded in several ways.
     once = gains.groupby([*cell, "seed"], as_index=False).agg(**means)
     together = once.groupby(cell, as_index=False).agg(**means, seed_gains=("gain", sorted))

@@ -12,9 +12,14 @@ import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
 
 
-def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean of values (N,), N >= 2: of ACR for an image's gains."""
-    half = stdtrit(len(values) - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(len(values))
+def half_width(se, values):
+    """Half of Student's 95 % interval of the mean of so many values, with the standard error se; numbers or arrays."""
+    return stdtrit(values - 1, 0.975) * se
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of values (N,), N >= 2: of ACR for an image's gains."""
+    half = half_width(np.std(values, ddof=1) / np.sqrt(len(values)), len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
@@ -38,15 +43,15 @@ def high_probability_accuracy(reached: int, images: int, alpha: float, rho: floa
     return max(0.0, (reached - int(binom.isf(rho, images, alpha))) / images)
 
 
-def reproduction(ours: np.ndarray, mean: float, sd: float, seeds: int, level: float = 0.95) -> tuple[float, float]:
-    """Our mean over seeds (M,) less a published one, and half its interval: what the choice of seeds alone may make of it.
+def reproduction(ours: np.ndarray, mean: float, sd: float, seeds: int) -> tuple[float, float]:
+    """Our mean over seeds (M,) less a published one, and half its 95 % interval: what the choice of seeds alone may make of it.
 
     Taken: our seeds vary as the published ones, whose sd has seeds − 1 degrees of freedom. Of one run of ours that is the
     prediction interval of one more seed of theirs. Equal images and n are presumed; infinite where one seed was published.
     """
     half = np.inf
     if seeds > 1:
-        half = stdtrit(seeds - 1, (1 + level) / 2) * sd * np.sqrt(1 / len(ours) + 1 / seeds)
+        half = half_width(sd * np.sqrt(1 / len(ours) + 1 / seeds), seeds)
     return float(np.mean(ours) - mean), float(half)
 
 
@@ -86,6 +91,12 @@ class Paired:
         return int(np.sign(self.accuracy)) if self.accuracy_p <= 0.05 else 0
 
 
+def check_radius(r: float) -> None:
+    """Raise ValueError unless r can be a radius to ask about."""
+    if not 0 <= r <= 1e6:
+        raise ValueError(f"a radius is at least 0, and at most a million, not {r}")
+
+
 def paired(gain_a: np.ndarray, gain_b: np.ndarray, reached_a: np.ndarray, reached_b: np.ndarray, r: float) -> Paired:
     """Compare gains (N,) of two runs or groups of seeds, and whether each image is certified and right at r (N,): shares of
     the seeds where they are groups. McNemar's test where both are 0 or 1, else Student's on the shares. Raises ValueError for
@@ -95,9 +106,7 @@ def paired(gain_a: np.ndarray, gain_b: np.ndarray, reached_a: np.ndarray, reache
 
     if len(gain_a) < 2:
         raise ValueError(f"a comparison wants two images or more, not {len(gain_a)}: one says nothing of others")
-    if not r >= 0:
-        raise ValueError(f"a radius is at least 0, not {r}")
-
+    check_radius(r)
     difference = gain_b - gain_a
     low, high = mean_interval(difference)
     p = float(ttest_rel(gain_b, gain_a).pvalue) if difference.any() else 1.0
@@ -138,21 +147,21 @@ def early_stop(mode: str) -> str:
     )
 
 
-def seeds_apart(acr_a: np.ndarray, acr_b: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
-    """Welch's interval of the difference of two methods' ACR over training seeds, b less a; None unless both have two or more."""
+def seeds_apart(acr_a: np.ndarray, acr_b: np.ndarray) -> tuple[float, float] | None:
+    """Welch's 95 % interval of the difference of two methods' ACR over training seeds, b less a; None unless both have two or more."""
     if min(len(acr_a), len(acr_b)) < 2:
         return None
     from scipy.stats import ttest_ind
 
-    interval = ttest_ind(acr_b, acr_a, equal_var=False).confidence_interval(level)
+    interval = ttest_ind(acr_b, acr_a, equal_var=False).confidence_interval()
     return float(interval.low), float(interval.high)
 
 
-def _difference_interval(gained: int, lost: int, images: int, level: float = 0.95) -> tuple[float, float]:
-    """Of the difference of the two shares of images: Clopper–Pearson of either at (1 + level) / 2, the lower end of one less the
-    upper of the other. Both hold at once with probability `level` at least, so it covers, and is wider than need be.
+def _difference_interval(gained: int, lost: int, images: int) -> tuple[float, float]:
+    """Of the difference of the two shares of images: Clopper–Pearson of either at 97.5 %, the lower end of one less the upper of
+    the other. Both hold at once with probability 95 % at least, so it covers, and is wider than need be.
     """
-    (gained_low, lost_low), (gained_high, lost_high) = share_band(np.array([gained, lost]), images, (1 + level) / 2)
+    (gained_low, lost_low), (gained_high, lost_high) = share_band(np.array([gained, lost]), images, 0.975)
     return float(gained_low - lost_high), float(gained_high - lost_low)
 
 

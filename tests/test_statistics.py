@@ -185,8 +185,9 @@ def test_what_cannot_be_compared_is_refused():
     one, two = np.ones(1), np.ones(2)
     with pytest.raises(ValueError, match="two images or more, not 1"):
         paired(one, one, one, one, 0.5)
-    with pytest.raises(ValueError, match="a radius is at least 0, not -1"):
-        paired(two, two, two, two, -1)
+    for wrong in (-1, float("inf"), float("nan"), 1e300):
+        with pytest.raises(ValueError, match="a radius is at least 0, and at most a million, not "):
+            paired(two, two, two, two, wrong)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.figures.palette import GREY, colour, lambda_path, run_labels, seeds, symbols, title
-from backend.statistics import pareto
+from backend.statistics import half_width, pareto
 from backend.training.methods import place
 
 FAR = 0.8  # of the best accuracy: what lies below it is outside the first view along λ
@@ -41,7 +41,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
     traces += [
         {
             "type": "scatter", "mode": "markers", "x": rows.acr.to_list(), "y": [title(m) for m in rows.method],
-            "error_x": {"array": (1.96 * rows.acr_se).to_list(), "thickness": 1.5, "color": GREY},
+            "error_x": {"array": half_width(rows.acr_se, rows.images).tolist(), "thickness": 1.5, "color": GREY},
             "marker": {"size": 13, "symbol": kinds[recipe], "color": [colour(m) for m in rows.method]},
             "text": [labels[run_id] for run_id in rows.run_id],
             "name": "runs of this store" + (f", {recipe}" if len(kinds) > 1 else ""), "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
@@ -136,7 +136,7 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
                     f"error_{axis}": {"array": rows[f"{name}_sd"].fillna(0).to_list(), "thickness": 1, "width": 0, "color": GREY}
                     for axis, name in (("x", "certified_accuracy_0"), ("y", "acr"))
                 },
-                "customdata": [[labels[run.run_id], 1.96 * run.acr_se] for run in rows.itertuples()],
+                "customdata": [[labels[run.run_id], half_width(run.acr_se, run.images)] for run in rows.itertuples()],
                 "hovertemplate": "certified accuracy at 0 %{x:.1%}, ACR %{y:.4f} ± %{customdata[1]:.4f}<extra>%{customdata[0]}</extra>",
             }
             for (method, recipe), rows in runs.groupby(["method", "recipe"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from backend.statistics import Paired
+from backend.statistics import Paired, check_radius
 from backend.statistics import paired as compare
 from backend.store.publish import PER_UNIT
 from backend.store.snapshot import StoreError, ask
@@ -166,8 +166,7 @@ def accuracy_at(r: float, run_ids: Sequence[str]) -> pd.DataFrame:
 
     `reached` counts the images that are answered correctly with radius >= r: from the kept curve at its radii, else from the images.
     """
-    if not r >= 0:
-        raise ValueError(f"a radius is at least 0, not {r}")
+    check_radius(r)
     place = round(r * PER_UNIT)
     kept = place / PER_UNIT == r
     reached = (
