@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_sweep(verb) -> None:
-    sub = verb("sweep", _sweep, "Train and certify a grid, one run after the other; finished runs are left alone.")
+    sub = verb("sweep", _sweep, "Train and certify a grid of runs; finished ones are left alone.")
     known = ", ".join(METHODS) + " (default: gaussian consistency)"
     sub.add_argument("--methods", nargs="+", default=["gaussian", "consistency"], metavar="METHOD", help=known)
     sub.add_argument(

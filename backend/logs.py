@@ -133,9 +133,8 @@ def read_log(file: Path) -> tuple[dict[str, np.ndarray], bool]:
     if len(set(names)) < len(names):
         raise LogError("names a column twice")
     rows = [line.split("\t") for line in lines if line]
-    cut = bool(
-        rows and lines[-1] and not _complete(rows[-1], names)
-    )  # no newline at the end: a whole row, or a part of one
+    # No newline at the end: a whole row, or a part of one.
+    cut = bool(rows and lines[-1] and not _complete(rows[-1], names))
     if cut:
         rows.pop()
     if not rows:

@@ -11,7 +11,6 @@ from backend.home import imported_root
 EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures", "reproduction")
 FILTERS = ("source", "dataset", "architecture", "method", "recipe", "sigma", "mode", "n", "n0", "alpha", "image_set")
 NUMBERS = ("sigma", "n", "n0", "alpha")
-NS = (100, 1_000, 10_000, 100_000, 1_000_000)
 
 
 def add_verbs(verb) -> None:
@@ -197,6 +196,7 @@ def _show(options) -> None:
     import numpy as np
 
     from backend.statistics import (
+        NS,
         acr_by_n,
         comparable_radii,
         early_stop,
@@ -232,7 +232,7 @@ def _show(options) -> None:
         shares = (rows.top_count / rows.n).quantile([0.05, 0.25, 0.5, 0.75, 0.95])
         print("p_A of the images, estimated, at 5, 25, 50, 75, 95 %: " + ", ".join(f"{p:.4f}" for p in shares))
         if run["mode"] == "fixed":
-            at = acr_by_n(rows.top_count.to_numpy(), right, int(run.n), run.sigma, run.alpha, options.run_id, list(NS))
+            at = acr_by_n(rows.top_count.to_numpy(), right, int(run.n), run.sigma, run.alpha, options.run_id, NS)
             print("ACR at fewer of its samples: " + ", ".join(f"{acr:.4f} at n = {n:,}" for n, acr in at.items()))
     print(queries.per_class([options.run_id]).to_string(index=False, float_format="{:.4f}".format))
     print("Intervals are 95 % over the choice of images, not of the training seed.")

@@ -103,17 +103,18 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
 
 
 def published_gain(published: pd.DataFrame, row) -> float | None:
-    """The gain of a row of `queries.acr_gains` between published groups at the same σ and λ; None where they are not unique.
-
-    Ablations of fewer seeds than the most that a method has there are left aside.
-    """
+    """The gain of a row of `queries.acr_gains` between published groups at the same σ and λ; None where they are not unique."""
     if row.method == "consistency" and form_of(json.loads(row.hyper))[:2] != form_of({})[:2]:
         return None  # an ablation of ours
-    at = published[(published.sigma == row.sigma) & (published.architecture == row.architecture)]
-    at = at[at.seeds == at.groupby("method").seeds.transform("max")]
+    at = without_ablations(published[(published.sigma == row.sigma) & (published.architecture == row.architecture)])
     ours = at[(at.method == row.method) & (at.lam.isna() | (at.lam == row.lam))]
     base = at[at.method == row.baseline]
     return float(ours.acr.iloc[0] - base.acr.iloc[0]) if len(ours) == len(base) == 1 else None
+
+
+def without_ablations(published: pd.DataFrame) -> pd.DataFrame:
+    """Those of published groups that have as many seeds as any of their architecture, method and σ: ablations have fewer."""
+    return published[published.seeds == published.groupby(CELL).seeds.transform("max")]
 
 
 def along_lambda(published: pd.DataFrame) -> pd.DataFrame:

@@ -24,9 +24,8 @@ def ship(parts: list[Part]) -> Iterator[str]:
             if run is None:
                 continue
             files = run.portable(weights=spec.run_id in travel)
-            if (
-                shipped.path.exists()
-            ):  # its weights may be missing; those of another training of the same spec are not its own
+            if shipped.path.exists():
+                # Its weights may be missing; those of another training of the same spec are not its own.
                 own = run.weights_sha256() == shipped.environment().get("weights_sha256")
                 files = (
                     [run.weights_file] if own and spec.run_id in travel and not shipped.weights_file.exists() else []

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
 
+from backend.certification.confidence import DECIMALS
+
+NS = [100, 1_000, 10_000, 100_000, 1_000_000]  # numbers of samples at which a run is shown
+
 
 def half_width(se, values):
     """Half of Student's 95 % interval of the mean of so many values, with the standard error se; numbers or arrays."""
@@ -180,8 +184,8 @@ def thinned(top_count: np.ndarray, n: int, fewer: int, run_id: str) -> np.ndarra
 def certified_radii(top_count: np.ndarray, n: int, sigma: float, alpha: float) -> np.ndarray:
     """σ Φ⁻¹(p̲) for counts of n, 0 where p̲ <= 1/2; rounded down to twelve decimals, as wherever it is claimed."""
     p = np.where(top_count > 0, betaincinv(np.maximum(top_count, 1), n - top_count + 1, alpha), 0.0)
-    p = np.floor(p * 1e12) / 1e12
-    return np.floor(np.where(p > 0.5, sigma * ndtri(np.maximum(p, 0.5)), 0.0) * 1e12) / 1e12
+    p = np.floor(p * DECIMALS) / DECIMALS
+    return np.floor(np.where(p > 0.5, sigma * ndtri(np.maximum(p, 0.5)), 0.0) * DECIMALS) / DECIMALS
 
 
 def counts_of_radii(radius: np.ndarray, n: int, sigma: float, alpha: float, digits: int) -> np.ndarray:

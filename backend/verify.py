@@ -9,7 +9,7 @@ from math import isfinite, prod
 
 import numpy as np
 
-from backend.certification.confidence import looks, lower_bound, radius, radius_upper, upper_bound
+from backend.certification.confidence import ROUNDING, looks, lower_bound, radius, radius_upper, upper_bound
 from backend.certification.grid_noise import allowed_alpha
 from backend.certification.smoothed_classifier import Look, why_stop
 from backend.datasets import find_dataset
@@ -17,7 +17,6 @@ from backend.live import CLAIM, FORMAT, Session
 from backend.run import Run, RunError
 from backend.spec import Certification, SpecError, whole
 
-TOLERANCE = 2e-12  # claims are floored to twelve decimals
 DOUBT = 1e-6  # a network that the certificate fits is refuted with at most twice this probability
 MOST_BYTES = 50 * 2**20  # of a certificate
 MOST_REPLAYED, FRESH = 2_000_000, 100_000  # samples that a check draws with the certificate's seed, and anew, at most
@@ -115,7 +114,7 @@ def _check_counts(c: dict) -> tuple[Certification, tuple[float, float]]:
     p_lower = lower_bound(counts[top], c["samples"], spent[c["samples"]])
     p_upper = upper_bound(max(counts), c["samples"], spent[c["samples"]])
     for name, value in (("p_lower", p_lower), ("radius", radius(p_lower, c["sigma"]))):
-        if type(c[name]) not in (int, float) or not isfinite(c[name]) or not abs(c[name] - value) <= TOLERANCE:
+        if type(c[name]) not in (int, float) or not isfinite(c[name]) or not abs(c[name] - value) <= ROUNDING:
             raise Refuted(f"{counts[top]} of {c['samples']} votes give {name} = {value:.6f}, not {c[name]}")
     if c["abstained"] != (p_lower <= 0.5) or c["class"] != (None if c["abstained"] else c["selected"]):
         raise Refuted("class and abstention do not follow from the counts")

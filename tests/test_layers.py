@@ -44,7 +44,7 @@ def test_layers(path):
             assert not imports(path, package), f"only app draws, and {place} imports {package}"
     if imports(path, "torch"):
         assert place.startswith(TORCH), (
-            f"only training, certification, classifier (pipeline, live) import torch, not {place}"
+            f"only training, certification, classifier (pipeline, live, playground) import torch, not {place}"
         )
     if imports(path, "duckdb"):
         assert place.startswith("backend/store"), f"only store speaks SQL, and {place} imports duckdb"

@@ -9,14 +9,14 @@ from app.figures.palette import run_labels
 from app.widgets.comparable import choose_comparable, fullest_training, look_again, trainings
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from app.widgets.outcome import PLAINLY
 from app.widgets.run_choice import choose_run, choose_runs
 from backend.datasets import DatasetError, find_dataset
 from backend.reproduction import usual
-from backend.statistics import Paired, acr_by_n, comparable_radii, early_stop, seeds_apart
+from backend.statistics import NS, Paired, acr_by_n, comparable_radii, early_stop, seeds_apart
 from backend.store import queries
 from backend.store.snapshot import StoreError, mark
 
-NS = [100, 1_000, 10_000, 100_000, 1_000_000]
 MOST = 6  # others beside the reference
 PICTURES = 24  # at most, of images gained or lost
 
@@ -104,12 +104,12 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     cards = iter(st.columns(4))
     if not early:
         next(cards).metric(
-            "ACR, b less a", f"{p.acr:+.4f}", f"{p.acr_low:+.4f} to {p.acr_high:+.4f}", delta_color="off", delta_arrow="off",
+            "ACR, b less a", f"{p.acr:+.4f}", f"{p.acr_low:+.4f} to {p.acr_high:+.4f}", **PLAINLY,
             help=f"mean paired difference with its 95 % interval over the choice of images; paired t test p = {p.acr_p:.2g}",
         )  # fmt: skip
     next(cards).metric(
         f"Certified accuracy at {r:g}, b less a", f"{p.accuracy:+.2%}", f"{p.accuracy_low:+.2%} to {p.accuracy_high:+.2%}",
-        delta_color="off", delta_arrow="off",
+        **PLAINLY,
         help="paired differences of the seeds' shares" if p.accuracy_p is None else f"McNemar's exact test p = {p.accuracy_p:.2g}",
     )  # fmt: skip
     if p.gained is not None:

@@ -16,10 +16,10 @@ from app.widgets.comparable import fullest_training, trainings
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.certification.confidence import ceiling, lower_bound, radius
-from backend.certification.planning import chance, expected_radius, samples_for
+from backend.certification.planning import chance, expected_radius, expected_votes, samples_for
 from backend.home import CHECKOUT, PRECOMPUTED
-from backend.reproduction import along_lambda, gains_over_seeds, usual
-from backend.statistics import acr_by_n, acr_shares, share_band
+from backend.reproduction import along_lambda, gains_over_seeds, usual, without_ablations
+from backend.statistics import NS, acr_by_n, acr_shares, share_band
 from backend.store import queries
 from backend.training.methods import METHODS, place
 
@@ -31,7 +31,6 @@ CHAPTERS = {
     "yours": "Your own method, images and network", "limits": "What Certscope does not tell", "words": "The words", "sources": "Sources",
 }  # fmt: skip
 P = [0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999]
-NS = [100, 1_000, 10_000, 100_000, 1_000_000]
 SIGMAS = [0.12, 0.25, 0.5, 1.0]
 ALPHA = 0.001
 COLUMN = 860  # pixels: lines that the eye can follow
@@ -65,7 +64,7 @@ def how_far() -> None:
     )
     sigma = three.select_slider("Noise σ", SIGMAS, value=0.5, key="sigma", bind="query-params", help=TERMS["σ"])
     most, exact, reached = ceiling(sigma, n, ALPHA), radius(p, sigma), expected_radius(p, sigma, n, ALPHA)
-    k = int(p * n + 1e-9)
+    k = expected_votes(p, n)
     shown = st.columns(4)
     shown[0].metric("Votes, if as expected", f"{k:,}", help="⌊p_A n⌋: real votes scatter around it")
     shown[1].metric(
@@ -188,7 +187,7 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
     )  # fmt: skip
     terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
     published = queries.published_groups(*terms).query("sigma == 0.5").assign(source="same terms")
-    published = published[published.seeds == published.groupby("method").seeds.transform("max")]
+    published = without_ablations(published)
     beside(
         "Beside the paper's", beside_published(middle, published, 0.5),
         "ACR of each method beside the paper's at σ = 0.5", published,

@@ -10,6 +10,7 @@ from app.figures.palette import title
 from app.figures.playground import curves, data, regions
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from app.widgets.outcome import PLAINLY
 from backend import playground
 from backend.certification.confidence import ceiling
 from backend.certification.metrics import abstention, certified_accuracy
@@ -117,11 +118,11 @@ def show(name: str, settings: Settings) -> None:
             help="Share of the test points that the network itself gets right. Nothing is certified about it.",
         )  # fmt: skip
         st.metric(
-            "Certified accuracy at 0", f"{played.right.mean():.1%}", f"{low:.1%} to {high:.1%}", delta_color="off", delta_arrow="off",
+            "Certified accuracy at 0", f"{played.right.mean():.1%}", f"{low:.1%} to {high:.1%}", **PLAINLY,
             width="content", help=TERMS["certified accuracy at 0"],
         )  # fmt: skip
         st.metric(
-            "ACR", f"{played.gains.mean():.4f}", f"± {half:.4f}", delta_color="off", delta_arrow="off", width="content", help=TERMS["ACR"]
+            "ACR", f"{played.gains.mean():.4f}", f"± {half:.4f}", **PLAINLY, width="content", help=TERMS["ACR"]
         )  # fmt: skip
         st.metric("Abstentions", f"{abstention(played.certificates):.1%}", width="content", help=TERMS["abstention"])
     if played.missing_classes:

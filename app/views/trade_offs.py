@@ -18,7 +18,7 @@ from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
 from backend.plan import departures, in_words
-from backend.reproduction import along_lambda, cells, usual
+from backend.reproduction import along_lambda, cells, usual, without_ablations
 from backend.statistics import comparable_radii, early_stop, share_band
 from backend.store import queries
 from backend.store.snapshot import mark
@@ -67,8 +67,7 @@ def of_the_papers(table: pd.DataFrame) -> pd.DataFrame:
 
 released = of_the_papers(queries.published_groups(*terms))  # published networks on the same terms
 their_path = along_lambda(released[released.method.isin(every.method)])
-most = released.groupby(["architecture", "method", "sigma"]).seeds.transform("max")
-peers = released[released.seeds == most]  # their ablations left out
+peers = without_ablations(released)
 published = of_the_papers(queries.published(one.dataset)) if peers.empty else peers.assign(source="same terms")
 
 if imported := int((every.source == "published").sum()):

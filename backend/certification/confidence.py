@@ -6,6 +6,7 @@ from scipy.special import betaincinv, ndtri
 
 FIRST_LOOK, GROWTH = 64, 1.5  # of the geometric grid of looks
 DECIMALS = 1e12  # claims are floored to twelve decimals, so that floating-point error cannot lift one
+ROUNDING = 2 / DECIMALS  # by which an honest claim may exceed what another machine makes of the same counts
 
 
 def lower_bound(k: int, n: int, alpha: float) -> float:

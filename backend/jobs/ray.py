@@ -70,14 +70,14 @@ def on_node(spec: RunSpec, device: str, **left) -> Iterator[dict | Row]:
 class Nodes:
     """A Ray cluster. `execute` is an executor for `work`, for several runs at once, each in a thread of its own."""
 
-    def __init__(self, address: str, shards: int = 1, say: Callable[[str], None] = print):
+    def __init__(self, address: str, shards: int = 1):
         """Connect. Raises RunError where ray is not installed or no cluster answers, SpecError for shards below 1."""
         whole("shards", shards, 1, 10_000)
         if find_spec("ray") is None:
             raise RunError(f"--executor ray wants Ray, which is not installed here: pip install -r {REQUIREMENTS}")
         import ray
 
-        self.shards, self.say, self.stopping = shards, say, threading.Event()
+        self.shards, self.stopping = shards, threading.Event()
         code = {"py_modules": [str(CHECKOUT / "backend")], "excludes": ["__pycache__"]}
         _must_answer(address)
         try:
@@ -188,7 +188,7 @@ class Nodes:
         reason = str(error).strip().splitlines()[0]
         if part.losses >= LOSSES:
             raise RuntimeError(f"its node was lost {LOSSES} times in a row without a row; last: {reason}") from None
-        self.say(f"{part.spec.run_id} goes on elsewhere from its last row: {reason}")
+        print(f"{part.spec.run_id} goes on elsewhere from its last row: {reason}")
 
 
 def _must_answer(address: str) -> None:

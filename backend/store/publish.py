@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, ndtri
 
-from backend.certification.confidence import ceiling, looks
+from backend.certification.confidence import ROUNDING, ceiling, looks
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, home, imported_root, runs_root, snapshot_path
 from backend.run import ABSTAIN, Certificate, Run, RunError, all_runs
@@ -27,7 +27,6 @@ from backend.spec import RunSpec, SpecError
 
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
 PER_UNIT = 100  # radii of a kept curve in [0, 1)
-ROUNDING = 2e-12  # claims are floored to twelve decimals
 UNREADABLE = (  # what a folder that is not what it should be raises while it is read or taken in
     RunError, SpecError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError, duckdb.Error,
 )  # fmt: skip
@@ -256,7 +255,7 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
         largest = ceiling(spec.sigma, settings.n, settings.alpha)
         if (rows["radius"] < 0).any() or (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
             raise RunError("it has a radius that cannot be")
-        if (rows["radius"] > largest * (1 + 0.5 / 10 ** ((spec.radius_digits or 17) - 1))).any():
+        if (rows["radius"] > largest * (1 + 0.5 / 10 ** (spec.radius_digits - 1))).any():
             raise RunError(f"it has a radius beyond {largest:.4f}, the most that n = {settings.n} samples certify")
         return
     if not rows["top_count"].between(0, rows["n"]).all():

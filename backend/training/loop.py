@@ -1,4 +1,4 @@
-"""The only training loop: SGD over a whole data set kept on the device, for every method."""
+"""The only training loop: SGD over a data set that lies on the device or, as files, is streamed to it; for every method."""
 
 import json
 import time
@@ -78,9 +78,8 @@ def _one_epoch(
     generator = stream(spec.seed, "epoch", epoch, device)
     total = len(images.labels)
     order = torch.randperm(total, generator=generator, device=device)
-    torch.manual_seed(
-        stream_seed(spec.seed, f"layers/{rank()}", epoch)
-    )  # dropout and the like draw from the global stream
+    # Dropout and the like draw from the global stream.
+    torch.manual_seed(stream_seed(spec.seed, f"layers/{rank()}", epoch))
     if rank():
         generator = stream(spec.seed, f"epoch/{rank()}", epoch, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.recipe.precision == "bfloat16")
