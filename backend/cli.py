@@ -15,7 +15,7 @@ from backend.jobs.verbs import add_verbs as add_job_verbs
 from backend.plan import certify_again, plan, sweep
 from backend.precompute import add_verb as add_precompute
 from backend.reports import add_verbs
-from backend.run import find_run
+from backend.run import RunError, find_run
 from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification
 from backend.training.methods import METHODS
 
@@ -212,6 +212,10 @@ def _methods(options) -> None:
 
 def _certify(options) -> int:
     source = find_run(options.run_id, runs_root(), PRECOMPUTED)
+    if source.weights() is None and source.state()["state"] == "finished":
+        raise RunError(
+            f"{source.run_id} has no weights here: of the shipped runs one network a method and σ has; train it anew, or certify another"
+        )
     again = certify_again(source.spec, source.run_id, _certification(options, source.spec.dataset), options.precision)
     return follow_all([again], options)
 

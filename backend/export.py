@@ -19,6 +19,7 @@ from backend.training.methods import METHODS, place
 
 SETTINGS = [*queries.SETTINGS, "architecture"]  # equal within a table
 PER_UNIT = 50  # radii of a figure's curve in [0, 1)
+WHOLE = 17  # significant digits of a radius that was never rounded to fewer
 FEWER = 10_000  # samples that published runs are shown at as well
 
 
@@ -66,8 +67,9 @@ def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
         lines = ["\t".join(columns), *("\t".join(str(getattr(row, c)) for c in columns) for row in ordered)]
         written.append(out / f"{run.run_id}.tsv")
         written[-1].write_text("\n".join(lines) + "\n")
-        names = ("dataset", "architecture", "method", "sigma", "seed", "alpha")
+        names = ("dataset", "architecture", "method", "sigma", "seed", "alpha", "recipe", "epochs")
         facts = {name: getattr(run, name) for name in names} | {"n": int(run.n), "n0": int(run.n0)}
+        facts["digits"] = WHOLE if pd.isna(run.radius_digits) else int(run.radius_digits)
         mapping[written[-1].name] = json.loads(run.hyper) | facts
     (out / "mapping.json").write_text(json.dumps(mapping, indent=1) + "\n")
     return [*written, out / "mapping.json"]

@@ -31,6 +31,7 @@ CLAIM = (
     "`radius` (l2, pixels in [0, 1]) of this one"
 )
 FORMAT = 1  # of a certificate; docs/certificate.md
+BOUND = "Clopper-Pearson, one-sided"
 
 
 class Session:
@@ -111,7 +112,7 @@ class Session:
             "n": self.settings.n,
             "n0": self.settings.n0,
             "samples": look.done,
-            "bound": "Clopper-Pearson, one-sided",
+            "bound": BOUND,
             "classes": list(dataset.classes),
             "selected": dataset.classes[look.top],
             "selection_counts": list(look.selection),

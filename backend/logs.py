@@ -21,13 +21,15 @@ from backend.datasets import DATASETS, DatasetError
 from backend.files import write_aside
 from backend.plan import recipe_for
 from backend.run import ABSTAIN, Certificate, Run, RunError
-from backend.spec import Certification, Recipe, RunSpec, SpecError
+from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError
 from backend.training.methods import METHODS as KNOWN
 
 COLUMNS = ["idx", "label", "predict", "radius", "correct"]
-DIGITS = 3  # significant, of a published radius
+DIGITS = 3  # significant, of a published radius where nothing else is said
 MOST_BYTES = 100 * 2**20
-FACTS = ("dataset", "architecture", "method", "sigma", "seed", "n", "n0", "alpha")  # and any hyper-parameter
+FACTS = (  # and any hyper-parameter
+    "dataset", "architecture", "method", "sigma", "seed", "recipe", "epochs", "n", "n0", "alpha", "digits",
+)  # fmt: skip
 DATA_SETS = {"mnist": "mnist", "cifar10": "cifar10", "cifar": "cifar10", "imagenet": "imagenet",
              "fashion_mnist": "fashion_mnist", "fashionmnist": "fashion_mnist", "fmnist": "fashion_mnist"}  # fmt: skip
 METHODS = {"cohen": "gaussian", "gaussian": "gaussian", "stab": "stability", "stability": "stability",
@@ -107,7 +109,7 @@ def facts_of(path: Path) -> dict:
         facts["method"] = bases[-1] if bases else methods[0]
         if "consistency" in methods:
             facts["method"] = f"{bases[-1]}_consistency" if bases else "consistency"
-    if match := re.search(r"(?:noise|sigma)_(\d+(?:\.\d+)?)(?:_(\d+))?", path.name):
+    if match := re.search(r"(?:noise|sigma)_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?:_(\d+))?", path.name):
         facts["sigma"] = float(match[1])
         if match[2]:
             facts["seed"] = int(match[2])
@@ -166,9 +168,11 @@ def _import(file: Path, name: str, facts: dict, root: Path, partial: bool) -> Ru
     table, cut = read_log(file)
     _check(table)
     spec = _spec(facts, table, partial, cut)
-    if (
-        table["radius"] > ceiling(spec.sigma, spec.certification.n, spec.certification.alpha) * (1 + 10**-DIGITS * 5)
-    ).any():
+    classes = len(DATASETS[spec.dataset].classes)
+    if max(table["label"].max(), table["predict"].max()) >= classes:
+        raise LogError(f"has a label or an answer that is none of the {classes} classes of {spec.dataset}")
+    most = ceiling(spec.sigma, spec.certification.n, spec.certification.alpha)
+    if (table["radius"] > most * (1 + 0.5 / 10 ** (spec.radius_digits - 1))).any():
         most = table["radius"].max()
         raise LogError(
             f"has a radius of {most}, which n = {spec.certification.n} samples cannot certify; give n or alpha"
@@ -225,13 +229,15 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
         settings = replace(settings, limit=len(idx))
     kinds = {f.name: type(f.default) for method in KNOWN.values() for f in fields(method)}
     hyper = {name: kinds.get(name, str)(_value(value)) for name, value in facts.items() if name not in FACTS}
-    try:
-        recipe = recipe_for("paper", dataset.name)
-    except SpecError:
-        recipe = Recipe(name="paper")
+    if (digits := int(facts.get("digits", DIGITS))) < DIGITS:
+        raise LogError(f"its radii have {digits} significant digits; at least {DIGITS} are wanted")
+    name = str(facts.get("recipe", "paper"))
+    recipe = recipe_for(name, dataset.name) if name in RECIPES else Recipe(name=name)
+    epochs = int(facts.get("epochs", recipe.epochs))
+    recipe = replace(recipe, epochs=epochs, warmup=min(recipe.warmup, epochs))
     return RunSpec(
         dataset.name, facts.get("architecture") or dataset.architectures[0], facts["method"], float(facts["sigma"]), hyper,
-        seed=int(facts.get("seed", 0)), recipe=recipe, certification=settings, source="published", radius_digits=DIGITS,
+        seed=int(facts.get("seed", 0)), recipe=recipe, certification=settings, source="published", radius_digits=digits,
     )  # fmt: skip
 
 

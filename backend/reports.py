@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from importlib.util import find_spec
+from math import floor
 from pathlib import Path
 
 from backend.home import imported_root
@@ -77,6 +78,7 @@ def _publish(_) -> None:
 
 
 def _runs(options) -> None:
+    from backend.statistics import early_stop
     from backend.store import queries
 
     table = queries.runs()
@@ -86,19 +88,10 @@ def _runs(options) -> None:
     elif table.empty:
         print("The store is empty. `python -m backend run --dataset digits` fills it in under a minute.")
     else:
-        columns = [
-            "run_id",
-            "source",
-            "recipe",
-            "mode",
-            "n",
-            "alpha",
-            "images",
-            "acr",
-            "certified_accuracy_0",
-            "abstention",
-        ]
-        print(table[columns].to_string(index=False))
+        stopped = table["mode"].map(lambda mode: isinstance(mode, str) and bool(early_stop(mode)))
+        table.loc[stopped, list(queries.MEASURES)] = float("nan")  # they would say when sampling stopped
+        columns = ["run_id", "source", "recipe", "mode", "n", "n0", "alpha", "image_set", *queries.MEASURES]
+        print(table[columns].to_string(index=False, na_rep="–"))
 
 
 def _import(options) -> int:
@@ -221,7 +214,7 @@ def _show(options) -> None:
         "{:.4f} to {:.4f}".format(*mean_interval(np.where(right, rows.radius, 0.0))) if len(rows) > 1 else "one image"
     )
     print(
-        f"ACR {run.acr:.4f} ({between}); {run.at_ceiling:.1%} of the images right and at the ceiling {run.ceiling:.4f}"
+        f"ACR {run.acr:.4f} ({between}); {run.at_ceiling:.1%} of the images right and at the ceiling {floor(run.ceiling * 1e4) / 1e4:.4f}"
     )
     _show_accuracy(right, 0)
     if run["mode"] == "fixed":

@@ -13,9 +13,9 @@ from backend.certification.confidence import ROUNDING, looks, lower_bound, radiu
 from backend.certification.grid_noise import allowed_alpha
 from backend.certification.smoothed_classifier import Look, why_stop
 from backend.datasets import find_dataset
-from backend.live import CLAIM, FORMAT, Session
+from backend.live import BOUND, CLAIM, FORMAT, Session
 from backend.run import Run, RunError
-from backend.spec import Certification, SpecError, whole
+from backend.spec import Certification, SpecError, between, whole
 
 DOUBT = 1e-6  # a network that the certificate fits is refuted with at most twice this probability
 MOST_BYTES = 50 * 2**20  # of a certificate
@@ -41,13 +41,19 @@ def read(content: bytes, most: int = MOST_BYTES) -> object:
     if len(content) > most:
         raise ValueError(f"A certificate has at most {most // 2**20} MiB, not {len(content) / 2**20:.1f}.")
     try:
-        return json.loads(content, parse_constant=_no_constant)
+        return json.loads(content, parse_constant=_no_constant, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"This file is not a certificate, which is JSON: {error}.") from None
 
 
 def _no_constant(name: str):
     raise ValueError(f"{name} is no number of a certificate")
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("it says something twice")
+    return found
 
 
 def verify(
@@ -84,24 +90,15 @@ def _check_counts(c: dict) -> tuple[Certification, tuple[float, float]]:
 
     Raises Refuted, or what a wrong type raises.
     """
-    if c["format"] != FORMAT or c["claim"] != CLAIM:
-        raise Refuted(f"this version reads certificates of format {FORMAT} with its own claim, not {c['format']!r}")
+    _check_form(c)
     settings = Certification(
         n=c["n"], n0=c["n0"], alpha=c["alpha"], mode=c["mode"], radius=c["target"] if c["mode"] != "fixed" else None,
         float_sound=c["float_sound"],
     )  # fmt: skip
-    whole("seed", c["seed"], 0, 2**63 - 1)
     counts, selection, classes = c["counts"], c["selection_counts"], c["classes"]
-    if not len(counts) == len(selection) == len(classes) or any(
-        type(v) is not int or v < 0 for v in counts + selection
-    ):
-        raise Refuted("counts, selection_counts and classes must be equally long, and counts whole numbers from 0")
     if sum(selection) != settings.n0 or sum(counts) != c["samples"]:
         raise Refuted("the counts do not add up to n0 and samples")
     _check_image(c["image"])
-    for name in ("run_id", "dataset", "architecture", "precision", "weights_sha256"):
-        if type(c[name]) is not str:
-            raise Refuted(f"{name} must be a word, not {c[name]!r}")
     alpha = settings.alpha
     if settings.float_sound:
         alpha = allowed_alpha(settings, c["sigma"], c["image"]["scale"], len(c["image"]["values"]))
@@ -122,6 +119,26 @@ def _check_counts(c: dict) -> tuple[Certification, tuple[float, float]]:
     if c["stop"] != stop and not (settings.mode == "anytime" and c["stop"] == "width"):  # a width is not written down
         raise Refuted(f"the counts end the sampling with {stop!r}, not {c['stop']!r}")
     return settings, (p_lower, p_upper)
+
+
+def _check_form(c: dict) -> None:
+    """Raise Refuted, or what a wrong type raises, for what cannot be a certificate whatever its counts say."""
+    if type(c["format"]) is not int or (c["format"], c["claim"], c["bound"]) != (FORMAT, CLAIM, BOUND):
+        raise Refuted(
+            f"this version reads certificates of format {FORMAT} with its own claim and bound, not {c['format']!r}"
+        )
+    for name in ("run_id", "dataset", "architecture", "precision", "weights_sha256", "certscope", "made"):
+        if type(c[name]) is not str:
+            raise Refuted(f"{name} must be a word, not {c[name]!r}")
+    between("sigma", c["sigma"], 1e-4, 100)
+    whole("seed", c["seed"], 0, 2**63 - 1)
+    counts, selection, classes = c["counts"], c["selection_counts"], c["classes"]
+    if not len(counts) == len(selection) == len(classes) or any(
+        type(v) is not int or v < 0 for v in counts + selection
+    ):
+        raise Refuted("counts, selection_counts and classes must be equally long, and counts whole numbers from 0")
+    if len(set(classes)) < len(classes):
+        raise Refuted("two classes have the same name")
 
 
 def _check_image(image: dict) -> None:
@@ -166,7 +183,8 @@ def _sample_again(
     anew = Certification(n=number, n0=1, float_sound=settings.float_sound)
     fresh = _sampled(Session(run, pixels, anew, device), number, on_look)
     votes = fresh.counts[c["classes"].index(c["selected"])]
-    highest, lowest = upper_bound(votes, fresh.done, DOUBT), lower_bound(max(fresh.counts), fresh.done, DOUBT)
+    highest = upper_bound(votes, fresh.done, DOUBT)
+    lowest = lower_bound(max(fresh.counts), fresh.done, DOUBT / len(fresh.counts))  # whichever class it is
     if not highest >= bounds[0]:
         raise Refuted(
             f"{votes} of {fresh.done} fresh samples vote for {c['selected']}: p is at most {highest:.6f} "

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("published")  # whoever publishes need not 
 COLUMNS = [
     "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed", "recipe", "epochs",
     "n", "n0", "alpha", "images",
-    "acr", "certified_accuracy_0", "abstention",
+    "acr", "certified_accuracy_0", "abstention", "mode", "image_set", "hyper",
 ]  # fmt: skip
 SMALL = ["--dataset", "digits", "--epochs", "1", "--n", "100", "--n0", "10", "--every", "90"]
 
@@ -89,6 +89,8 @@ def test_dry_run_starts_nothing(home):
         (["run", "--dataset", "digits", "--alpha", "1"], "alpha must be from 1e-12 to 0.999"),
         (["run", "--dataset", "digits", "--device", "tpu"], "device must be auto, cpu, cuda"),
         (["certify", "nothing"], "there is no run 'nothing'"),
+        (["certify", "mnist-lenet-gaussian-s0.5-seed1-c2738c04"], "has no weights here"),
+        (["rank", "--radius", "inf"], "a radius is at least 0"),
         (["certify", "../../etc"], "a run id is made of letters"),
     ],
 )

@@ -106,6 +106,7 @@ def test_csv_and_parquet_hold_what_the_store_holds(runs, tmp_path):
     rows = pd.read_parquet(path)
     assert rows.radius.tolist() == queries.certificates(runs[0].run_id).radius.tolist()
     assert set(rows.n) == {1_000}
+    assert (set(rows["mode"]), set(rows.recipe)) == ({"fixed"}, {"quick"})
 
 
 def test_logs_come_back_by_import(runs, tmp_path):
@@ -116,6 +117,8 @@ def test_logs_come_back_by_import(runs, tmp_path):
     assert [(c.idx, c.predict, c.radius) for c in result.run.certificates()] == [
         (c.idx, c.predict, c.radius) for c in runs[0].certificates()
     ]
+    there, here = result.run.spec, runs[0].spec
+    assert (there.recipe, there.radius_digits) == (here.recipe, 17)
 
 
 def test_folders_are_whole_and_publish_elsewhere(runs, tmp_path):

@@ -90,6 +90,7 @@ def test_the_released_table_to_the_last_digit(home, tmp_path):
           "lam": 1.0, "eta": 0.5, "sigma": 0.25, "seed": 5}),
         ("mnist/macer_deferred30/num_16/lbd_6.0/gamma_8.0/beta_16.0/noise_1.00_508",
          {"dataset": "mnist", "method": "macer", "deferred": 31, "m": 16, "lam": 6.0, "gamma": 8.0, "beta": 16.0, "sigma": 1.0, "seed": 508}),
+        ("mnist/cohen/noise_1e9_21", {"dataset": "mnist", "method": "gaussian", "sigma": 1e9, "seed": 21}),
         ("consistency/mnist/cohen/noise_0.25_1", {"dataset": "mnist", "method": "gaussian", "sigma": 0.25, "seed": 1}),
         ("mnist/consistency/macer_deferred30/noise_0.25_1",
          {"dataset": "mnist", "method": "macer_consistency", "deferred": 31, "sigma": 0.25, "seed": 1}),
@@ -144,6 +145,7 @@ def test_extra_columns_and_windows_line_ends_are_read(home, tmp_path):
         (HEADER.encode() + b"0\t7\t7\t0.5\t1\tsoon\n", "a value that is no number"),
         (HEADER.encode() + b"99999999999999999999\t7\t7\t0.5\t1\t1\n", "a value that is no number"),
         (HEADER.encode() + b"0\t-1\t-1\t0\t1\t1\n", "a label below 0"),
+        (HEADER.encode() + b"0\t12\t12\t0.5\t1\t1\n", "none of the 10 classes of mnist"),
         (b"idx\tlabel\tpredict\tradius\tcorrect\ttime\tradius\n0\t7\t7\t0.5\t1\t1\t2\n", "names a column twice"),
     ],
 )

@@ -137,7 +137,12 @@ def changed(c, **changes):
         ({"seed": -5}, "seed must be"),
         ({"seed": 10**400}, "seed must be"),
         ({"float_sound": True, "alpha": 1e-12}, "too small for noise on a grid"),
-        ({"float_sound": True, "sigma": -1.0}, "sigma times scale"),
+        ({"sigma": -1.0, "radius": -0.5}, "sigma must be"),
+        ({"sigma": True}, "sigma must be a number"),
+        ({"bound": "Hoeffding"}, "its own claim and bound"),
+        ({"format": True}, "its own claim and bound"),
+        ({"classes": ["7"] * 10}, "two classes have the same name"),
+        ({"made": None}, "made must be a word"),
         ({"image__values": [12.9] * 784}, "whole numbers from 0"),
         ({"image__shape": [1, 28, 27]}, "as many values as its shape"),
         ({"run_id": ["x"]}, "run_id must be a word"),
@@ -153,7 +158,7 @@ def changed(c, **changes):
         ({"class": "1"}, "class and abstention"),
         ({"n": 10**9, "n0": 10**9}, "do not add up"),
         ({"mode": "hope"}, "not a certificate of format 1"),
-        ({"format": 2}, "certificates of format 1 with its own claim, not 2"),
+        ({"format": 2}, "certificates of format 1 with its own claim and bound, not 2"),
         ({"image__sha256": "0"}, "the pixels are not those"),
         ({"image__values": [0] * 784}, "the pixels are not those"),
         ({"weights_sha256": "0"}, "the weights of"),
@@ -199,6 +204,9 @@ def test_the_verb(genuine, home, tmp_path, capsys):
     (tmp_path / "c.json").write_text(json.dumps(genuine | {"radius": 9.0}))
     assert main(["verify", str(tmp_path / "c.json"), "--device", "cpu"]) == 1
     assert capsys.readouterr().out.startswith("refuted: ")
+    (tmp_path / "c.json").write_text(json.dumps(genuine).replace('"radius": ', '"radius": 9.0, "radius": ', 1))
+    assert main(["verify", str(tmp_path / "c.json")]) == 1
+    assert "says something twice" in capsys.readouterr().err
     (tmp_path / "c.json").write_text("hello")
     assert main(["verify", str(tmp_path / "c.json")]) == 1
     assert capsys.readouterr().err.startswith("certscope: ")

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.figures.pairs import acr_by_samples, differences, p_distribution, radius_against_radius
 from app.figures.palette import run_labels
+from app.figures.rounding import round_down
 from app.widgets.comparable import choose_comparable, fullest_training, look_again, trainings
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
@@ -167,7 +168,7 @@ def images_changed(b: str, r: float) -> None:
     if st.toggle("Show the pictures", key="pictures", bind="query-params", help="Reads the data set's test images."):
         some = changed.head(PICTURES)
         captions = [
-            f"{row.by_b}: {row.gain_a:.2f} → {row.gain_b:.2f}, class {row.label}, image {row.idx}"
+            f"{row.by_b}: {round_down(row.gain_a, 2)} → {round_down(row.gain_b, 2)}, class {row.label}, image {row.idx}"
             for row in some.itertuples()
         ]
         try:
@@ -176,6 +177,7 @@ def images_changed(b: str, r: float) -> None:
             st.info(f"The test images are not on this machine: {error}", icon=":material/image_not_supported:")
         if len(changed) > PICTURES:
             st.caption(f"The {PICTURES} of {len(changed)} whose radius changes most.")
+    changed[["gain_a", "gain_b"]] = np.floor(changed[["gain_a", "gain_b"]] * 1000) / 1000
     radius = st.column_config.NumberColumn(format="%.3f")
     st.dataframe(
         changed[["by_b", "idx", "label", "gain_a", "gain_b"]], hide_index=True, alt="images that only one of the runs certifies at r",

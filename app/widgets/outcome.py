@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.figures.curves import certified_accuracy
 from app.figures.palette import run_labels
+from app.figures.rounding import round_down
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.datasets import DatasetError, find_dataset
@@ -44,7 +45,7 @@ def results(run_id: str, spec: RunSpec) -> None:
         cards[1].metric("ACR", f"{one.acr:.4f}", between, help=TERMS["ACR"], **PLAINLY)
         cards[2].metric("Abstention", f"{one.abstention:.2%}", help=TERMS["abstention"])
         cards[3].metric(
-            "Right and at the ceiling", f"{one.at_ceiling:.1%}", f"ceiling {one.ceiling:.4f}", help=TERMS["ceiling"], **PLAINLY
+            "Right and at the ceiling", f"{one.at_ceiling:.1%}", f"ceiling {round_down(one.ceiling, 4)}", help=TERMS["ceiling"], **PLAINLY
         )  # fmt: skip
     digits = (
         ""

@@ -12,7 +12,7 @@ from backend.store.snapshot import StoreError, ask
 
 RUN_COLUMNS = [
     "run_id", "source", "dataset", "architecture", "method", "sigma", "lam", "seed", "recipe", "epochs",
-    "n", "n0", "alpha", "images", "acr", "certified_accuracy_0", "abstention",
+    "n", "n0", "alpha", "images", "acr", "certified_accuracy_0", "abstention", "mode", "image_set", "hyper",
 ]  # fmt: skip
 
 # Equal for the runs of a group, which differ in their seeds alone.
@@ -194,7 +194,7 @@ def write_parquet(run_ids: Sequence[str], out: Path) -> None:
     """Every certificate of the given runs, with what its run is, as one Parquet file."""
     ask(
         """
-        SELECT run_id, source, dataset, architecture, method, sigma, lam, seed, n0, alpha, image_set, idx, label, predict, radius,
+        SELECT run_id, source, dataset, architecture, method, sigma, lam, hyper, seed, recipe, epochs, mode, n0, alpha, image_set, idx, label, predict, radius,
                top_count, c.n, stop
         FROM certificates c JOIN (SELECT * EXCLUDE n FROM runs) USING (run_id) WHERE run_id IN (SELECT unnest($1))
         ORDER BY run_id, idx
