@@ -191,10 +191,10 @@ def _show(options) -> None:
     from backend.statistics import (
         NS,
         acr_by_n,
+        acr_interval,
         comparable_radii,
         early_stop,
         high_probability_accuracy,
-        mean_interval,
     )  # fmt: skip
     from backend.store import queries
 
@@ -211,7 +211,7 @@ def _show(options) -> None:
         print(early)
         return
     between = (
-        "{:.4f} to {:.4f}".format(*mean_interval(np.where(right, rows.radius, 0.0))) if len(rows) > 1 else "one image"
+        "{:.4f} to {:.4f}".format(*acr_interval(np.where(right, rows.radius, 0.0))) if len(rows) > 1 else "one image"
     )
     print(
         f"ACR {run.acr:.4f} ({between}); {run.at_ceiling:.1%} of the images right and at the ceiling {floor(run.ceiling * 1e4) / 1e4:.4f}"
@@ -252,9 +252,9 @@ def _compare(options) -> None:
             raise ValueError(f"these runs cannot be compared at r = {p.r:g}. {early}")
         print(early)
     else:
-        print(f"ACR {p.acr:+.4f} ({p.acr_low:+.4f} to {p.acr_high:+.4f}), p = {p.acr_p:.2g} (paired t test)")
+        print(f"ACR {p.acr:+z.4f} ({p.acr_low:+z.4f} to {p.acr_high:+z.4f}), p = {p.acr_p:.2g} (paired t test)")
     print(
-        f"certified accuracy at r = {p.r:g} {p.accuracy:+.4f} ({p.accuracy_low:+.4f} to {p.accuracy_high:+.4f}), "
+        f"certified accuracy at r = {p.r:g} {p.accuracy:+z.4f} ({p.accuracy_low:+z.4f} to {p.accuracy_high:+z.4f}), "
         f"{p.gained} images gained, {p.lost} lost, p = {p.accuracy_p:.2g} (McNemar, exact)\n"
         f"{queries.terms(one)}{digits}; 95 % intervals over the choice of images, not of the training seed"
     )

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from backend.plan import departures, usual_values
-from backend.statistics import half_width, reproduction
+from backend.statistics import reproduction
+from backend.store import queries
 from backend.training.methods import METHODS
 
 CELL = ["architecture", "method", "sigma"]
 OURS = [*CELL, "recipe", "epochs"]
+VERDICTS = {1: "above", 0: "not told apart", -1: "below"}
 BASELINES = ("gaussian", "stability", "macer", "smoothadv")
 PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "smoothadv_consistency")]
 
@@ -88,18 +90,26 @@ def _is_the_papers(method: str, dataset: str, sigma: float, hyper: dict) -> bool
 def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one.
 
-    gain and half, of its 95 % interval, are means: all seeds share the test images, which the interval is over. verdict: above, below, or not
-    told apart. seed_gains: the gain of each, in order of size.
+    gain, half (of its 95 % interval over the images) and verdict (above, below, or not told apart) are of the means over seeds, image by
+    image: `queries.paired`. seed_gains: the gain of each, in order of size.
     """
-    means = {
-        name: (name, how) for name, how in (("gain", "mean"), ("half", "mean"), ("lam", "first"), ("images", "first"))
-    }
-    gains = gains.assign(half=half_width(gains.gain_se, gains.images))
-    # First what is of one seed: a network's weights may have been rounded in several ways.
-    once = gains.groupby([*cell, "seed"], as_index=False).agg(**means)
-    together = once.groupby(cell, as_index=False).agg(**means, seed_gains=("gain", sorted))
-    told = np.where(together.gain > 0, "above", "below")
-    return together.assign(verdict=np.where(together.gain.abs() > together.half, told, "not told apart"))
+    # Of one seed once: a network's weights may have been rounded in several ways.
+    once = gains.sort_values("run_id").drop_duplicates([*cell, "seed"])
+    found = []
+    for place, rows in once.groupby(cell, dropna=False):
+        p = queries.paired(rows.baseline_id.to_list(), rows.run_id.to_list())
+        found.append(
+            (
+                *place,
+                p.acr,
+                (p.acr_high - p.acr_low) / 2,
+                VERDICTS[p.acr_told],
+                sorted(rows.gain),
+                rows.lam.iloc[0],
+                p.images,
+            )
+        )
+    return pd.DataFrame(found, columns=[*cell, "gain", "half", "verdict", "seed_gains", "lam", "images"])
 
 
 def published_gain(published: pd.DataFrame, row) -> float | None:

@@ -104,8 +104,8 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
         theirs, each = published_gain(peers, row), row.seed_gains
         rows.append(
-            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+.4f} ± {row.half:.4f}", f"**{row.verdict}**",
-             f"{len(each)}: {each[0]:+.4f} to {each[-1]:+.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+.4f}")
+            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+z.4f} ± {row.half:.4f}", f"**{row.verdict}**",
+             f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}")
         )  # fmt: skip
     return _markdown(
         (

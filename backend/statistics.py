@@ -22,9 +22,15 @@ def half_width(se, values):
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """Student's 95 % interval of the mean of values (N,), N >= 2: of ACR for an image's gains."""
+    """Student's 95 % interval of the mean of values (N,), N >= 2."""
     half = half_width(np.std(values, ddof=1) / np.sqrt(len(values)), len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def acr_interval(gains: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of ACR, the mean of gains (N,), N >= 2, none of which is below 0."""
+    low, high = mean_interval(gains)
+    return max(0.0, low), high
 
 
 def share_band(k: np.ndarray, images: np.ndarray | int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

@@ -72,13 +72,18 @@ def verify(
     except Refuted as error:
         return Verdict("refuted", str(error))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        return Verdict("refuted", f"it is not a certificate of format {FORMAT}: {type(error).__name__} {error}")
+        return Verdict(
+            "refuted", f"it is not a certificate of format {FORMAT}: a field is missing or of another kind ({error})"
+        )
     try:
         run = find(certificate["run_id"])
         if run.weights_sha256() is None:
             raise RunError(f"{run.run_id} has no weights here")
-    except (RunError, SpecError) as error:
-        return Verdict("unchecked", f"the claim follows from the counts; its network is not at hand ({error})")
+    except (RunError, SpecError):
+        return Verdict(
+            "unchecked",
+            f"the claim follows from the counts; the weights of its run, {certificate['run_id']}, are not here",
+        )
     try:
         return _sample_again(certificate, settings, bounds, run, device, most_replayed, on_look)
     except Refuted as error:

@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,7 @@ from backend.run import find_run
 from backend.store import queries
 from backend.store.publish import publish
 from tests.app import imitate
+from tests.store import finished, reach
 
 
 def table(rows):
@@ -141,18 +143,30 @@ def test_the_report_says_what_the_store_says(published):
         report("cifar10")
 
 
-def test_gains_of_seeds_are_one_row_that_keeps_each():
-    """Two rows of seed 1: its weights were rounded in two ways, which makes no seed more."""
-    gains = pd.DataFrame(
-        [("gaussian", 0.5, 0, 0.3, 0.02, 5.0, 500), ("gaussian", 0.5, 1, 0.0, 0.04, 5.0, 500),
-         ("gaussian", 0.5, 1, 0.2, 0.04, 5.0, 500), ("macer", 0.5, 0, -0.1, 0.03, 5.0, 500)],
-        columns=["baseline", "sigma", "seed", "gain", "gain_se", "lam", "images"],
-    )  # fmt: skip
-    over = gains_over_seeds(gains, ["baseline", "sigma"]).set_index("baseline")
-    assert over.gain.to_dict() == pytest.approx({"gaussian": 0.2, "macer": -0.1})
-    assert over.half["gaussian"] == pytest.approx(1.9647 * 0.03, rel=1e-4)  # Student, 499 degrees of freedom
-    assert over.verdict.to_dict() == {"gaussian": "above", "macer": "below"}
-    assert over.seed_gains.to_dict() == {"gaussian": [0.1, 0.3], "macer": [-0.1]}
+def test_gains_of_seeds_are_one_row_that_keeps_each(home):
+    """The interval is that of the means over seeds, image by image; a seed whose weights were rounded in two ways makes no seed more."""
+    votes = np.array([[900, 950, 990], [910, 940, 985]])  # of Gaussian, a row a seed
+    more = np.array([[940, 960, 995], [930, 980, 990]])
+    for seed in (0, 1):
+        finished([(1, 1, v) for v in votes[seed]], seed=seed)
+        finished([(1, 1, v) for v in more[seed]], seed=seed, method="consistency")
+    finished([(1, 1, 900)] * 3, seed=1, weights_dtype="float16")
+    finished([(1, 1, 999)] * 3, seed=1, weights_dtype="float16", method="consistency")
+    publish((runs_root(),))
+    runs = queries.runs()
+    gains = queries.acr_gains(runs.run_id, [("gaussian", "consistency")])
+    assert len(gains) == 3
+    plain = gains[gains.run_id.isin(runs.run_id[runs.weights_dtype == "float32"])]
+    (over,) = gains_over_seeds(plain, ["baseline", "sigma"]).itertuples()
+    by_image = (np.vectorize(reach)(more) - np.vectorize(reach)(votes)).mean(0)
+    assert over.gain == pytest.approx(by_image.mean())
+    assert over.half == pytest.approx(
+        4.3027 * by_image.std(ddof=1) / 3**0.5, rel=1e-4
+    )  # Student, two degrees of freedom
+    assert over.verdict == ("above" if over.gain > over.half else "not told apart")
+    assert over.seed_gains == sorted(plain.gain)
+    (all_of_them,) = gains_over_seeds(gains, ["baseline", "sigma"]).itertuples()
+    assert len(all_of_them.seed_gains) == 2
 
 
 def test_the_report_keeps_networks_and_entropies_apart(home):

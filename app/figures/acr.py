@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from textwrap import wrap
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,6 +11,8 @@ from app.figures.palette import GREY, colour, lambda_path, run_labels, seeds, sy
 from backend.statistics import half_width, pareto
 from backend.training.methods import place
 
+AROUND = ("middle right", "top center", "middle left", "bottom center")  # of a point, its λ: neighbours lie close
+LINE = 46  # characters of a note above a panel
 FAR = 0.8  # of the best accuracy: what lies below it is outside the first view along λ
 SOURCES = {
     "same terms": ("published networks, at this n on these images", "square-open"),
@@ -129,7 +132,8 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
         *(
             {
                 "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
-                "text": [_lam(run, usual) if method == "consistency" else "" for run in rows.itertuples()], "textposition": "top right",
+                "text": [f"{run.lam:g}" if method == "consistency" and _form(run) == usual else "" for run in rows.itertuples()],
+                "textposition": [AROUND[place % len(AROUND)] for place in rows.lam.rank(method="dense").fillna(0).astype(int)],
                 "marker": {"size": 11, "symbol": kinds[recipe], "color": colour(method)}, "cliponaxis": False,
                 "name": title(method) + (f", {recipe}" if len(kinds) > 1 else ""),
                 **{
@@ -157,16 +161,22 @@ def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict
     xaxis["range"] = _span(seen.certified_accuracy_0)
     layout = _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}, "range": _span(seen.acr)}}
     outside = [
-        f"{'collapsed' if collapsed[run.Index] else 'far below'}: {labels[run.run_id].replace(f', σ = {sigma:g}', '')}, ACR {run.acr:.2f}"
+        f"{'collapsed' if collapsed[run.Index] else 'far below'}: {_shortly(labels[run.run_id], sigma)}, ACR {run.acr:.2f}"
         for run in runs[below].itertuples()
     ] * (not below.all())
     if far.any():
         outside.append("published, far below: " + ", ".join(map(_place, released.lam[far])))
+    outside = [line for note in outside for line in wrap(note, LINE)]
     if outside:
         place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
         words = {"text": "<br>".join(outside), "align": "left", "showarrow": False, "font": {"color": GREY}}
         layout |= {"annotations": [words | place], "margin": layout["margin"] | {"t": 25 + 16 * len(outside)}}
     return layout
+
+
+def _shortly(label: str, sigma: float) -> str:
+    """A run's name without what its panel says: σ, and that it is of Gaussian + Consistency, as the numbers are."""
+    return label.replace(f", σ = {sigma:g}", "").removeprefix(f"{title('consistency')}, ")
 
 
 def _released(published: pd.DataFrame) -> list[dict]:
@@ -218,9 +228,3 @@ def _usual_form(runs: pd.DataFrame) -> tuple:
     """That of most Consistency runs; () where there are none."""
     forms = Counter(_form(run) for run in runs[runs.method == "consistency"].itertuples())
     return forms.most_common(1)[0][0] if forms else ()
-
-
-def _lam(run, usual: tuple) -> str:
-    """λ of a Consistency run, and what else is not as usual."""
-    words = [f"{run.lam:g}"] if pd.notna(run.lam) else []
-    return ", ".join(words + [f"{name} {value}" for name, value in _form(run) if (name, value) not in usual])

@@ -23,11 +23,15 @@ def certified_accuracy(
     styles = dashes(runs.sigma) if runs.sigma.nunique() > 1 else dict.fromkeys(runs.sigma, "solid")
     points = dict(tuple(curves.groupby("group_id")))
     traces = [] if envelope is None else [_best(method, line) for method, line in envelope.groupby("method")]
+    alike = runs.groupby(["method", "sigma"])  # of one colour and dash: the later, the paler
+    paler = dict(zip(runs.run_id, 1 - 0.75 * alike.cumcount() / alike.run_id.transform("size"), strict=True))
     for run in runs.itertuples():
         line = points[run.run_id]
         if line.low.notna().any():
             traces.append(_band(line, colour(run.method)))
-        traces.append(_line(line, labels[run.run_id], colour(run.method), styles[run.sigma]))
+        traces.append(
+            _line(line, labels[run.run_id], colour(run.method), styles[run.sigma]) | {"opacity": paler[run.run_id]}
+        )
     which = ["architecture", "method", "sigma", "lam", "hyper"]
     theirs = () if published is None else published.groupby(which, dropna=False)
     for number, ((_, method, sigma, lam, _), line) in enumerate(theirs):

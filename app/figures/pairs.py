@@ -75,7 +75,7 @@ def differences(rows: pd.DataFrame, measure: str, words: str) -> go.Figure:
     value = rows[measure]
     figure = go.Figure(
         {
-            "type": "scatter", "mode": "markers", "x": value.to_list(), "y": rows.run.to_list(),
+            "type": "scatter", "mode": "markers", "x": value.to_list(), "y": ["<br>".join(wrap(run, 24)) for run in rows.run],
             "error_x": {"array": (rows[f"{measure}_high"] - value).to_list(), "arrayminus": (value - rows[f"{measure}_low"]).to_list()},
             "marker": {"size": 12, "color": [colour(method) for method in rows.method]},
             "hovertemplate": "%{y}: %{x:+.4f}<extra></extra>",
@@ -83,5 +83,5 @@ def differences(rows: pd.DataFrame, measure: str, words: str) -> go.Figure:
     )  # fmt: skip
     figure.add_vline(x=0, line={"color": GREY, "dash": "dot", "width": 1})
     return figure.update_layout(
-        xaxis={"title": {"text": words}}, yaxis={"automargin": True}, height=110 + 34 * len(rows), margin=LAYOUT["margin"]
+        xaxis={"title": {"text": words}}, yaxis={"automargin": True}, height=110 + 44 * len(rows), margin=LAYOUT["margin"]
     )  # fmt: skip

@@ -36,7 +36,15 @@ def losses(epochs: list[dict]) -> go.Figure:
     figure.update_layout(
         xaxis={"title": {"text": "epoch"}},
         yaxis={"title": {"text": "loss"}, "rangemode": "tozero"},
-        yaxis2={"overlaying": "y", "side": "right", "range": [0, 1.05], "tickformat": ".0%", "showgrid": False},
+        yaxis2={
+            "overlaying": "y",
+            "side": "right",
+            "range": [0, 1.05],
+            "dtick": 0.25,
+            "tickformat": ".0%",
+            "showgrid": False,
+            "title": {"text": "accuracy under noise"},
+        },
         legend={"orientation": "h", "y": -0.35, "yanchor": "top"},
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         height=260,

@@ -172,7 +172,8 @@ def show_results(runs: dict[str, Run], labels: dict[str, str], settings: Certifi
     show_side_by_side(certificates, labels)
     show_tracks(settings)
     run_id = st.pills(
-        "A closer look at", list(certificates), default=next(iter(certificates)), required=True, format_func=labels.get, key="closer"
+        "A closer look at", list(certificates), default=next(iter(certificates)), required=True,
+        format_func=lambda run_id: labels.get(run_id, run_id), key="closer",
     )  # fmt: skip
     show_votes(certificates[run_id])
     return run_id

@@ -105,7 +105,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     cards = iter(st.columns(4))
     if not early:
         next(cards).metric(
-            "ACR, b less a", f"{p.acr:+.4f}", f"{p.acr_low:+.4f} to {p.acr_high:+.4f}", **PLAINLY,
+            "ACR, b less a", f"{p.acr:+z.4f}", f"{p.acr_low:+z.4f} to {p.acr_high:+z.4f}", **PLAINLY,
             help=f"mean paired difference with its 95 % interval over the choice of images; paired t test p = {p.acr_p:.2g}",
         )  # fmt: skip
     next(cards).metric(
@@ -129,7 +129,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     st.caption(
         f"{setting}. Intervals cover the choice of test images, not that of the training seed: "
         + (
-            f"over seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+.4f} to {apart[1]:+.4f}."
+            f"over seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+z.4f} to {apart[1]:+z.4f}."
             if apart and not early
             else f"another seed of the same method moves {'accuracy' if early else 'ACR'} too."
         )
@@ -156,19 +156,30 @@ def of_both(b: str, r: float) -> pd.DataFrame:
 
 
 def images_changed(b: str, r: float) -> None:
-    """The images that only one of a and b certifies at r, with their pictures where they are wanted."""
+    """The images that only one of a and b certifies at r (of groups: a larger share of its seeds), with their pictures where they are wanted."""
     st.header("Images gained and lost")
     both = of_both(b, r)
     changed = both[both.reached_a != both.reached_b].copy()
     if changed.empty:
         st.caption(f"None at r = {r:g}.")
         return
+    several = max(len(seeds_of[a]), len(seeds_of[b])) > 1
+    if several:
+        st.caption(
+            "Gained: more of b's seeds than of a's certify the image at r; lost: fewer do. Radii are means over the seeds."
+        )
     changed["by_b"] = (changed.reached_b > changed.reached_a).map({True: "gained", False: "lost"})
     changed = changed.loc[(changed.gain_b - changed.gain_a).abs().sort_values(ascending=False).index]
     if st.toggle("Show the pictures", key="pictures", bind="query-params", help="Reads the data set's test images."):
         some = changed.head(PICTURES)
         captions = [
-            f"{row.by_b}: {round_down(row.gain_a, 2)} → {round_down(row.gain_b, 2)}, class {row.label}, image {row.idx}"
+            f"{row.by_b}: "
+            + (
+                f"{row.reached_a:.0%} → {row.reached_b:.0%} of the seeds"
+                if several
+                else f"{round_down(row.gain_a, 2)} → {round_down(row.gain_b, 2)}"
+            )
+            + f", class {row.label}, image {row.idx}"
             for row in some.itertuples()
         ]
         try:
@@ -178,11 +189,12 @@ def images_changed(b: str, r: float) -> None:
         if len(changed) > PICTURES:
             st.caption(f"The {PICTURES} of {len(changed)} whose radius changes most.")
     changed[["gain_a", "gain_b"]] = np.floor(changed[["gain_a", "gain_b"]] * 1000) / 1000
-    radius = st.column_config.NumberColumn(format="%.3f")
+    radius, share = (st.column_config.NumberColumn(format=form) for form in ("%.3f", "percent"))
     st.dataframe(
-        changed[["by_b", "idx", "label", "gain_a", "gain_b"]], hide_index=True, alt="images that only one of the runs certifies at r",
-        column_config={"by_b": "by b", "idx": "test image", "label": "class", "gain_a": radius | {"label": "radius a"},
-                       "gain_b": radius | {"label": "radius b"}},
+        changed[["by_b", "idx", "label", "gain_a", "gain_b", *["reached_a", "reached_b"] * several]], hide_index=True,
+        alt="images that a and b do not both certify at r",
+        column_config={"by_b": "by b", "idx": "test image", "label": "class", "gain_a": radius | {"label": "radius a"}, "gain_b": radius | {"label": "radius b"},
+                       "reached_a": share | {"label": "seeds of a at r"}, "reached_b": share | {"label": "seeds of b at r"}},
     )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def how_far() -> None:
     shown[1].metric(
         "p_A at least", round_down(lower_bound(k, n, ALPHA), 5), help="the Clopper–Pearson bound of these votes"
     )
-    shown[2].metric("Certified radius", round_down(reached), help=TERMS["radius"])
+    shown[2].metric("Certified radius", round_down(reached) if reached else "none", help=TERMS["radius"])
     shown[3].metric("Exact radius", f"{exact:.3f}", help="σ Φ⁻¹(p_A), which nobody knows")
     certified = [expected_radius(v, sigma, n, ALPHA) for v in GRID]
     draw(

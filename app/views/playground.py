@@ -21,7 +21,7 @@ from backend.training.methods import METHODS
 BALLS = 20  # test points that are drawn, of those that are certified
 RADII = 101  # of the curves
 PRESETS = {  # name: σ, λ, what to look for
-    "Start": (0.1, 5.0, "a regulariser tends to straighten the boundary: it gives up a few points, and the balls of the others grow"),
+    "First look": (0.1, 5.0, "a regulariser tends to straighten the boundary: it gives up a few points, and the balls of the others grow"),
     "Little noise": (0.03, 5.0, "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
     "Much noise": (0.3, 5.0, "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
     "Strong λ": (0.2, 100.0, "the regulariser outweighs the labels, and training may collapse to one answer everywhere, or diverge"),
@@ -141,7 +141,7 @@ def verdict(a: Played, b: Played) -> str:
     told = f"b certifies **{says}** on average" if says else "on average the two are **not told apart**"
     collapsed = [name for name, one in (("a", a), ("b", b)) if one.missing_classes]
     but = f" That says little here: **{' and '.join(collapsed)} collapsed**." if collapsed else ""
-    return f"Point by point, {told}: ACR of b less a is {p.acr:+.4f} (95 % interval {p.acr_low:+.4f} to {p.acr_high:+.4f}).{but}"
+    return f"Point by point, {told}: ACR of b less a is {p.acr:+z.4f} (95 % interval {p.acr_low:+z.4f} to {p.acr_high:+z.4f}).{but}"
 
 
 def shares(played: list[Played], reach: float) -> pd.DataFrame:

@@ -153,7 +153,7 @@ def circumstances(run: Run) -> None:
         st.code(str(sha256), language=None, wrap_lines=True)
     if earlier:
         st.caption(
-            f"Rows before that were computed elsewhere, {len(earlier)} times; environment.json has it under `earlier`."
+            "Earlier rows were computed elsewhere or by other versions: environment.json has that under `earlier`."
         )
     files = {
         file.name: size(file.stat().st_size) for file in sorted(run.path.iterdir()) if not file.name.startswith(".")

@@ -1,7 +1,10 @@
 """Runs: start training and certification, alone or as a grid; watch, stop, go on, clone, delete."""
 
+import time
+
 import streamlit as st
 
+from app.figures.palette import run_labels
 from app.widgets.attempt import READ_ONLY, attempt, plain, say, tell
 from app.widgets.deletion import ask_and_delete
 from app.widgets.job import ASKED, ICONS, STOPPED, buttons, log, loss_curves, run_link, status
@@ -14,6 +17,7 @@ from backend.spec import SpecError
 from backend.store import queries
 
 AT_ONCE = 10  # runs of a page of the list
+STARTS = 20e9  # nanoseconds within which a job begins where all is well
 
 
 @st.fragment(run_every=2 if counts(listing(runs_root())).keys() & {"running", "queued"} else 10)
@@ -30,7 +34,8 @@ def jobs() -> None:
         return
     number = counts(everything)
     st.markdown(" · ".join(f"{ICONS[name]} {count} {name}" for name, count in number.items()))
-    if number.get("queued") and not number.get("running") and not read_only():
+    idle = time.time_ns() - max(one.changed for one in everything) > STARTS
+    if number.get("queued") and not number.get("running") and idle and not read_only():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown("No job has begun yet. Should this stay so (every worker was killed, or the disk is full):")
             st.button("Start the queue", on_click=go_on, icon=":material/play_arrow:")
@@ -118,7 +123,7 @@ def elsewhere() -> None:
     runs = queries.runs()
     runs = runs[~runs.folder.str.startswith(f"{runs_root()}/")]
     st.dataframe(
-        runs.assign(run="/run?run=" + runs.run_id)[["run", "source", "recipe", "sigma", "lam", "n", "images", "acr", "certified_accuracy_0"]],
+        runs.assign(run="/run?run=" + runs.run_id, what=runs.run_id.map(run_labels(runs)) if len(runs) else "")[["run", "what", "source", "recipe", "sigma", "lam", "n", "images", "acr", "certified_accuracy_0"]],
         hide_index=True, placeholder="–", alt="shipped and imported runs, with links to their pages",
         column_config={
             "run": st.column_config.LinkColumn("run", display_text=r"run=(.*)$", width="large"), "sigma": "σ", "lam": "λ",
@@ -129,7 +134,11 @@ def elsewhere() -> None:
 
 
 st.title("Runs")
-st.markdown("Train a network and certify it. A run goes on when this page is closed, and one that was stopped resumes.")
+st.markdown(
+    "What runs, waits and is finished on this machine."
+    if read_only()
+    else "Train a network and certify it. A run goes on when this page is closed, and one that was stopped resumes."
+)
 ask_and_delete()
 st.session_state.pop("deleted", None)
 if asked := st.session_state.pop("clone", None):

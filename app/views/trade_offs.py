@@ -150,7 +150,9 @@ def curves_of(drawn: pd.DataFrame) -> None:
             draw(
                 figure,
                 "curves" if sigma is None else f"curves {sigma:g}",
-                "Certified accuracy against radius, one line a run; the download has the numbers",
+                "Certified accuracy against radius"
+                + ("" if sigma is None else f" at σ = {sigma:g}")
+                + ", one line a run; the download has the numbers",
                 points,
             )
 

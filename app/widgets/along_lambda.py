@@ -24,7 +24,7 @@ def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: st
                 f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns],
             )  # fmt: skip
     st.caption(
-        f"Up is more robust, right is more accurate: {setting}; several seeds are one point, their mean, with whiskers of ± sd; hover for their number and for the interval over images. The numbers are λ of Gaussian + Consistency. "
+        f"Up is more robust, right is more accurate: {setting}; several seeds are one point, their mean, with whiskers of ± sd; hover for their number and for the interval over images. The numbers are λ of Gaussian + Consistency; another m or form of the loss has none, and is named where the mouse rests on it. "
         "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
         "noises and weighs the entropy. "
         + ("" if their_path.empty else "Hollow: the paper's released networks along λ, on the same terms. ")

@@ -15,17 +15,15 @@ MODE_WORDS = {
 def certification_inputs(dataset: Dataset, start: Certification, precision: str, key: str) -> tuple[Certification, str]:
     """Inputs that begin with `start` and `precision`; returns what they say. key: unique on the page.
 
-    Raises SpecError for settings that do not go together.
+    They are not bounded: of what is out of bounds Streamlit would keep the value before. Raises SpecError for settings that do not go together.
     """
     one, two, three, four = st.columns(4)
-    n = one.number_input("Samples n", 1, 1_000_000_000, start.n, help=TERMS["n"], key=f"{key} n")
-    n0 = two.number_input("Samples n0", 1, 1_000_000_000, start.n0, help=TERMS["n0"], key=f"{key} n0")
-    alpha = three.number_input("α", 1e-12, 0.999, start.alpha, 0.001, format="%g", help=TERMS["α"], key=f"{key} alpha")
+    n = one.number_input("Samples n", value=start.n, help=TERMS["n"], key=f"{key} n")
+    n0 = two.number_input("Samples n0", value=start.n0, help=TERMS["n0"], key=f"{key} n0")
+    alpha = three.number_input("α", value=start.alpha, step=0.001, format="%g", help=TERMS["α"], key=f"{key} alpha")
     every = four.number_input(
         "Every …-th test image",
-        1,
-        1_000_000,
-        start.every,
+        value=start.every,
         help=f"of {dataset.test_images:,}",
         key=f"{key} every {dataset.name}",
     )
@@ -33,18 +31,18 @@ def certification_inputs(dataset: Dataset, start: Certification, precision: str,
     with st.expander("More certification settings", expanded=start != usual or precision != PRECISIONS[0]):
         one, two, three, four = st.columns(4)
         limit = one.number_input(
-            "At most … images", 1, 1_000_000_000, start.limit, placeholder="all of them", key=f"{key} limit"
+            "At most … images", value=start.limit, step=1, placeholder="all of them", key=f"{key} limit"
         )
         mode = two.selectbox("Mode", MODES, MODES.index(start.mode), format_func=MODE_WORDS.get, key=f"{key} mode")
         radius = width = None
         if mode != "fixed":
             radius = three.number_input(
-                "Radius r", 0.000001, 1e6, start.radius or (0.5 if mode == "at-radius" else None), 0.25, format="%g",
+                "Radius r", value=start.radius or (0.5 if mode == "at-radius" else None), step=0.25, format="%g",
                 help="at a radius: the one to decide about; any time: stop where it is certified", key=f"{key} radius {mode}",
             )  # fmt: skip
         if mode == "anytime":
             width = four.number_input(
-                "Width", 0.000001, 1e6, start.width, 0.05, format="%g", key=f"{key} width",
+                "Width", value=start.width, step=0.05, format="%g", key=f"{key} width",
                 help="stop where the radius is known this closely",
             )  # fmt: skip
         one, two = st.columns(2)

@@ -87,7 +87,7 @@ def _recipe(dataset: Dataset, start: RunSpec | None, columns, key: Key) -> dict:
     usual = recipe_for(recipe, dataset.name).epochs
     if start is not None and (start.dataset, start.recipe.name) == (dataset.name, recipe):
         usual = start.recipe.epochs
-    epochs = four.number_input("Epochs", 1, 100_000, usual, key=key(f"epochs {dataset.name} {recipe}"))
+    epochs = four.number_input("Epochs", value=usual, key=key(f"epochs {dataset.name} {recipe}"))
     return {"architecture": architecture, "recipe": recipe, "epochs": epochs}
 
 
@@ -98,9 +98,9 @@ def _one(dataset: Dataset, start: RunSpec | None, shared: dict, key: Key) -> lis
     method = one.selectbox("Method", methods, place, format_func=title, key=key("method"))
     one.caption(METHODS[method].paper)
     sigma = two.number_input(
-        "Noise σ", 0.0001, 100.0, start.sigma if start else 0.5, 0.25, format="%g", help=TERMS["σ"], key=key("sigma")
+        "Noise σ", value=start.sigma if start else 0.5, step=0.25, format="%g", help=TERMS["σ"], key=key("sigma")
     )
-    seed = three.number_input("Seed", 0, MOST_SEED, start.seed if start else 0, 1, help=TERMS["seed"], key=key("seed"))
+    seed = three.number_input("Seed", value=start.seed if start else 0, step=1, help=TERMS["seed"], key=key("seed"))
     usual = usual_values(method, dataset.name, sigma, shared["recipe"], shared["epochs"])
     context = f"{dataset.name} {sigma} {shared['recipe']}"
     if start is not None and start.method == method:  # a clone keeps what it was not asked to change
@@ -162,9 +162,8 @@ def _hyper_input(column, same: list[Field], default, key: str):
         place = choices.index(default) if default in choices else None
         return column.selectbox(symbol(f), choices, place, help=about, key=key, placeholder=left)
     kind = type(f.default)
-    low, high = kind(min(m["low"] for m in meta)), kind(max(m["high"] for m in meta))
     return column.number_input(
-        symbol(f), low, high, None if default is None else kind(default), kind(1), help=about, key=key,
+        symbol(f), value=None if default is None else kind(default), step=kind(1), help=about, key=key,
         format="%d" if kind is int else "%.4g", placeholder=left,
     )  # fmt: skip
 

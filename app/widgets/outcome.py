@@ -11,7 +11,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.datasets import DatasetError, find_dataset
 from backend.spec import RunSpec
-from backend.statistics import comparable_radii, early_stop, mean_interval, share_band
+from backend.statistics import acr_interval, comparable_radii, early_stop, share_band
 from backend.store import queries
 
 PLAINLY = {"delta_color": "off", "delta_arrow": "off"}  # an interval, no change
@@ -39,9 +39,7 @@ def results(run_id: str, spec: RunSpec) -> None:
     else:
         cards = st.columns(4)
         _accuracy(cards[0], right, 0)
-        between = (
-            "{:.4f} to {:.4f}".format(*mean_interval(np.where(right, rows.radius, 0.0))) if len(rows) > 1 else None
-        )
+        between = "{:.4f} to {:.4f}".format(*acr_interval(np.where(right, rows.radius, 0.0))) if len(rows) > 1 else None
         cards[1].metric("ACR", f"{one.acr:.4f}", between, help=TERMS["ACR"], **PLAINLY)
         cards[2].metric("Abstention", f"{one.abstention:.2%}", help=TERMS["abstention"])
         cards[3].metric(

@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from app.widgets.attempt import plain
+
 
 def choose_run(where, label: str, labels: dict[str, str], default: str, key: str, stands_for: dict[str, str]) -> str:
     """A selectbox of runs {run_id: words}; returns the id of the one that is chosen.
@@ -11,7 +13,15 @@ def choose_run(where, label: str, labels: dict[str, str], default: str, key: str
     wanted = [st.session_state.get(key), st.query_params.get(key), default]
     wanted = [stands_for.get(run_id, run_id) for run_id in wanted]
     st.session_state[key] = next(run_id for run_id in wanted if run_id in labels)
-    return where.selectbox(label, list(labels), format_func=labels.get, key=key, on_change=_keep, args=(key,))
+    _tell_missing(key, labels, stands_for)
+    return where.selectbox(
+        label,
+        list(labels),
+        format_func=lambda run_id: labels.get(run_id, run_id),
+        key=key,
+        on_change=_keep,
+        args=(key,),
+    )
 
 
 def choose_runs(
@@ -23,9 +33,27 @@ def choose_runs(
         wanted = st.query_params.get_all(key)[: options.get("max_selections")] or default
     known = [run_id for run_id in dict.fromkeys(stands_for.get(i, i) for i in wanted) if run_id in labels]
     st.session_state[key] = known or (default if wanted else [])
+    _tell_missing(key, labels, stands_for)
     return where.multiselect(
-        label, list(labels), format_func=labels.get, key=key, on_change=_keep, args=(key,), **options
+        label,
+        list(labels),
+        format_func=lambda run_id: labels.get(run_id, run_id),
+        key=key,
+        on_change=_keep,
+        args=(key,),
+        **options,
     )
+
+
+def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str]) -> None:
+    """Say which runs the page's address names that cannot be chosen."""
+    missing = [run_id for run_id in st.query_params.get_all(key) if stands_for.get(run_id, run_id) not in labels]
+    if missing:
+        named = ", ".join(plain(run_id, 100) for run_id in missing[:4])
+        st.warning(
+            f"The link names {named}: not here, or not among these. What is shown is another choice.",
+            icon=":material/link_off:",
+        )
 
 
 def _keep(key: str) -> None:

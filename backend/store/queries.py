@@ -90,8 +90,8 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
     """ACR of runs against runs of a baseline that differ in the method alone, image by image, for pairs (baseline, method).
 
     Both are among run_ids, of equal source, data set, architecture, σ, seed, recipe, epochs, precisions, n, n0, α, mode and
-    images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr, gain, and gain_se, the
-    standard error of the mean paired difference over the images, of which there are two or more.
+    images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr, and gain, the mean
+    paired difference over the images, of which there are two or more.
     """
     return ask(
         """
@@ -103,7 +103,7 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
                    a.acr, b.acr AS baseline_acr, b.images AS baseline_images
             FROM chosen a JOIN chosen b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
             WHERE (b.method, a.method) IN (SELECT (baseline, method) FROM wanted))
-        SELECT p.*, avg(x.gain - y.gain) AS gain, stddev_samp(x.gain - y.gain) / sqrt(count(*)) AS gain_se
+        SELECT p.*, avg(x.gain - y.gain) AS gain
         FROM pairs p JOIN gained x USING (run_id) JOIN gained y ON y.run_id = p.baseline_id AND y.idx = x.idx
         GROUP BY ALL HAVING count(*) = p.images AND count(*) = p.baseline_images AND count(*) > 1
         ORDER BY p.sigma, p.method, p.baseline, p.lam, p.seed

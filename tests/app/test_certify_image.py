@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+import streamlit as st
 from PIL import Image, ImageDraw
 from streamlit.testing.v1 import AppTest
 
@@ -12,10 +13,12 @@ from app.figures.rounding import round_down, round_up
 from app.widgets.attempt import plain
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.images import DATA_URL
+from backend.jobs.forget import forget
+from backend.jobs.worker import work
 from backend.run import Run
 from backend.store import queries
 from backend.store.publish import publish
-from tests.app import press, words
+from tests.app import page, press, words
 
 
 @pytest.fixture
@@ -142,3 +145,23 @@ def test_words_of_a_visitor_stay_words():
 def test_nothing_chosen_says_what_to_do(app):
     app.multiselect(key="model").set_value([]).run()
     assert "Choose a model" in app.info[0].value
+
+
+def test_a_network_that_is_deleted_meanwhile_is_no_error(home, digits_spec):
+    """In another tab the last network of the data set is deleted; the page goes on with what is left, and says so."""
+    run = Run.create(runs_root(), digits_spec())
+    work(run, "cpu")
+    publish()
+    app = page("certify_image", dataset="digits").run()
+    assert app.multiselect[0].value == [run.run_id]
+    forget([run])
+    st.cache_data.clear()
+    app.button[0].click().run()
+    assert not app.exception
+    assert app.multiselect[0].value[0].startswith("mnist-")
+
+
+def test_a_link_to_a_network_that_is_not_here_says_so(published):
+    app = page("certify_image", model="digits-<b>gone</b>").run()
+    assert not app.exception
+    assert "The link names digits\\-\\<b\\>gone" in app.warning[0].value

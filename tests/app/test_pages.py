@@ -1,5 +1,6 @@
 """What pages say of a store and of runs on their way, without a browser."""
 
+import os
 import time
 
 import pytest
@@ -50,12 +51,13 @@ def test_states_of_runs_are_told(published, digits_spec):
     assert "the loss of epoch 1 is not finite" in text
     assert "— queued" in text
     assert "this is not a spec" in text
-    assert {b.label for b in app.button} == {"Start", "Start the queue", "Retry", "Cancel", "Clone", "Delete"}
+    assert {b.label for b in app.button} == {"Start", "Retry", "Cancel", "Clone", "Delete"}
 
 
 def test_a_queue_whose_workers_were_all_killed_goes_on(published, digits_spec):
     left = Run.create(runs_root(), digits_spec())
     left.set_state("queued")
+    os.utime(left.state_file, (time.time() - 30,) * 2)  # a job begins sooner where all is well
     app = page("runs").run()
     next(b for b in app.button if b.label == "Start the queue").click().run()
     assert not app.exception

@@ -40,7 +40,7 @@ def test_what_is_shown_is_what_was_certified(app):
     text = words(app)
     assert "n = 100 votes, n0 = 100, each wrong with probability at most α = 0.001" in text
     assert "ACR of b less a is" in text
-    assert "**Start**" in text
+    assert "**First look**" in text
 
 
 def test_a_preset_sets_the_sliders_trains_and_tells_a_collapse(app):
