@@ -75,7 +75,7 @@ def test_compares_runs(page, address):
     expect(page).to_have_url(re.compile(r"r=1\.2"))
     page.get_by_text("Show the pictures").click()
     expect(page.locator(".stImage img").first).to_be_visible(timeout=60_000)
-    expect(page.get_by_text(re.compile(r"gained: \d\.\d\d → 1\.\d\d, class \d, image \d+")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"gained: \d+% → \d+% of the seeds, class \d, image \d+")).first).to_be_visible()
     address = page.url
     page.goto("about:blank")
     page.goto(address)
