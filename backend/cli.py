@@ -117,7 +117,10 @@ def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
     sub.add_argument("--recipe", default="quick", help=", ".join(RECIPES) + " (default: quick)")
     sub.add_argument("--epochs", type=int, help="default: the recipe's")
     sub.add_argument(
-        "--train-precision", default="float32", choices=PRECISIONS, help="bfloat16: autocast; faster on a GPU, and on processors with AVX512-BF16"
+        "--train-precision",
+        default="float32",
+        choices=PRECISIONS,
+        help="bfloat16: autocast; faster on a GPU, and on processors with AVX512-BF16",
     )
     sub.add_argument(
         "--weights-dtype", default="float32", choices=WEIGHT_TYPES, help="what the final weights are rounded to"

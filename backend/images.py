@@ -43,9 +43,9 @@ def decode(content: bytes) -> Image.Image:
             raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read.")
         if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > MAX_SCANS:
             raise ImageError(f"The image is a JPEG of {scans} scans; at most {MAX_SCANS} are read. Save it anew.")
-        moves = getattr(image, "is_animated", False)
+        moves, transparent = getattr(image, "is_animated", False), image.has_transparency_data
         image = to_rgb(image)
-        image.info["first of several"] = moves
+        image.info |= {"first of several": moves, "over white": transparent}
         return image
     except ImageError:
         raise
@@ -83,6 +83,8 @@ def see(image: Image.Image, dataset: Dataset, invert: str = "auto") -> Seen:
     steps = [f"{image.width}×{image.height} pixels"]
     if image.info.get("first of several"):
         steps.append("of several frames the first")
+    if image.info.get("over white"):
+        steps.append("what is transparent stands on white")
     values = _photo(image, dataset, steps) if dataset.ink is None else _drawing(image, dataset, invert, steps)
     pixels = np.rint(values * (dataset.scale / 255)).clip(0, dataset.scale).astype(np.uint8)
     side = dataset.shape[1]
@@ -126,7 +128,9 @@ def _centred(grey: np.ndarray, side: int, box: int, steps: list[str]) -> np.ndar
     """The drawing, cut out, scaled into (box, box), its centre of mass in the middle of (side, side)."""
     background, brightest = float(np.median(grey)), float(grey.max())
     if brightest - background < 16:
-        raise ImageError("Nothing stands out from the background: draw in a colour that contrasts with it.")
+        raise ImageError(
+            "Nothing stands out from the background (white, where the image is transparent): draw in a colour that contrasts with it."
+        )
     floor = background + 0.25 * (brightest - background)
     ink = ((grey - floor) / (brightest - floor)).clip(0, 1) * 255
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))

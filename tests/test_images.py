@@ -231,3 +231,11 @@ def test_garments_fill_the_image():
     seen = see(decode(encoded(drawn())), DATASETS["fashion_mnist"])
     rows = np.flatnonzero(seen.pixels[0].any(1))
     assert rows[-1] - rows[0] >= 26
+
+
+def test_transparency_is_named():
+    assert (
+        "what is transparent stands on white"
+        in see(decode(encoded(drawn(mode="RGBA", paper=(0, 0, 0, 0)))), MNIST).steps
+    )
+    assert "what is transparent stands on white" not in see(decode(encoded(drawn())), MNIST).steps

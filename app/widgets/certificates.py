@@ -50,9 +50,11 @@ def show_certificate(certificate: dict) -> None:
 
 
 def show_side_by_side(certificates: dict[str, dict], labels: dict[str, str]) -> None:
-    """Class, radius and p_A of each network in a column; below one another on a phone."""
-    columns = st.columns(len(certificates), vertical_alignment="bottom")  # a name that wraps moves no figure
-    for run_id, column in zip(certificates, columns, strict=True):
+    """Class, radius and p_A of each network, two beside each other; below one another on a phone."""
+    columns = []
+    for _ in range(0, len(certificates), 2):
+        columns += st.columns(2, vertical_alignment="bottom")  # a name that wraps moves no figure
+    for run_id, column in zip(certificates, columns, strict=False):
         with column.container(border=True):
             certificate = certificates[run_id]
             st.markdown(f"**{labels[run_id]}**")
