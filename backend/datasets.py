@@ -141,14 +141,14 @@ def _torchvision(kind: str, title: str, place: str, train: bool) -> tuple[np.nda
     import torchvision.datasets
 
     root = data_root()
-    with _alone(root):
+    with _alone(root, kind):
         there = (root / place).is_dir() and any((root / place).iterdir())
         try:
             data = getattr(torchvision.datasets, kind)(root, train=train, download=not read_only())
         except (RuntimeError, OSError, ValueError, AssertionError, EOFError) as error:
             why = " ".join(str(error).split())
             raise DatasetError(
-                f"{title} in {root / place} is damaged or not whole ({why}). Delete that folder: it is downloaded anew."
+                f"{title} in {root / place} is damaged or not whole ({why}). Delete that folder: where there is network, it is downloaded anew."
                 if there
                 else f"{title} is not in {root / place} and could not be downloaded ({why}). "
                 f"Put its files there, or set CERTSCOPE_DATA to a folder that holds {place}."
@@ -157,16 +157,14 @@ def _torchvision(kind: str, title: str, place: str, train: bool) -> tuple[np.nda
 
 
 @contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _alone(root: Path, kind: str) -> Iterator[None]:
     """One process at a time: torchvision downloads and unpacks in place, and takes what another one has half written for the whole."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = open(root / ".fetching", "a")  # noqa: SIM115
-    except OSError:  # nobody writes where nobody may
-        yield
-        return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # nobody writes where nobody may
+            if not read_only():
+                root.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context(open(root / f".fetching-{kind}", "a"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -237,8 +235,11 @@ def _classes(root: Path) -> tuple[str, ...]:
 
 
 def _mark(test: Path) -> tuple:
-    """Changes where a class or an image comes or goes."""
-    return tuple((name, (test / name).stat().st_mtime_ns) for name in _classes(test))
+    """Changes where a class, or an image right in its folder, comes or goes."""
+    try:
+        return tuple((name, (test / name).stat().st_mtime_ns) for name in _classes(test))
+    except OSError as error:
+        raise DatasetError(f"{test} cannot be read: {error}") from error
 
 
 @lru_cache(maxsize=32)

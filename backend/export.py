@@ -12,14 +12,13 @@ from backend.certification.confidence import ceiling
 from backend.datasets import find_dataset
 from backend.reproduction_report import report
 from backend.run import Run
-from backend.spec import Certification
+from backend.spec import WHOLE, Certification
 from backend.statistics import certified_radii, counts_of_radii, early_stop, thinned
 from backend.store import queries
 from backend.training.methods import METHODS, place
 
 SETTINGS = [*queries.SETTINGS, "architecture"]  # equal within a table
 PER_UNIT = 50  # radii of a figure's curve in [0, 1)
-WHOLE = 17  # significant digits of a radius that was never rounded to fewer
 FEWER = 10_000  # samples that published runs are shown at as well
 
 
@@ -153,7 +152,7 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
         f"{one.dataset}, {one.architecture}; {queries.terms(one)}. Certified accuracy at r in %. Bold: the best at its σ, and what "
         "is not told apart from it, image by image, at 5 % (accuracy: McNemar's test, Student's of seeds; ACR: Student's). "
         + ("± is the standard deviation over seeds. " if several else "One seed a row. ")
-        + ("Radii of imported logs have three digits. " if runs.radius_digits.notna().any() else "")
+        + ("Radii of imported logs have three digits. " if (runs.radius_digits < WHOLE).any() else "")
         + "Made with Certscope."
     )
     return head, text, note

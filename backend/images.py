@@ -43,10 +43,10 @@ def decode(content: bytes) -> Image.Image:
             raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read.")
         if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > MAX_SCANS:
             raise ImageError(f"The image is a JPEG of {scans} scans; at most {MAX_SCANS} are read. Save it anew.")
-        moves, transparent = getattr(image, "is_animated", False), image.has_transparency_data
-        image = to_rgb(image)
-        image.info |= {"first of several": moves, "over white": transparent}
-        return image
+        moves, rgb = getattr(image, "is_animated", False), to_rgb(image)
+        clear = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+        rgb.info |= {"first of several": moves, "over white": clear}
+        return rgb
     except ImageError:
         raise
     except Image.UnidentifiedImageError:

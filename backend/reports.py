@@ -8,6 +8,7 @@ from math import floor
 from pathlib import Path
 
 from backend.home import imported_root
+from backend.spec import WHOLE
 
 EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures", "reproduction")
 FILTERS = ("source", "dataset", "architecture", "method", "recipe", "sigma", "mode", "n", "n0", "alpha", "image_set")
@@ -245,7 +246,7 @@ def _compare(options) -> None:
     p = queries.paired([options.run_a], [options.run_b], options.radius)
     runs = queries.runs().set_index("run_id").loc[[options.run_a, options.run_b]]
     one = runs.iloc[0]
-    digits = "; radii of imported logs have three digits" if runs.radius_digits.notna().any() else ""
+    digits = "; radii of imported logs have three digits" if (runs.radius_digits < WHOLE).any() else ""
     least, most = comparable_radii(one["mode"])
     if early := early_stop(one["mode"]):
         if not least <= p.r <= most:

@@ -18,6 +18,7 @@ INITS = ("default", "kaiming")
 MODES = ("fixed", "anytime", "at-radius")
 PRECISIONS = ("float32", "bfloat16")
 WEIGHT_TYPES = ("float32", "float16")
+WHOLE = 17  # significant digits of a radius that was never rounded to fewer
 WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -190,7 +191,9 @@ class RunSpec:
             if not isinstance(value := getattr(self, name), str) or not WORD.fullmatch(value):
                 raise SpecError(f"{name} must be a word of a-z, 0-9 and _, not {value!r}")
         if not isinstance(self.hyper, Mapping) or not all(map(_is_hyper, self.hyper, self.hyper.values())):
-            raise SpecError(f"hyper must map names of a-z, 0-9 and _ to numbers or words, not {self.hyper!r}")
+            raise SpecError(
+                f"hyper must map names of a-z, 0-9 and _ to numbers or words (at most 40 letters, digits and ._+-), not {self.hyper!r}"
+            )
         between("lam", self.hyper.get("lam", 0), 0)
         between("sigma", self.sigma, 1e-4, 100)
         object.__setattr__(self, "sigma", float(self.sigma))
@@ -199,7 +202,7 @@ class RunSpec:
         one_of("precision", self.precision, PRECISIONS)
         one_of("source", self.source, SOURCES)
         if self.radius_digits is not None:
-            whole("radius_digits", self.radius_digits, 1, 17)
+            whole("radius_digits", self.radius_digits, 1, WHOLE)
         if self.weights_of is not None:
             check_run_id(self.weights_of)
 

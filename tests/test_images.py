@@ -238,4 +238,5 @@ def test_transparency_is_named():
         "what is transparent stands on white"
         in see(decode(encoded(drawn(mode="RGBA", paper=(0, 0, 0, 0)))), MNIST).steps
     )
-    assert "what is transparent stands on white" not in see(decode(encoded(drawn())), MNIST).steps
+    for opaque in (drawn(), drawn(mode="RGBA", paper=(255, 255, 255, 255), ink=(0, 0, 0, 255))):
+        assert "what is transparent stands on white" not in see(decode(encoded(opaque)), MNIST).steps

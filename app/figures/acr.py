@@ -132,7 +132,7 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
         *(
             {
                 "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
-                "text": [f"{run.lam:g}" if method == "consistency" and _form(run) == usual else "" for run in rows.itertuples()],
+                "text": [f"{run.lam:g}" if method == "consistency" and _form(run) == usual and pd.notna(run.lam) else "" for run in rows.itertuples()],
                 "textposition": [AROUND[place % len(AROUND)] for place in rows.lam.rank(method="dense").fillna(0).astype(int)],
                 "marker": {"size": 11, "symbol": kinds[recipe], "color": colour(method)}, "cliponaxis": False,
                 "name": title(method) + (f", {recipe}" if len(kinds) > 1 else ""),

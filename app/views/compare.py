@@ -14,6 +14,7 @@ from app.widgets.outcome import PLAINLY
 from app.widgets.run_choice import choose_run, choose_runs
 from backend.datasets import DatasetError, find_dataset
 from backend.reproduction import usual
+from backend.spec import WHOLE
 from backend.statistics import NS, Paired, acr_by_n, comparable_radii, early_stop, seeds_apart
 from backend.store import queries
 from backend.store.snapshot import StoreError, mark
@@ -133,7 +134,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
             if apart and not early
             else f"another seed of the same method moves {'accuracy' if early else 'ACR'} too."
         )
-        + (" Radii of imported logs have three digits." if facts.radius_digits.loc[[a, b]].notna().any() else "")
+        + (" Radii of imported logs have three digits." if (facts.radius_digits.loc[[a, b]] < WHOLE).any() else "")
     )
 
 

@@ -34,7 +34,7 @@ def jobs() -> None:
         return
     number = counts(everything)
     st.markdown(" · ".join(f"{ICONS[name]} {count} {name}" for name, count in number.items()))
-    idle = time.time_ns() - max(one.changed for one in everything) > STARTS
+    idle = not 0 <= time.time_ns() - max(one.changed for one in everything) <= STARTS
     if number.get("queued") and not number.get("running") and idle and not read_only():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown("No job has begun yet. Should this stay so (every worker was killed, or the disk is full):")

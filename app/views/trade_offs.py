@@ -19,6 +19,7 @@ from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
 from backend.plan import departures, in_words
 from backend.reproduction import along_lambda, cells, usual, without_ablations
+from backend.spec import WHOLE
 from backend.statistics import comparable_radii, early_stop, share_band
 from backend.store import queries
 from backend.store.snapshot import mark
@@ -72,8 +73,8 @@ published = of_the_papers(queries.published(one.dataset)) if peers.empty else pe
 
 if imported := int((every.source == "published").sum()):
     st.caption(
-        f":material/input: {imported} of these {len(every)} runs are imported from published logs: their radii have three digits, "
-        "and their vote counts are not known."
+        f":material/input: {imported} of these {len(every)} runs are imported from logs: their vote counts are not known"
+        + (", and radii have three digits." if (every.radius_digits < WHOLE).any() else ".")
     )
 
 

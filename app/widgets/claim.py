@@ -39,7 +39,7 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
                 telling = [said[name] for name in _telling(rows) if name in said]
                 whose = ", ".join(telling)
                 st.markdown((f"{whose[0].upper()}{whose[1:]}: " if whose else "") + _versus(alone))
-    lams = rows[rows.method == "consistency"].groupby("sigma").lam.unique()
+    lams = rows[(rows.method == "consistency") & rows.lam.notna()].groupby("sigma").lam.unique()
     at = "; ".join(
         f"{' and '.join(f'{lam:g}' for lam in sorted(some))} at σ = {sigma:g}" for sigma, some in lams.items()
     )
@@ -49,7 +49,7 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
         else ""
     )
     st.caption(
-        f"ACR of Gaussian + Consistency (λ = {at}) less that of each baseline, image by image: right of the line Consistency certifies more{on_top}. {setting}, "
+        f"ACR of Gaussian + Consistency{f' (λ = {at})' if at else ''} less that of each baseline, image by image: right of the line Consistency certifies more{on_top}. {setting}, "
         f"{'one seed a run' if seeds == 1 else f'means over up to {seeds} seeds (strokes: each of them)'}. Bars are 95 % intervals of the mean paired "
         "difference: they cover the choice of test images, not that of the training seed. "
         + ("" if published.empty else "Hollow: the difference of the paper's released networks, means over their seeds, "

@@ -10,7 +10,7 @@ from app.figures.rounding import round_down
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.datasets import DatasetError, find_dataset
-from backend.spec import RunSpec
+from backend.spec import WHOLE, RunSpec
 from backend.statistics import acr_interval, comparable_radii, early_stop, share_band
 from backend.store import queries
 
@@ -47,7 +47,7 @@ def results(run_id: str, spec: RunSpec) -> None:
         )  # fmt: skip
     digits = (
         ""
-        if pd.isna(one.radius_digits)
+        if pd.isna(one.radius_digits) or one.radius_digits == WHOLE
         else f" Radii of the log have {one.radius_digits:.0f} digits, maybe rounded upwards."
     )
     st.caption(f"{queries.terms(one)}. Intervals are 95 % over the choice of images, not of the training seed.{digits}")

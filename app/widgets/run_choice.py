@@ -46,9 +46,10 @@ def choose_runs(
 
 
 def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str]) -> None:
-    """Say which runs the page's address names that cannot be chosen."""
-    missing = [run_id for run_id in st.query_params.get_all(key) if stands_for.get(run_id, run_id) not in labels]
-    if missing:
+    """Say which runs the link that led here names that cannot be chosen; not after the visitor has chosen others."""
+    link = st.session_state.setdefault(f"link {key}", st.query_params.get_all(key))
+    missing = [run_id for run_id in link if stands_for.get(run_id, run_id) not in labels]
+    if missing and link == st.query_params.get_all(key):
         named = ", ".join(plain(run_id, 100) for run_id in missing[:4])
         st.warning(
             f"The link names {named}: not here, or not among these. What is shown is another choice.",

@@ -255,7 +255,7 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
         largest = ceiling(spec.sigma, settings.n, settings.alpha)
         if (rows["radius"] < 0).any() or (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
             raise RunError("it has a radius that cannot be")
-        if (rows["radius"] > largest * (1 + 0.5 / 10 ** (spec.radius_digits - 1))).any():
+        if (rows["radius"] > largest * (1 + 0.5 / 10 ** (spec.radius_digits - 1)) + ROUNDING).any():
             raise RunError(f"it has a radius beyond {largest:.4f}, the most that n = {settings.n} samples certify")
         return
     if not rows["top_count"].between(0, rows["n"]).all():
