@@ -11,7 +11,7 @@ from app.figures.palette import GREY, colour, lambda_path, run_labels, seeds, sy
 from backend.statistics import half_width, pareto
 from backend.training.methods import place
 
-AROUND = ("middle right", "top center", "middle left", "bottom center")  # of a point, its λ: neighbours lie close
+AROUND = ("top right", "bottom left", "top left", "bottom right")  # of a point, its λ: neighbours lie close
 LINE = 46  # characters of a note above a panel
 FAR = 0.8  # of the best accuracy: what lies below it is outside the first view along λ
 SOURCES = {
