@@ -82,7 +82,8 @@ def _follow(spec: RunSpec, device: str) -> None:
     run = Run.create(runs_root(), spec)
     if os.environ.get("RANK", "0") != "0":
         accompany(run, device)
-        return
+        # It has written nothing. Seen once: torch's threads abort the interpreter's end (SIGABRT), and torchrun the run.
+        os._exit(0)
     progress = Progress(spec, run)
     if not work(run, device, progress.show):
         print(f"{run.run_id} is finished already.")
