@@ -14,14 +14,7 @@ def choose_run(where, label: str, labels: dict[str, str], default: str, key: str
     wanted = [stands_for.get(run_id, run_id) for run_id in wanted]
     st.session_state[key] = next(run_id for run_id in wanted if run_id in labels)
     _tell_missing(key, labels, stands_for)
-    return where.selectbox(
-        label,
-        list(labels),
-        format_func=lambda run_id: labels.get(run_id, run_id),
-        key=key,
-        on_change=_keep,
-        args=(key,),
-    )
+    return where.selectbox(label, list(labels), **_kept(key, labels))
 
 
 def choose_runs(
@@ -34,15 +27,7 @@ def choose_runs(
     known = [run_id for run_id in dict.fromkeys(stands_for.get(i, i) for i in wanted) if run_id in labels]
     st.session_state[key] = known or (default if wanted else [])
     _tell_missing(key, labels, stands_for)
-    return where.multiselect(
-        label,
-        list(labels),
-        format_func=lambda run_id: labels.get(run_id, run_id),
-        key=key,
-        on_change=_keep,
-        args=(key,),
-        **options,
-    )
+    return where.multiselect(label, list(labels), **_kept(key, labels), **options)
 
 
 def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str]) -> None:
@@ -55,6 +40,11 @@ def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str]) 
             f"The link names {named}: not here, or not among these. What is shown is another choice.",
             icon=":material/link_off:",
         )
+
+
+def _kept(key: str, labels: dict[str, str]) -> dict:
+    """A widget's options by which what is chosen is kept in the address; a run that is gone meanwhile has its id for a name."""
+    return {"format_func": lambda run_id: labels.get(run_id, run_id), "key": key, "on_change": _keep, "args": (key,)}
 
 
 def _keep(key: str) -> None:

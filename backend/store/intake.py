@@ -1,0 +1,116 @@
+"""From a run folder to what the results store keeps of it; nothing that claims more than its counts support."""
+
+import csv
+import io
+import json
+from statistics import median
+
+import numpy as np
+import pandas as pd
+from scipy.special import betaincinv, ndtri
+
+from backend.certification.confidence import ROUNDING, ceiling, looks
+from backend.datasets import DatasetError, find_dataset
+from backend.run import ABSTAIN, Certificate, Run, RunError
+from backend.spec import RunSpec
+
+
+def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
+    """Columns of `runs` in schema.sql but for its id, folder and fingerprint, and the rows of certificates.tsv.
+
+    Raises RunError for a folder that cannot be read or claims too much, and what a wrong type in it raises.
+    """
+    spec, environment = run.spec, run.environment()
+    if spec.run_id != run.run_id:
+        raise RunError(f"its spec is that of {spec.run_id}")
+    if spec.source == "published" and (run.weights_file.exists() or run.training_file.exists()):
+        raise RunError("it calls itself published, and has weights or epochs of its own")
+    certification = spec.certification
+    certificates = _certificates(run)
+    if certification is not None:
+        _check_claims(spec, certificates)
+    epochs = run.epochs()
+    seconds = [row["seconds"] for row in epochs]
+    values = {
+        "radius_digits": spec.radius_digits,
+        **{name: getattr(spec, name) for name in ("source", "dataset", "architecture", "method", "sigma", "seed")},
+        **{name: getattr(spec, name) for name in ("weights_dtype", "precision", "weights_of")},
+        "lam": spec.hyper.get("lam"),
+        "hyper": json.dumps(dict(spec.hyper), sort_keys=True),
+        "train_precision": spec.recipe.precision,
+        "recipe": spec.recipe.name,
+        "epochs": spec.recipe.epochs,
+        "missing_classes": epochs[-1].get("missing_classes") if epochs else None,
+        "device": ", ".join(run.devices()) or None,
+        "git_commit": environment.get("commit"),
+        "train_seconds": float(sum(seconds)) if seconds else None,
+        "epoch_seconds": float(median(seconds)) if seconds else None,
+        "certify_seconds": float(certificates["time"].sum()) if len(certificates) else None,
+    }
+    if certification is not None:
+        values |= {name: getattr(certification, name) for name in ("n", "n0", "alpha", "image_set")}
+        values["mode"] = certification.label
+        n, alpha = looks(certification.mode, certification.n, certification.alpha)[-1]
+        values["ceiling"] = ceiling(spec.sigma, n, alpha)
+    return values, certificates
+
+
+def _certificates(run: Run) -> pd.DataFrame:
+    """certificates.tsv, read at once. Raises RunError for a row that is no certificate."""
+    kinds = Certificate.__annotations__
+    if not run.certificates_file.exists():
+        return pd.DataFrame(columns=list(kinds))
+    content = run.certificates_file.read_bytes()
+    whole_rows = content[: content.rfind(b"\n") + 1]
+    try:
+        table = pd.read_csv(
+            io.BytesIO(whole_rows), sep="\t", dtype=kinds, keep_default_na=False, na_values={}, quoting=csv.QUOTE_NONE, index_col=False,
+        )  # fmt: skip
+    except (ValueError, pd.errors.ParserError) as error:
+        raise RunError(f"{run.certificates_file} holds a row that is no certificate: {error}") from error
+    if list(table.columns) == list(kinds)[:-1]:  # written before there were modes
+        table["stop"] = "n"
+    if list(table.columns) != list(kinds):
+        raise RunError(f"{run.certificates_file} has the columns {', '.join(table.columns)}, not those of certificates")
+    return table
+
+
+def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
+    """Raise RunError unless the rows are those of the spec's images, and claim no more than their counts support."""
+    settings = spec.certification
+    try:
+        dataset = find_dataset(spec.dataset)
+        size, classes = dataset.test_images, len(dataset.classes)
+    except DatasetError:  # a folder of images on the machine where it ran: its size is what the rows say
+        size, classes = min(max(rows["idx"], default=-1) + 1, settings.every * len(rows)), 1_000_000
+    chosen = settings.chosen(size)
+    if not (rows["label"].between(0, classes - 1) & rows["predict"].between(ABSTAIN, classes - 1)).all():
+        raise RunError(f"it has labels or answers that are none of {classes} classes")
+    if len(rows) != len(chosen) or sorted(rows["idx"]) != chosen:
+        raise RunError(f"it has {len(rows)} rows, not one for each of the {len(chosen)} images of {settings.image_set}")
+    spent = rows["n"].map(dict(looks(settings.mode, settings.n, settings.alpha)))
+    if spent.isna().any() or (rows["n0"] != settings.n0).any():
+        raise RunError(f"its rows rest on other n or n0 than its spec says (n = {settings.n}, n0 = {settings.n0})")
+    if spec.source == "published":  # no counts: what they could be at most
+        if (
+            spec.radius_digits is None
+            or spec.radius_digits < 3
+            or (rows["top_count"] != -1).any()
+            or settings.mode != "fixed"
+        ):
+            raise RunError("it calls itself published, and is not what an import of a log makes")
+        largest = ceiling(spec.sigma, settings.n, settings.alpha)
+        if (rows["radius"] < 0).any() or (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
+            raise RunError("it has a radius that cannot be")
+        if (rows["radius"] > largest * (1 + 0.5 / 10 ** (spec.radius_digits - 1)) + ROUNDING).any():
+            raise RunError(f"it has a radius beyond {largest:.4f}, the most that n = {settings.n} samples certify")
+        return
+    if not rows["top_count"].between(0, rows["n"]).all():
+        raise RunError("its rows count more votes than samples")
+    k = rows["top_count"].clip(lower=1)
+    p_lower = np.where(rows["top_count"] > 0, betaincinv(k, rows["n"] - k + 1, spent), 0.0)
+    largest = np.where(rows["p_lower"] > 0.5, spec.sigma * ndtri(rows["p_lower"].clip(0, 1)), 0.0)
+    too_much = (rows["p_lower"] > p_lower + ROUNDING) | (rows["radius"] > largest + ROUNDING)
+    too_much |= (rows["predict"] >= 0) & (rows["p_lower"] <= 0.5)
+    if too_much.any():
+        raise RunError(f"image {rows['idx'][too_much].iloc[0]} claims more than its votes support")
