@@ -55,7 +55,7 @@ def test_filters_live_in_the_url(page, address):
 def test_a_figure_is_taken_home(page, address):
     """The numbers as CSV, the figure as SVG and PDF, each of them what it says."""
     opened(page, address, "?sigma=0.5", "What does certified robustness cost?")
-    page.locator("[class*=st-key-curves]").get_by_role("button", name="Download").click()
+    page.locator("[class*=st-key-curves]").get_by_role("button", name="Download", exact=True).click()
     for kind, start in (("CSV", b"group_id,r,certified_accuracy"), ("SVG", b"<svg"), ("PDF", b"%PDF")):
         with page.expect_download(timeout=60_000) as download:
             page.get_by_role("button", name=kind, exact=True).click()
