@@ -14,7 +14,7 @@ from app.figures.votes import votes
 from app.widgets.bring_image import bring_image, show_seen
 from app.widgets.certificates import check_a_certificate, show_certificate, show_side_by_side, show_votes
 from app.widgets.closer_look import show_attack, show_ball, show_copies
-from app.widgets.run_choice import choose_runs
+from app.widgets.run_choice import choose_dataset, choose_runs
 from backend.datasets import DatasetError, find_dataset
 from backend.images import Seen
 from backend.run import Run, RunError
@@ -51,11 +51,7 @@ def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
     known = models(mark())
     if known.empty:
         return None
-    names = list(known.dataset.unique())
-    dataset = names[0]
-    if len(names) > 1:
-        dataset = st.selectbox("Data set", names, key="dataset", bind="query-params")
-    known = known[known.dataset == dataset]
+    known = known[known.dataset == choose_dataset(st, list(known.dataset.unique()))]
     labels = run_labels(known)
     chosen = choose_runs(
         st, "Models", labels, list(labels)[:1], "model", {}, max_selections=MOST_MODELS, placeholder="Choose a network",

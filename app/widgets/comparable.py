@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.figures.palette import title
 from app.widgets.glossary import TERMS
+from app.widgets.run_choice import choose_dataset
 from backend.datasets import DATASETS
 from backend.statistics import early_stop
 from backend.store import queries
@@ -29,7 +30,7 @@ def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     first, second, third = st.columns([1, 2.4, 1.6])
     names = sorted(certified.dataset.unique(), key=lambda name: (name != "mnist", name))
     about = "; ".join(f"{name}: {DATASETS[name].note}" for name in names if name in DATASETS)
-    dataset = first.selectbox("Data set", names, key="dataset", bind="query-params", help=about)
+    dataset = choose_dataset(first, names, help=about)
     certified = certified[certified.dataset == dataset]
     alike = sorted((rows for _, rows in certified.groupby(queries.SETTINGS)), key=len, reverse=True)
     on_terms = {queries.terms(rows.iloc[0]): rows for rows in alike}

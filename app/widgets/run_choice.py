@@ -1,4 +1,4 @@
-"""Choosing runs, kept in the page's address by run id: their names in words change when the store gets another run."""
+"""Choosing a data set and runs, kept in the page's address: runs by their ids, for their names in words change when the store gets another run."""
 
 import streamlit as st
 
@@ -28,6 +28,21 @@ def choose_runs(
     st.session_state[key] = known or (default if wanted else [])
     _tell_missing(key, labels, stands_for)
     return where.multiselect(label, list(labels), **_kept(key, labels), **options)
+
+
+def choose_dataset(where, names: list[str], **options) -> str:
+    """A selectbox of data sets; says so, until another is chosen, where the link that led here names one that has no runs."""
+    asked = st.session_state.setdefault("dataset asked", st.query_params.get("dataset"))
+    chosen = where.selectbox(
+        "Data set", names, key="dataset", bind="query-params", on_change=st.session_state.update,
+        kwargs={"dataset asked": None}, **options,
+    )  # fmt: skip
+    if asked and asked not in names:
+        st.warning(
+            f"The link asks for the data set {plain(asked, 40)}, of which there are no runs here. What is shown is {chosen}.",
+            icon=":material/link_off:",
+        )
+    return chosen
 
 
 def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str]) -> None:

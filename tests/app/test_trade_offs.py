@@ -83,6 +83,20 @@ def test_methods_without_the_longest_training_are_shown_by_their_own(published):
     assert set(app.dataframe[-1].value.method) == {"smoothadv", "smoothadv_consistency"}
 
 
+def test_a_link_to_a_data_set_without_runs_says_what_is_shown_instead(published):
+    run = Run.create(runs_root(), digits())
+    assert work(run, "cpu")
+    publish()
+    for name in ("trade_offs", "certify_image"):
+        app = page(name, dataset="cifar10").run()
+        assert not app.exception
+        assert "asks for the data set cifar10, of which there are no runs here. What is shown is mnist." in words(app)
+        app.selectbox(key="dataset").set_value("digits").run()
+        assert not app.exception
+        assert "cifar10" not in words(app)
+        assert "asks for the data set" not in words(page(name, dataset="digits").run())
+
+
 def test_departures_from_the_paper_are_said_at_their_sigma(published):
     said = words(page("trade_offs").run())
     assert "MACER, `quick`: λ = 1 (paper: 16) at σ = 0.25 and 0.5, m = 4 (paper: 16), deferred" in said
