@@ -37,7 +37,7 @@ def export(kind: str, run_ids: Sequence[str], out: Path, radii: Sequence[float])
 
 
 def _csv(runs: pd.DataFrame, out: Path, _) -> list[Path]:
-    runs.drop(columns="folder").to_csv(out, index=False)
+    queries.measured(runs).drop(columns="folder").to_csv(out, index=False)
     return [out]
 
 

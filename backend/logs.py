@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr
 
-from backend.certification.confidence import ROUNDING, ceiling
+from backend.certification.confidence import ROUNDING, ceiling, digits_error
 from backend.datasets import DATASETS, DatasetError
 from backend.files import write_aside
 from backend.plan import recipe_for
@@ -172,7 +172,7 @@ def _import(file: Path, name: str, facts: dict, root: Path, partial: bool) -> Ru
     if max(table["label"].max(), table["predict"].max()) >= classes:
         raise LogError(f"has a label or an answer that is none of the {classes} classes of {spec.dataset}")
     most = ceiling(spec.sigma, spec.certification.n, spec.certification.alpha)
-    if (table["radius"] > most * (1 + 0.5 / 10 ** (spec.radius_digits - 1)) + ROUNDING).any():
+    if (table["radius"] > most * (1 + digits_error(spec.radius_digits)) + ROUNDING).any():
         most = table["radius"].max()
         raise LogError(
             f"has a radius of {most}, which n = {spec.certification.n} samples cannot certify; give n or alpha"

@@ -12,6 +12,7 @@ from backend import __version__
 from backend.certification.certify import certify
 from backend.classifier.weights import unpack
 from backend.datasets import find_dataset
+from backend.plan import check_certification
 from backend.run import Checkpoint, Row
 from backend.spec import RunSpec, SpecError
 from backend.training.distributed import leave, world
@@ -34,6 +35,7 @@ def execute(
     What an earlier, interrupted execution of the same spec left is given back to it: `weights` where it had finished
     training, else its last `checkpoint`; `done`, the indices of the images that it had certified.
     """
+    check_certification(spec)
     dataset = find_dataset(spec.dataset)
     if weights is None and spec.weights_of is not None:
         raise SpecError(f"this run certifies the weights of {spec.weights_of}, which were not given")

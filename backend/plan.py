@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from itertools import product
-from math import isfinite
+from math import isfinite, prod
 
+from backend.certification.grid_noise import spending
 from backend.datasets import find_dataset
 from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of
 from backend.training.methods import METHODS, make
@@ -36,10 +37,19 @@ def plan(
         steps = replace(steps, epochs=epochs, warmup=min(steps.warmup, epochs))
     steps = replace(steps, precision=train_precision)
     made = make(method, usual_values(method, dataset, float(sigma), recipe, steps.epochs) | (values or {}))
-    return RunSpec(
+    spec = RunSpec(
         dataset, architecture or find_dataset(dataset).architectures[0], method, float(sigma), asdict(made),
         seed=seed, recipe=steps, weights_dtype=weights_dtype, precision=precision, certification=certification,
     )  # fmt: skip
+    check_certification(spec)
+    return spec
+
+
+def check_certification(spec: RunSpec) -> None:
+    """Raise SpecError for settings that nothing can be certified with, before hours of training."""
+    if spec.certification is not None:
+        dataset = find_dataset(spec.dataset)
+        spending(spec.certification, spec.sigma, dataset.scale, prod(dataset.shape))
 
 
 def recipe_for(name: str, dataset: str) -> Recipe:
@@ -180,7 +190,9 @@ def _difference(a: RunSpec, b: RunSpec) -> str:
 
 def certify_again(source: RunSpec, run_id: str, certification: Certification, precision: str | None = None) -> RunSpec:
     """The spec that certifies the weights of run `run_id`, whose spec is `source`, in another way."""
-    return replace(
+    spec = replace(
         source, weights_of=source.weights_of or run_id, certification=certification,
         precision=precision or source.precision,
     )  # fmt: skip
+    check_certification(spec)
+    return spec

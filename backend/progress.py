@@ -7,6 +7,7 @@ from backend.certification.metrics import acr
 from backend.datasets import find_dataset
 from backend.run import Certificate, Epoch, Row, Run
 from backend.spec import RunSpec
+from backend.statistics import early_stop
 
 
 class Progress:
@@ -47,8 +48,9 @@ class Progress:
         self.shown = time.monotonic()
         total, seconds = self._images(), self.shown - self.start
         rate = self.images / seconds
+        so_far = "" if early_stop(self.spec.certification.label) else f"ACR so far {acr(self.certificates):.4f}  "
         text = (
-            f"certified {len(self.certificates)}/{total} images  ACR so far {acr(self.certificates):.4f}  "
+            f"certified {len(self.certificates)}/{total} images  {so_far}"
             f"{self.samples / seconds:,.0f} samples/s  "
             f"{duration((total - len(self.certificates)) / rate)} left"
         )

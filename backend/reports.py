@@ -79,18 +79,15 @@ def _publish(_) -> None:
 
 
 def _runs(options) -> None:
-    from backend.statistics import early_stop
     from backend.store import queries
 
-    table = queries.runs()
+    table = queries.measured(queries.runs())
     if options.json:
         for record in json.loads(table[queries.RUN_COLUMNS].to_json(orient="records", double_precision=15)):
             print(json.dumps(record))
     elif table.empty:
         print("The store is empty. `python -m backend run --dataset digits` fills it in under a minute.")
     else:
-        stopped = table["mode"].map(lambda mode: isinstance(mode, str) and bool(early_stop(mode)))
-        table.loc[stopped, list(queries.MEASURES)] = float("nan")  # they would say when sampling stopped
         columns = ["run_id", "source", "recipe", "mode", "n", "n0", "alpha", "image_set", *queries.MEASURES]
         print(table[columns].to_string(index=False, na_rep="–"))
 

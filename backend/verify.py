@@ -9,8 +9,8 @@ from math import isfinite, prod
 
 import numpy as np
 
-from backend.certification.confidence import ROUNDING, looks, lower_bound, radius, radius_upper, upper_bound
-from backend.certification.grid_noise import allowed_alpha
+from backend.certification.confidence import ROUNDING, lower_bound, radius, radius_upper, upper_bound
+from backend.certification.grid_noise import spending
 from backend.certification.smoothed_classifier import Look, why_stop
 from backend.datasets import find_dataset
 from backend.live import BOUND, CLAIM, FORMAT, Session
@@ -104,10 +104,7 @@ def _check_counts(c: dict) -> tuple[Certification, tuple[float, float]]:
     if sum(selection) != settings.n0 or sum(counts) != c["samples"]:
         raise Refuted("the counts do not add up to n0 and samples")
     _check_image(c["image"])
-    alpha = settings.alpha
-    if settings.float_sound:
-        alpha = allowed_alpha(settings, c["sigma"], c["image"]["scale"], len(c["image"]["values"]))
-    spent = dict(looks(settings.mode, settings.n, alpha))
+    spent = dict(spending(settings, c["sigma"], c["image"]["scale"], len(c["image"]["values"])))
     if c["samples"] not in spent:
         raise Refuted(f"mode {settings.mode} with n = {settings.n} has no look at {c['samples']} samples")
     top = selection.index(max(selection))

@@ -112,7 +112,12 @@ def test_a_log_becomes_an_ordinary_run_folder(home, tmp_path):
     assert (third.predict, third.radius, third.p_lower, third.time, third.top_count) == (-1, 0.0, 0.0, 12.5, -1)
     assert run.environment()["imported_from"] == "x.tsv"
     assert publish((imported_root(),)).skipped == {}
-    assert queries.runs().acr.iloc[0] == pytest.approx(0.953 / 3)
+    row = queries.runs().iloc[0]
+    assert row.acr == pytest.approx(0.953 / 3)
+    assert 0.9528 < row.ceiling < 0.953  # rounded up to three digits: at 0.953 no counts would certify it, whoever asks
+    for r, reached in ((0.9528, 1), (0.953, 0)):
+        assert queries.accuracy_at(r, [run.run_id]).reached.tolist() == [reached]
+        assert queries.images_of([run.run_id], r).reached.sum() == reached
     assert [r.run.run_id for r in take(tmp_path / "x.tsv", **KNOWN, seed=4, lam=2)] == [run.run_id]  # once more
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from backend import cli
 from backend.home import PRECOMPUTED
+from backend.pipeline import choose_device, execute
 from backend.plan import certify_again, command, numbers, plan, sweep, usual_values
 from backend.run import Run, all_runs
 from backend.spec import Certification, SpecError
@@ -98,3 +99,18 @@ def test_a_grid_is_bounded_before_it_is_planned():
 def test_epsilon_grows_longer_at_sigma_one_in_the_quick_recipe(sigma, recipe, epochs, warmup):
     for method in ("smoothadv", "smoothadv_consistency"):
         assert usual_values(method, "mnist", sigma, recipe, epochs)["warmup"] == warmup
+
+
+def test_noise_that_cannot_be_drawn_on_the_grid_is_refused_before_training():
+    settings = Certification(float_sound=True)
+    for sigma, given, says in (
+        (0.01, settings, "sigma times scale from 0.7 to 500, not 0.16"),
+        (0.5, replace(settings, alpha=1e-12), "too small for noise on a grid with n = 10000"),
+    ):
+        with pytest.raises(SpecError, match=says):
+            plan("digits", "gaussian", sigma, certification=given)
+        spec = plan("digits", "gaussian", sigma)
+        with pytest.raises(SpecError, match=says):
+            certify_again(spec, "trained", given)
+        with pytest.raises(SpecError, match=says):
+            next(execute(replace(spec, certification=given), choose_device("cpu")))

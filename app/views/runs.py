@@ -120,7 +120,7 @@ def card(one: Listed) -> None:
 
 def elsewhere() -> None:
     """The runs of the store that were not made here."""
-    runs = queries.runs()
+    runs = queries.measured(queries.runs())
     runs = runs[~runs.folder.str.startswith(f"{runs_root()}/")]
     st.dataframe(
         runs.assign(run="/run?run=" + runs.run_id, what=runs.run_id.map(run_labels(runs)) if len(runs) else "")[["run", "what", "source", "recipe", "sigma", "lam", "n", "images", "acr", "certified_accuracy_0"]],

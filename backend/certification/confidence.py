@@ -38,6 +38,11 @@ def ceiling(sigma: float, n: int, alpha: float) -> float:
     return radius(lower_bound(n, n, alpha), sigma)
 
 
+def digits_error(digits: int | None) -> float:
+    """By what part of it a radius that was written with so many significant digits may differ from the computed one; None: with all."""
+    return 0.5 / 10 ** (digits - 1) if digits else 0.0
+
+
 def upper_bound(k: int, n: int, alpha: float) -> float:
     """One-sided (1 − alpha) Clopper–Pearson upper bound of p, rounded up: what the other n − k votes do not rule out."""
     return 1 - lower_bound(n - k, n, alpha)

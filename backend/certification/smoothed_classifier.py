@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from backend.certification.confidence import looks, lower_bound, radius, radius_upper, top_two_differ, upper_bound
-from backend.certification.grid_noise import allowed_alpha
+from backend.certification.confidence import lower_bound, radius, radius_upper, top_two_differ, upper_bound
+from backend.certification.grid_noise import spending
 from backend.certification.sampler import Sampler
 from backend.run import ABSTAIN
 from backend.spec import Certification
@@ -64,7 +64,7 @@ class SmoothedClassifier:
         precision: str = "float32", grid: int | None = None,
     ):  # fmt: skip
         self.sampler = Sampler(classifier, classes, sigma, device, precision, grid)
-        self.sigma, self.seed, self.device = sigma, seed, device
+        self.sigma, self.seed, self.device, self.grid = sigma, seed, device, grid
 
     def certify(self, images: Tensor, indices: list[int], settings: Certification) -> Iterator[dict[int, Look]]:
         """CERTIFY each of images (I, C, H, W), whose noise `indices` (I) name.
@@ -72,7 +72,7 @@ class SmoothedClassifier:
         Yields those that finish together, {position in images: last Look}, until none is left.
         """
         images = images.to(self.device)
-        (first, _), *_ = looks(settings.mode, settings.n, settings.alpha)
+        (first, _), *_ = self._spending(images, settings)
         together = max(1, min(TOGETHER[self.device.type], PIXELS // (first * images.shape[1:].numel())))
         waiting, active = deque(range(len(images))), {}
         while waiting or active:
@@ -109,10 +109,11 @@ class SmoothedClassifier:
         sizes = [settings.n0] * len(images)
         selections = self.sampler.count(images, sizes, self._streams("select", indices))
         streams = self._streams("certify", indices)
-        alpha = settings.alpha
-        if self.sampler.grid:
-            alpha = allowed_alpha(settings, self.sigma, self.sampler.grid.scale, images.shape[1:].numel())
-        return [_Bound(s, settings, alpha, self.sigma, stream) for s, stream in zip(selections, streams, strict=True)]
+        ahead = self._spending(images, settings)
+        return [_Bound(s, settings, ahead, self.sigma, stream) for s, stream in zip(selections, streams, strict=True)]
+
+    def _spending(self, images: Tensor, settings: Certification) -> list[tuple[int, float]]:
+        return spending(settings, self.sigma, self.grid or 1, images.shape[1:].numel())
 
     def _streams(self, purpose: str, indices: list[int]) -> list[torch.Generator]:
         return [stream(self.seed, purpose, index, self.device) for index in indices]
@@ -122,12 +123,13 @@ class _Bound:
     """The votes of one image and what they prove so far."""
 
     def __init__(
-        self, selection: list[int], settings: Certification, alpha: float, sigma: float, stream: torch.Generator
-    ):
+        self, selection: list[int], settings: Certification, ahead: list[tuple[int, float]], sigma: float,
+        stream: torch.Generator,
+    ):  # fmt: skip
         self.selection, self.settings, self.sigma, self.stream = selection, settings, sigma, stream
         self.top = max(range(len(selection)), key=selection.__getitem__)
         self.counts = [0] * len(selection)
-        self.ahead = deque(looks(settings.mode, settings.n, alpha))
+        self.ahead = deque(ahead)  # looks, and what each spends
         self.p_lower, self.p_upper, self.certified = 0.0, 1.0, False
 
     @property

@@ -3,13 +3,15 @@
 import csv
 import io
 import json
+from math import prod
 from statistics import median
 
 import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, ndtri
 
-from backend.certification.confidence import ROUNDING, ceiling, looks
+from backend.certification.confidence import ROUNDING, ceiling, digits_error
+from backend.certification.grid_noise import spending
 from backend.datasets import DatasetError, find_dataset
 from backend.run import ABSTAIN, Certificate, Run, RunError
 from backend.spec import RunSpec
@@ -50,7 +52,7 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
     if certification is not None:
         values |= {name: getattr(certification, name) for name in ("n", "n0", "alpha", "image_set")}
         values["mode"] = certification.label
-        n, alpha = looks(certification.mode, certification.n, certification.alpha)[-1]
+        n, alpha = _spending(spec)[-1]
         values["ceiling"] = ceiling(spec.sigma, n, alpha)
     return values, certificates
 
@@ -75,6 +77,17 @@ def _certificates(run: Run) -> pd.DataFrame:
     return table
 
 
+def _spending(spec: RunSpec) -> list[tuple[int, float]]:
+    try:
+        dataset = find_dataset(spec.dataset)
+        scale, pixels = dataset.scale, prod(dataset.shape)
+    except (
+        DatasetError
+    ):  # images of another machine: their size, and what noise on a grid leaves of alpha, are not known here
+        scale, pixels = 255, 1
+    return spending(spec.certification, spec.sigma, scale, pixels)
+
+
 def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
     """Raise RunError unless the rows are those of the spec's images, and claim no more than their counts support."""
     settings = spec.certification
@@ -88,7 +101,7 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
         raise RunError(f"it has labels or answers that are none of {classes} classes")
     if len(rows) != len(chosen) or sorted(rows["idx"]) != chosen:
         raise RunError(f"it has {len(rows)} rows, not one for each of the {len(chosen)} images of {settings.image_set}")
-    spent = rows["n"].map(dict(looks(settings.mode, settings.n, settings.alpha)))
+    spent = rows["n"].map(dict(_spending(spec)))
     if spent.isna().any() or (rows["n0"] != settings.n0).any():
         raise RunError(f"its rows rest on other n or n0 than its spec says (n = {settings.n}, n0 = {settings.n0})")
     if spec.source == "published":  # no counts: what they could be at most
@@ -102,7 +115,7 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
         largest = ceiling(spec.sigma, settings.n, settings.alpha)
         if (rows["radius"] < 0).any() or (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
             raise RunError("it has a radius that cannot be")
-        if (rows["radius"] > largest * (1 + 0.5 / 10 ** (spec.radius_digits - 1)) + ROUNDING).any():
+        if (rows["radius"] > largest * (1 + digits_error(spec.radius_digits)) + ROUNDING).any():
             raise RunError(f"it has a radius beyond {largest:.4f}, the most that n = {settings.n} samples certify")
         return
     if not rows["top_count"].between(0, rows["n"]).all():

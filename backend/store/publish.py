@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from backend.certification.confidence import digits_error
 from backend.home import PRECOMPUTED, home, imported_root, runs_root, snapshot_path
 from backend.run import Run, RunError, all_runs
 from backend.spec import SpecError
@@ -94,7 +95,7 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
     report = Report()
     try:
         connection = _open(file)
-    except duckdb.Error:  # an older version's, or damaged: it is disposable
+    except duckdb.Error:  # it is disposable
         file.unlink(missing_ok=True)
         connection = _open(file)
     with connection:
@@ -123,14 +124,20 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
 
 
 def _open(file: Path) -> duckdb.DuckDBPyConnection:
+    """The store in that file, made if it is not there. Raises duckdb.Error where it is another version's, or damaged anywhere."""
     connection = duckdb.connect(file)
-    connection.execute(SCHEMA)
-    versions = connection.execute("SELECT schema_sha256 FROM meta").fetchall()
-    if versions and versions != [(SCHEMA_SHA256,)]:
-        connection.close()
-        raise duckdb.Error("the snapshot has another schema")
-    if not versions:
-        connection.execute("INSERT INTO meta VALUES (?, NULL)", [SCHEMA_SHA256])
+    try:
+        connection.execute(SCHEMA)
+        versions = connection.execute("SELECT schema_sha256 FROM meta").fetchall()
+        if versions and versions != [(SCHEMA_SHA256,)]:
+            raise duckdb.Error("the snapshot has another schema")
+        if not versions:
+            connection.execute("INSERT INTO meta VALUES (?, NULL)", [SCHEMA_SHA256])
+        for (table,) in connection.execute("SHOW TABLES").fetchall():
+            connection.execute(f"SELECT bit_xor(hash(t)) FROM {table} t")  # reads all of it: a damaged block says so
+    except BaseException:
+        connection.close()  # else who opens the file next is given this one
+        raise
     return connection
 
 
@@ -176,8 +183,8 @@ def _insert(connection, run_id: str, values: dict, certificates: pd.DataFrame) -
         )
         counts = _reached(certificates, values["ceiling"]).tolist()
         connection.execute("INSERT INTO curves VALUES (?, ?)", [run_id, counts])
-        rounding = 0.5 / 10 ** (values["radius_digits"] - 1) if values["radius_digits"] else 0
-        connection.execute(AGGREGATES, [run_id, values["ceiling"] * (1 - rounding)])
+        highest = values["ceiling"] * (1 - digits_error(values["radius_digits"]))
+        connection.execute(AGGREGATES, [run_id, highest])
 
 
 def _reached(certificates: pd.DataFrame, ceiling: float) -> np.ndarray:

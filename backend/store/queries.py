@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from backend.statistics import Paired, check_radius
+from backend.statistics import Paired, check_radius, early_stop
 from backend.statistics import paired as compare
 from backend.store.publish import PER_UNIT
 from backend.store.snapshot import StoreError, ask
@@ -36,6 +36,13 @@ def runs() -> pd.DataFrame:
     return ask(
         "SELECT * EXCLUDE fingerprint FROM runs ORDER BY dataset, sigma, method, lam NULLS FIRST, seed, n, run_id"
     )
+
+
+def measured(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `runs`, without ACR, accuracy at 0 and abstention where sampling stopped early on purpose: they would say when it did."""
+    stopped = runs["mode"].map(lambda mode: isinstance(mode, str) and bool(early_stop(mode))).astype(bool)
+    columns = [name for name in (*MEASURES, "acr_se", "at_ceiling") if name in runs]
+    return runs.assign(**{name: runs[name].mask(stopped) for name in columns})
 
 
 def terms(run: pd.Series) -> str:
@@ -205,13 +212,13 @@ def write_parquet(run_ids: Sequence[str], out: Path) -> None:
 
 def images_of(run_ids: Sequence[str], r: float = 0.0) -> pd.DataFrame:
     """What runs that differ in their seeds alone (or one run) say of each image: idx, label, gain (1[correct] · radius), reached
-    (right, with radius >= r) and p (share of votes for the selected class; missing where it is not known), means over the runs.
+    (right, with radius >= r, which is at most the ceiling) and p (share of votes for the selected class; missing where it is not known), means over the runs.
     """
     return ask(
         """
         SELECT idx, any_value(label) AS label, avg(if(predict = label, radius, 0)) AS gain,
-               avg((predict = label AND radius >= $2)::INT) AS reached, avg(if(top_count >= 0, top_count / n, NULL)) AS p
-        FROM certificates WHERE run_id IN (SELECT unnest($1)) GROUP BY idx ORDER BY idx
+               avg((predict = label AND radius >= $2 AND $2 <= ceiling)::INT) AS reached, avg(if(top_count >= 0, top_count / n, NULL)) AS p
+        FROM certificates JOIN (SELECT run_id, ceiling FROM runs) USING (run_id) WHERE run_id IN (SELECT unnest($1)) GROUP BY idx ORDER BY idx
         """,
         [list(run_ids), r],
     )

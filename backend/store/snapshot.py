@@ -35,9 +35,14 @@ def ask(sql: str, parameters: list | None = None) -> pd.DataFrame:
         if (known := snapshot.answers.pop(question, None)) is not None:
             snapshot.answers[question] = known  # the most recently asked are the last
             return known.copy()
-    with snapshot.connection.cursor() as cursor:
-        cursor.execute("USE store")
-        answer = cursor.execute(sql, parameters).df()
+    try:
+        with snapshot.connection.cursor() as cursor:
+            cursor.execute("USE store")
+            answer = cursor.execute(sql, parameters).df()
+    except duckdb.ProgrammingError:  # the question is wrong, not the store
+        raise
+    except duckdb.Error as error:
+        raise StoreError(_damaged(snapshot_path(), error)) from error
     if len(answer) <= KEPT_ROWS:
         with _opening:
             snapshot.answers[question] = answer.copy()
@@ -73,10 +78,14 @@ def _attached(path: Path) -> duckdb.DuckDBPyConnection:
         connection.execute("SET enable_external_access = false")
         version = connection.execute("SELECT schema_sha256 FROM store.meta").fetchone()
     except duckdb.Error as error:
-        raise StoreError(f"{path} cannot be read ({error}). `python -m backend publish` makes it anew.") from error
+        raise StoreError(_damaged(path, error)) from error
     if version != (SCHEMA_SHA256,):
         raise StoreError(f"{path} is another version's. `python -m backend publish` makes it anew.")
     return connection
+
+
+def _damaged(path: Path, error: duckdb.Error) -> str:
+    return f"{path} cannot be read ({error}). `python -m backend publish` makes it anew."
 
 
 def _quoted(text: str) -> str:

@@ -9,9 +9,13 @@ from math import ceil, floor
 import pandas as pd
 import pytest
 
-from backend.certification.confidence import ceiling
+from backend.certification.confidence import ceiling, lower_bound, radius
+from backend.certification.grid_noise import spending
 from backend.certification.metrics import abstention, acr, certified_accuracy
-from backend.home import CHECKOUT, snapshot_path
+from backend.home import CHECKOUT, runs_root, snapshot_path
+from backend.plan import plan
+from backend.run import Certificate, Run
+from backend.spec import Certification
 from backend.store import queries
 from backend.store.snapshot import StoreError
 from tests.store import ROWS, certificate, finished, mine, publish, reach
@@ -131,6 +135,22 @@ def test_a_claim_that_the_counts_do_not_support_is_not_published(home, change, s
     assert queries.runs().empty
 
 
+def test_noise_on_a_grid_costs_a_part_of_alpha_in_the_store_too(home):
+    settings = Certification(n=1_000, n0=10, alpha=1e-12, every=1, limit=1, float_sound=True)
+    run = Run.create(runs_root(), plan("digits", "gaussian", 0.5, certification=settings))
+    ((_, left),) = spending(settings, 0.5, 16, 64)
+    assert 0 < left < 0.6e-12  # 64 · 1 000 draws, each off by some 150 · 2⁻⁶⁴
+    for alpha, reason in ((1e-12, "image 0 claims more than its votes support"), (left, None)):
+        p_lower = lower_bound(1_000, 1_000, alpha)
+        run.certificates_file.unlink(missing_ok=True)
+        run.append(Certificate(0, 1, 1, radius(p_lower, 0.5), 1, 0.1, 1_000, 1_000, 10, p_lower))
+        run.set_state("finished")
+        assert publish().skipped.get(run.run_id) == reason
+    row = queries.runs().iloc[0]
+    assert row.at_ceiling == 1
+    assert row.ceiling == row.acr < ceiling(0.5, 1_000, 1e-12)
+
+
 def test_a_run_that_lacks_images_is_not_published(home):
     run = finished(ROWS)
     lines = run.certificates_file.read_text().splitlines(True)
@@ -153,6 +173,26 @@ def test_a_damaged_snapshot_is_made_anew(home):
         queries.runs()
     publish()
     assert len(queries.runs()) == 1
+
+
+def test_a_store_that_is_damaged_anywhere_is_made_anew(home):
+    """A few bytes of each block; who reads it meanwhile is told so, or not concerned."""
+    run = finished(ROWS)
+    publish()
+    whole, told = snapshot_path().read_bytes(), 0
+    for start in range(0, len(whole), 262_144):  # DuckDB's blocks
+        damaged = bytearray(whole)
+        damaged[start + 5_000 : start + 5_008] = bytes(255 - byte for byte in whole[start + 5_000 : start + 5_008])
+        snapshot_path().write_bytes(damaged)
+        try:
+            assert len(queries.runs()) == len(queries.certificates(run.run_id)) / 4 == 1
+        except StoreError as error:
+            told += "cannot be read (" in str(error)
+            assert publish().changed == 1
+        publish()
+        assert queries.runs().acr.iloc[0] == pytest.approx((reach(900) + reach(990)) / 4)
+        assert queries.certificates(run.run_id).predict.to_list() == [1, 2, 4, -1]
+    assert told
 
 
 def test_no_store_says_what_to_do(home):

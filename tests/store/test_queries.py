@@ -146,3 +146,19 @@ def test_terms_in_words():
     assert queries.terms(run).endswith("(every 20, first 9)")
     run["mode"] = "at-radius, radius 0.5"
     assert queries.terms(run).startswith("at-radius, radius 0.5, at most n = 10,000, n0 = 100")
+
+
+def test_nobody_is_told_the_acr_of_runs_that_stop_early():
+    """`runs`, its JSON and `export csv` alike."""
+    runs = pd.DataFrame(
+        {
+            "mode": ["fixed", "at-radius, radius 0.5", "anytime, radius 0.5", "anytime", None],
+            "acr": [1.0, 0.5, 0.5, 1.0, None],
+            "certified_accuracy_0": 1.0,
+            "abstention": 0.0,
+        }
+    )
+    told = queries.measured(runs)
+    assert told.acr.notna().tolist() == [True, False, False, True, False]
+    assert told.abstention.notna().tolist() == [True, False, False, True, True]
+    assert runs.acr.notna().sum() == 4
