@@ -137,7 +137,7 @@ def images_of(spec: RunSpec) -> int | None:
 
 def _latest(run: Run) -> tuple[float, float]:
     """Seconds and samples that the latest certified images took, each a mean."""
-    with open(run.certificates_file) as file:
+    with open(run.certificates_file, errors="replace") as file:
         columns = file.readline().rstrip("\n").split("\t")
     rows = [line.split("\t") for line in tail(run.certificates_file)]
     rows = [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns) and row[0] != columns[0]]

@@ -13,14 +13,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from math import isfinite, nan
+from math import isfinite
 from pathlib import Path
 
 from backend.files import ASIDE, append_tsv, count_rows, drop_half_row, read_tsv, write_aside
 from backend.process import is_here
-from backend.spec import RunSpec, SpecError, check_run_id
+from backend.spec import WORD, RunSpec, SpecError, check_run_id
 
 ABSTAIN = -1
+LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 DELETED = ".deleted-"  # a run folder on its way out
 
 
@@ -143,10 +144,12 @@ class Run:
         deadline = time.monotonic() + patience
         gone = f"{self.run_id} was deleted meanwhile"
         try:  # the opening alone: what the caller does under the lock raises errors of its own
-            lock = open(self.lock_file if inherited is None else inherited, "w")  # noqa: SIM115
+            lock = os.open(self.lock_file, LOCK_FLAGS, 0o644) if inherited is None else inherited
         except FileNotFoundError:
             raise RunError(gone) from None
-        with lock:
+        except OSError as error:
+            raise RunError(f"{self.lock_file} cannot be opened ({error.strerror}): delete it") from error
+        with open(lock, "w") as lock:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,6 +181,12 @@ class Run:
 
     # rows
 
+    def refuse_links(self) -> None:
+        """Raise RunError where what is appended to is a link: a run folder may be anybody's, and what it leads to is not."""
+        for file in (self.training_file, self.certificates_file, self.log_file):
+            if file.is_symlink():
+                raise RunError(f"{file} is a link, through which another file would be written: put that in its place")
+
     def append(self, row: Row) -> None:
         """Add one row to the folder. An epoch's row comes before its checkpoint: see `resume_point`."""
         if isinstance(row, Certificate):
@@ -202,8 +211,15 @@ class Run:
         """training.tsv: a dict an epoch, numbers as float. A half-written last row is not there."""
         try:
             rows = [{k: float(v) for k, v in row.items()} for row in read_tsv(self.training_file)]
-            if not all(isfinite(row.get("seconds", nan)) for row in rows):
-                raise ValueError("it does not say how many seconds it took")
+            for row in rows:
+                if lacking := [
+                    name for name in EPOCH_COLUMNS if name not in row and name != "missing_classes"
+                ]:  # once there was no such
+                    raise ValueError(f"it does not say its {', '.join(lacking)}")
+                if wrong := [
+                    f"{name} = {value}" for name, value in row.items() if not (WORD.fullmatch(name) and isfinite(value))
+                ]:
+                    raise ValueError(", ".join(wrong))
             return rows
         except (TypeError, ValueError) as error:
             raise RunError(f"{self.training_file} holds a row that is no epoch: {error}") from error
@@ -258,7 +274,12 @@ class Run:
         return self.checkpoint_file.read_bytes() if self.checkpoint_file.exists() else None
 
     def environment(self) -> dict:
-        return _read_json(self.environment_file) or {}
+        """What the rows rest on; of earlier ones that rest on something else, under `earlier`. {} where nothing is known."""
+        facts = _read_json(self.environment_file) or {}
+        earlier = facts.get("earlier", []) if isinstance(facts, dict) else None
+        if not isinstance(earlier, list) or not all(isinstance(one, dict) for one in earlier):
+            raise RunError(f"{self.environment_file} does not map names to what they are")
+        return facts
 
     def devices(self) -> list[str]:
         """What its rows were computed on, in order: of a run that was resumed elsewhere several."""

@@ -19,6 +19,7 @@ MODES = ("fixed", "anytime", "at-radius")
 PRECISIONS = ("float32", "bfloat16")
 WEIGHT_TYPES = ("float32", "float16")
 WHOLE = 17  # significant digits of a radius that was never rounded to fewer
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -44,7 +45,7 @@ def check_fields(record) -> None:
             object.__setattr__(record, f.name, float(value))
             value = float(value)
         if type(value) is not kind:
-            raise SpecError(f"{name} must be a {kind.__name__}, not {value!r}")
+            raise SpecError(f"{name} must be {KINDS[kind]}, not {value!r}")
         if meta["choices"]:
             one_of(name, value, meta["choices"])
         if meta["low"] is not None:
@@ -192,7 +193,7 @@ class RunSpec:
                 raise SpecError(f"{name} must be a word of a-z, 0-9 and _, not {value!r}")
         if not isinstance(self.hyper, Mapping) or not all(map(_is_hyper, self.hyper, self.hyper.values())):
             raise SpecError(
-                f"hyper must map names of a-z, 0-9 and _ to numbers or words (at most 40 letters, digits and ._+-), not {self.hyper!r}"
+                f"hyper must map names of a-z, 0-9 and _ to finite numbers or words (at most 40 letters, digits and ._+-), not {self.hyper!r}"
             )
         between("lam", self.hyper.get("lam", 0), 0)
         between("sigma", self.sigma, 1e-4, 100)
@@ -236,8 +237,11 @@ class RunSpec:
 
 def _is_hyper(name, value) -> bool:
     """Whether it can be a hyper-parameter: pages and tables show both, and a folder may be anybody's."""
-    word = not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9._+-]{0,40}", value)
-    return isinstance(name, str) and bool(WORD.fullmatch(name) and word) and isinstance(value, int | float | str)
+    if not isinstance(name, str) or not WORD.fullmatch(name):
+        return False
+    if isinstance(value, str):
+        return bool(re.fullmatch(r"[A-Za-z0-9._+-]{0,40}", value))
+    return isinstance(value, int | float) and -1e300 < value < 1e300  # of any other number floats cannot be made
 
 
 def check_run_id(run_id: str) -> str:

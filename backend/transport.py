@@ -1,11 +1,9 @@
 """Run folders in one tar file, to a machine without network and back."""
 
 import io
-import lzma
 import shutil
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,15 +34,15 @@ def unpack(file: Path) -> list[str]:
     """Take the run folders of `pack` in among the user's runs; returns the ids of those that were not there.
 
     Raises RunError for a file that was cut off, or holds anything else: a name that is no run folder's, a link, a folder
-    without a spec.
+    without a spec or of a run that is not finished. It takes no more room than the file has: nothing in it is compressed.
     """
     root = runs_root()
     root.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=root, prefix=UNPACKED))
     try:
-        with tarfile.open(file) as tar:
-            if not all(member.isfile() or member.isdir() for member in tar.getmembers()):
-                raise RunError(f"{file} holds a link or a device; nothing was taken from it")
+        with tarfile.open(file, "r:") as tar:
+            if not all(member.isfile() and not member.issparse() for member in tar.getmembers()):
+                raise RunError(f"{file} holds a link or another thing that is no plain file; nothing was taken from it")
             tar.extractall(aside, filter="data")
             names = set(tar.getnames())
         contents = {CONTENTS}
@@ -54,6 +52,11 @@ def unpack(file: Path) -> list[str]:
         runs = list(all_runs(aside))
         if len(runs) != len(list(aside.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
             raise RunError(f"{file} holds something that is no run folder; nothing was taken from it")
+        for run in runs:
+            if run.state()["state"] != "finished" or set(run.path.iterdir()) != set(run.portable()):
+                raise RunError(
+                    f"{file} holds a run that is not finished, or more than one: {run.run_id}; nothing was taken from it"
+                )
         if names != contents:
             raise RunError(
                 f"{file} is cut off, or not of --pack: its last file must name all others; nothing was taken"
@@ -61,7 +64,7 @@ def unpack(file: Path) -> list[str]:
         new = [run for run in runs if not (root / run.run_id).exists()]
         for run in new:
             run.path.rename(root / run.run_id)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (tarfile.TarError, EOFError) as error:
         raise RunError(f"{file} cannot be unpacked: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

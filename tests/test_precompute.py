@@ -128,6 +128,30 @@ def test_a_tar_that_holds_anything_else_is_refused_whole(home, tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
+def test_a_tar_holds_finished_runs_and_nothing_else(home, digits_spec, tmp_path, monkeypatch):
+    run = Run.create(home / "elsewhere", digits_spec())
+    run.set_state("finished")
+
+    def tar(mode="w"):
+        with tarfile.open(tmp_path / "some.tar", mode) as out:
+            for file in run.path.iterdir():
+                out.add(file, f"{run.run_id}/{file.name}")
+        return tmp_path / "some.tar"
+
+    with pytest.raises(RunError, match="its last file must name all others"):
+        unpack(tar())
+    with pytest.raises(RunError, match="cannot be unpacked"):  # what is compressed may become of any size
+        unpack(tar("w:xz"))
+    (run.path / "more.sh").write_text("echo")
+    with pytest.raises(RunError, match="not finished, or more than one"):
+        unpack(tar())
+    (run.path / "more.sh").unlink()
+    run.set_state("queued", priority=100_000)
+    with pytest.raises(RunError, match="not finished, or more than one"):
+        unpack(tar())
+    assert list(runs_root().iterdir()) == []
+
+
 def test_shipping_copies_what_travels_within_the_budget(home, parts, tmp_path, monkeypatch):
     work_off(parts, "cpu", None, (1, 1))
     for module in (precompute, shipping):

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from backend.home import runs_root
+from backend.jobs import local
+from backend.jobs.worker import work
 from backend.run import Certificate, Checkpoint, Epoch, Run, RunError, all_runs, find_run
 from backend.spec import SpecError
 
@@ -93,12 +95,73 @@ def test_damaged_files_are_named(home, digits_spec):
             run.state()
 
 
-@pytest.mark.parametrize("row", ["1\t2\n", "1\tnan\n"])
-def test_an_epoch_without_its_time_is_named(home, digits_spec, row):
+EPOCH = {
+    "epoch": "1",
+    "seconds": "2",
+    "images_per_second": "9",
+    "lr": "0.1",
+    "loss": "1",
+    "accuracy": "0.5",
+    "cross_entropy": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seconds": "nan"}, "seconds = nan"),
+        ({"epoch": "inf"}, "epoch = inf"),
+        ({"missing_classes": "nan"}, "missing_classes = nan"),
+        ({"accuracy": None, "seconds": None}, "it does not say its seconds, accuracy"),
+        ({"<a href='https://a.b'>": "1"}, "<a href='https://a.b'> = 1.0"),
+        ({"loss": "x"}, "could not convert string to float"),
+    ],
+)
+def test_a_row_that_is_no_epoch_is_named(home, digits_spec, change, says):
     run = Run.create(runs_root(), digits_spec())
-    run.training_file.write_text(f"epoch\t{'seconds' if 'nan' in row else 'lr'}\n{row}")
-    with pytest.raises(RunError, match="holds a row that is no epoch: it does not say how many seconds it took"):
+    run.training_file.write_text("\n".join(["\t".join(EPOCH), "\t".join(EPOCH.values()), ""]))
+    assert run.epochs()[0]["seconds"] == 2.0
+    row = {name: value for name, value in (EPOCH | change).items() if value is not None}
+    run.training_file.write_text("\n".join(["\t".join(row), "\t".join(row.values()), ""]))
+    with pytest.raises(RunError, match=r"training\.tsv holds a row that is no epoch: ") as raised:
         run.epochs()
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", '{"earlier": 3}', '{"earlier": [3]}'])
+def test_an_environment_that_is_none_is_named(home, digits_spec, content):
+    run = Run.create(runs_root(), digits_spec())
+    run.environment_file.write_text(content)
+    with pytest.raises(RunError, match=r"environment\.json does not map names to what they are"):
+        run.environment()
+
+
+def test_nothing_is_written_through_a_link(home, digits_spec, tmp_path):
+    """A run folder may be anybody's, and what its links lead to is not."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    run = Run.create(runs_root(), digits_spec())
+    run.lock_file.symlink_to(victim)
+    with (
+        pytest.raises(RunError, match=r"lock cannot be opened \(Too many levels of symbolic links\): delete it"),
+        run.held(),
+    ):
+        pass
+    run.lock_file.unlink()
+    for file in (run.training_file, run.certificates_file, run.log_file):
+        file.symlink_to(victim)
+        with pytest.raises(RunError, match="is a link, through which another file would be written"):
+            work(run, "cpu")
+        assert run.state()["state"] == "failed"
+        run.set_state("queued")
+        local.start_worker()
+        deadline = time.monotonic() + 60
+        while (state := run.state())["state"] != "failed":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "is a link" in state["error"]
+        file.unlink()
+    assert victim.read_text() == "precious"
 
 
 def test_who_waits_for_a_run_that_is_deleted_does_not_hold_it(home, digits_spec, monkeypatch):

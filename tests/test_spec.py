@@ -43,7 +43,7 @@ def test_run_id_tells_specs_apart():
         (lambda: plan("mnist", "gaussian", 0.5, values={"lam": 1.0}), "gaussian has no hyper-parameter 'lam'"),
         (lambda: plan("mnist", "consistency", 0.5, values={"m": 1}), "consistency.m must be from 2 to 64, not 1"),
         (lambda: plan("mnist", "consistency", 0.5, values={"form": "l1"}), "consistency.form must be one of"),
-        (lambda: plan("mnist", "consistency", 0.5, values={"lam": "5"}), "consistency.lam must be a float"),
+        (lambda: plan("mnist", "consistency", 0.5, values={"lam": "5"}), "consistency.lam must be a number"),
         (lambda: plan("mnist", "gaussian", 0.5, seed=-1), "seed must be"),
         (lambda: plan("mnist", "gaussian", 0.5, epochs=0), "epochs must be"),
         (lambda: plan("../mnist", "gaussian", 0.5), "dataset must be"),
@@ -114,10 +114,19 @@ def test_a_sweep_gives_hyper_parameters_to_the_methods_that_have_them():
 
 @pytest.mark.parametrize(
     "hyper",
-    [{"![x](https://a.b)": 1}, {"lam": "<b>"}, {"m": [2]}, {1: 2}, {"a" * 30: "b" * 41}, ["lam"]],
-    ids=["markdown", "html", "list", "number", "long", "no map"],
+    [
+        {"![x](https://a.b)": 1},
+        {"lam": "<b>"},
+        {"m": [2]},
+        {1: 2},
+        {"a" * 30: "b" * 41},
+        ["lam"],
+        {"lam": 10**400},
+        {"eta": float("nan")},
+    ],
+    ids=["markdown", "html", "list", "number", "long", "no map", "huge", "nan"],
 )
 def test_a_hyper_parameter_is_a_name_and_a_number_or_a_word(hyper):
     """Pages show both, and a run folder may be anybody's."""
-    with pytest.raises(SpecError, match="hyper must map names of a-z, 0-9 and _ to numbers or words"):
+    with pytest.raises(SpecError, match="hyper must map names of a-z, 0-9 and _ to finite numbers or words"):
         RunSpec("mnist", "lenet", "gaussian", 0.5, hyper)

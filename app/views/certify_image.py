@@ -11,6 +11,7 @@ from app.figures.bounds import Track, bounds
 from app.figures.palette import COLOURS, colour, run_labels
 from app.figures.rounding import round_down
 from app.figures.votes import votes
+from app.widgets.attempt import plain
 from app.widgets.bring_image import bring_image, show_seen
 from app.widgets.certificates import check_a_certificate, show_certificate, show_side_by_side, show_votes
 from app.widgets.closer_look import show_attack, show_ball, show_copies
@@ -214,7 +215,7 @@ with right:
         try:
             certify(runs, labels, seen, settings)
         except (RunError, ValueError, RuntimeError) as error:
-            st.error(f"This model cannot certify the image: {error}")
+            st.error(f"This model cannot certify the image: {plain(str(error))}")
         else:
             st.rerun()
     if st.session_state.certificates:

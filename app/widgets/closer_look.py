@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.figures.bounds import bracket
 from app.figures.rounding import round_down, round_up
+from app.widgets.attempt import plain
 from app.widgets.pixels import SIDE, difference, enlarged, picture_row
 from backend.ball import grey_levels, moved, random_direction, whole_pixels
 from backend.datasets import find_dataset
@@ -80,7 +81,7 @@ def show_attack(run: Run, seen: Seen, certificate: dict, settings: Certification
         try:
             attacks[run.run_id] = attack(run, seen, certificate, settings, presses[run.run_id])
         except (RunError, ValueError, RuntimeError) as error:
-            st.error(f"This model cannot be attacked: {error}")
+            st.error(f"This model cannot be attacked: {plain(str(error))}")
         else:
             st.rerun()
     if run.run_id in attacks:

@@ -12,7 +12,7 @@ from app.widgets.start import start_button
 from backend.datasets import Dataset, DatasetError, dataset_names, find_dataset
 from backend.plan import MOST_RUNS, command, has_lam, numbers, plan, recipe_for, sweep, usual_values
 from backend.spec import PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
-from backend.training.methods import METHODS
+from backend.training.methods import METHODS, make
 
 KINDS = ("One run", "Grid")
 Key = Callable[[str], str]
@@ -28,6 +28,8 @@ def fill(spec: RunSpec) -> str:
         raise SpecError(
             f"a seed is at most {MOST_SEED} in a browser, not {spec.seed}; `python -m backend run` takes it"
         )
+    if spec.method in METHODS:
+        make(spec.method, {f.name: spec.hyper[f.name] for f in fields(METHODS[spec.method]) if f.name in spec.hyper})
     number, _ = st.session_state.get("draft", (0, None))
     st.session_state["draft"] = (number + 1, spec)
     if spec.source != "trained":

@@ -1,5 +1,7 @@
 """A base classifier from and to safetensors bytes; never a pickle."""
 
+import threading
+
 import safetensors
 import safetensors.torch
 import torch
@@ -9,6 +11,8 @@ from backend.classifier.architectures import Normalize, network
 from backend.datasets import Dataset
 from backend.spec import SpecError
 
+# Held while weights are initialised, from the one global stream of the process: whoever seeds that holds it before.
+FRESH = threading.RLock()
 TYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -31,7 +35,8 @@ def build(architecture: str, dataset: Dataset, device: torch.device, precision: 
     Raises SpecError for an unknown architecture.
     """
     try:
-        built = network(architecture, dataset.shape, len(dataset.classes))
+        with FRESH:
+            built = network(architecture, dataset.shape, len(dataset.classes))
         with torch.inference_mode():
             built.eval()(torch.zeros(1, *dataset.shape))  # many of torchvision's want 224×224
         built.train()

@@ -42,8 +42,9 @@ def submit(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
 
 
 def resume(run: Run) -> None:
-    """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row."""
-    queue.enqueue(runs_root(), [run])
+    """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row. Raises RunError for any other."""
+    if others := queue.enqueue(runs_root(), [run]):
+        raise RunError(*others)
     start_worker()
 
 
@@ -85,7 +86,7 @@ def start_worker() -> None:
 def cancel(run: Run, patience: float = 10.0) -> None:
     """End a queued or running job with all its processes. What it has written stays, and it can be resumed.
 
-    Raises RunError where the job is not one of this machine's queue: it is not ours to end.
+    Raises RunError where there is no such job, or it is not one of this machine's queue: it is not ours to end.
     """
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -103,7 +104,7 @@ def cancel(run: Run, patience: float = 10.0) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(state["pid"], signal.SIGKILL)  # a row in flight is all that it can cost
         elif state["state"] != "queued" and not state.get("queue"):
-            return
+            raise RunError(f"{run.run_id} is {state['state']}: nothing is there to end")
         with contextlib.suppress(RunError), run.held(patience=0.5):
             if run.state(mine=True)["state"] != "finished":
                 run.set_state("cancelled")
@@ -148,7 +149,18 @@ def _work(root: Path, slot: Slot) -> None:
 
 
 def _next(root: Path, tried: Counter) -> tuple[Run, dict] | None:
-    return next((pair for pair in queue.waiting(root) if tried[_try(*pair)] < TRIES), None)
+    waiting = (pair for pair in queue.waiting(root) if tried[_try(*pair)] < TRIES)
+    return next((pair for pair in waiting if not _too_early(pair[0])), None)
+
+
+def _too_early(run: Run) -> bool:
+    """Whether it certifies the weights of a run that the queue is still at: whose slot takes it up when they are there."""
+    with contextlib.suppress(RunError, OSError):
+        if source := run.spec.weights_of:
+            state = (trained := Run(run.path.parent / source)).state()
+            busy = state["state"] == "queued" or (state["state"] == "running" and state.get("queue"))
+            return bool(busy) and not trained.weights_file.exists()
+    return False
 
 
 def _try(run: Run, state: dict) -> tuple[str, int]:
@@ -163,6 +175,11 @@ def _start(run: Run, slot: Slot, slot_lock: int) -> int | None:
     worker = os.getpid()
     with run.held(patience=0.2) as run_lock:
         if run.state(mine=True)["state"] != "queued":
+            return None
+        try:
+            run.refuse_links()
+        except RunError as error:
+            run.set_state("failed", error=str(error))
             return None
         if not (pid := os.fork()):
             _become_job(run, slot, [run_lock, slot_lock], worker)

@@ -15,13 +15,24 @@ TICKETS = ".tickets"  # the last number given
 PRIORITIES = (-100, 100)
 
 
-def enqueue(root: Path, runs: list[Run], priority: int = 0) -> None:
-    """Queue those runs, in their order, that are not finished, queued or running. Raises SpecError for a priority that is none."""
+def enqueue(root: Path, runs: list[Run], priority: int = 0) -> list[str]:
+    """Queue those runs, in their order, that are not finished, queued or running; returns a sentence for each of the others.
+
+    Raises SpecError for a priority that is none.
+    """
     check_priority(priority)
+    others = []
     for ticket, run in zip(_tickets(root, len(runs)), runs, strict=True):
-        with contextlib.suppress(RunError), run.held(patience=0.2):  # held by another: it is running
-            if run.state(mine=True)["state"] not in ("finished", "queued", "running"):  # running on another machine
-                run.set_state("queued", ticket=ticket, priority=priority)
+        try:
+            with run.held(patience=0.2):
+                state = run.state(mine=True)["state"]
+                if state in ("finished", "queued", "running"):  # running on another machine
+                    others.append(f"{run.run_id} is {state}")
+                else:
+                    run.set_state("queued", ticket=ticket, priority=priority)
+        except RunError as error:  # of another process: it is running; or it was deleted
+            others.append(str(error))
+    return others
 
 
 def prioritise(run: Run, priority: int) -> None:

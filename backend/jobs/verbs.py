@@ -7,7 +7,7 @@ from backend.jobs import local, queue
 from backend.jobs.leftovers import collect
 from backend.overview import DAMAGED, listing
 from backend.process import is_here
-from backend.run import Run, find_run
+from backend.run import Run, RunError, find_run
 
 
 def add_verbs(verb) -> None:
@@ -31,30 +31,37 @@ def add_verbs(verb) -> None:
     verb("doctor", _doctor, "Say whether this machine has what it needs; exit status 1 where there is a problem.")
 
 
-def _queue(options) -> None:
+def _queue(options) -> int:
     if options.priority is not None and not (options.resume or options.first):
         raise ValueError("--priority wants --resume or --first, which say whose it is to be")
     # The last one first: else a slot that is freed takes up one that is to be cancelled next.
+    undone = []
     for run in reversed(_named(options.cancel, "queued", "running")):
-        local.cancel(run)
+        try:
+            local.cancel(run)
+        except RunError as error:
+            undone.append(str(error))
     for run in _named(options.first, "queued"):
         queue.prioritise(run, queue.PRIORITIES[1] if options.priority is None else options.priority)
     if resumed := _named(options.resume, "interrupted"):
-        queue.enqueue(runs_root(), resumed, options.priority or 0)
+        undone += queue.enqueue(runs_root(), resumed, options.priority or 0)
     if options.resume or options.first:
         local.start_worker()
     there = listing(runs_root())
     for one in there:
         if one.name == "running":
             state = one.state
-            print(f"running  {state.get('slot') or state.get('host')}  {one.run.run_id}  since {state['since']}")
+            print(f"running  {state.get('slot') or state.get('host')}  {one.run.run_id}  since {state.get('since')}")
         elif one.name == DAMAGED:
             print(f"damaged  {one.run.run_id}: {one.state['error']}")
     waiting = queue.waiting(runs_root())
     for run, state in waiting:
-        print(f"queued   priority {state.get('priority', 0)}  {run.run_id}  since {state['since']}")
+        print(f"queued   priority {state.get('priority', 0)}  {run.run_id}  since {state.get('since')}")
     if waiting and not any(one.name == "running" for one in there) and not (options.resume or options.first):
         print("nothing runs: `python -m backend worker` takes the queue up", file=sys.stderr)
+    for sentence in undone:
+        print(f"certscope: {sentence}", file=sys.stderr)
+    return int(bool(undone))
 
 
 def _named(ids: list[str] | None, *states: str) -> list[Run]:

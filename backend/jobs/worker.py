@@ -1,12 +1,13 @@
 """Execute one run folder's spec, from wherever an earlier execution left off."""
 
+import contextlib
 import subprocess
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.process import identity
-from backend.run import Checkpoint, Row, Run, RunError, find_run
+from backend.run import Checkpoint, Row, Run, RunError, all_runs
 from backend.spec import RunSpec
 
 Executor = Callable[..., Iterator[dict | Row]]  # `here`, or what does the same elsewhere
@@ -71,6 +72,7 @@ def accompany(run: Run, device: str) -> None:
 def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Executor) -> None:
     from backend.pipeline import checkpoint_epoch
 
+    run.refuse_links()
     spec = run.spec
     weights, checkpoint = run.weights(), run.checkpoint()
     if weights is None and run.count()[1]:
@@ -78,11 +80,13 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
             f"{run.certificates_file} speaks of a network whose {run.weights_file.name} is gone: bring that back, or delete {run.certificates_file.name} to begin anew"
         )
     if weights is None and spec.weights_of is not None:
-        weights = find_run(spec.weights_of, runs_root(), PRECOMPUTED).weights()
-        if weights is None:
-            raise RunError(f"{spec.weights_of} has no weights here; train it first, by the command on its page")
+        weights = _weights_of(spec.weights_of)
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
-    done = run.resume_point(spec.recipe.epochs if weights else checkpoint_epoch(checkpoint))
+    try:
+        epochs = spec.recipe.epochs if weights else checkpoint_epoch(checkpoint)
+    except ValueError as error:
+        raise RunError(f"{run.checkpoint_file} is damaged ({error}): delete it, and training begins anew") from error
+    done = run.resume_point(epochs)
     ours = {"commit": _commit(), "seed": spec.seed}
     for row in executor(spec, device, weights=weights, checkpoint=checkpoint, done=done):
         if isinstance(row, dict):
@@ -91,6 +95,16 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
             run.append(row)
             on_row(row)
     run.set_environment(run.environment() | {"weights_sha256": run.weights_sha256()})
+
+
+def _weights_of(source: str) -> bytes:
+    """The weights that were trained by that run: from its folder, or from one that certified them since. Raises RunError where none has them."""
+    for root in (runs_root(), PRECOMPUTED):
+        for run in (Run(root / source), *all_runs(root)):
+            with contextlib.suppress(RunError, OSError):
+                if run.weights_file.exists() and source in (run.run_id, run.spec.weights_of):
+                    return run.weights()
+    raise RunError(f"{source} has no weights here; train it first, by the command on its page")
 
 
 def _commit() -> str | None:

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from backend.classifier.weights import build, pack
+from backend.classifier.weights import FRESH, build, pack
 from backend.datasets import Dataset, ImageFiles
 from backend.run import Checkpoint, Epoch
 from backend.spec import Recipe, RunSpec
@@ -37,10 +37,11 @@ def train(
     spec's dtype. Every epoch draws from streams of its own, so a resumed run ends with the same weights as one that
     was never stopped (on the same device and number of threads). Raises TrainingError for a loss that is not finite.
     """
-    torch.manual_seed(stream_seed(spec.seed, "init", 0))  # the layers' own initialisers draw from the global stream
-    classifier = build(spec.architecture, dataset, device, spec.recipe.precision).train()
-    if spec.recipe.init == "kaiming":
-        classifier.apply(_kaiming)
+    with FRESH:
+        torch.manual_seed(stream_seed(spec.seed, "init", 0))  # the layers' own initialisers draw from the global stream
+        classifier = build(spec.architecture, dataset, device, spec.recipe.precision).train()
+        if spec.recipe.init == "kaiming":
+            classifier.apply(_kaiming)
     optimiser = SGD(classifier, spec.recipe)
     first = restore(checkpoint, classifier, optimiser) if checkpoint else 0
     images = training_images(dataset, device)
@@ -169,11 +170,15 @@ def snapshot(epoch: int, classifier: nn.Module, optimiser: SGD) -> bytes:
 
 
 def checkpoint_epoch(checkpoint: bytes | None) -> int:
-    """How many epochs a checkpoint has behind it; 0 without one."""
+    """How many epochs a checkpoint has behind it; 0 without one. Raises ValueError for one that is not whole."""
     if checkpoint is None:
         return 0
-    size = int.from_bytes(checkpoint[:8], "little")  # safetensors: length of the JSON header, the header, the data
-    return int(json.loads(checkpoint[8 : 8 + size])["__metadata__"]["epoch"])
+    try:
+        safetensors.deserialize(checkpoint)
+        size = int.from_bytes(checkpoint[:8], "little")  # safetensors: length of the JSON header, the header, the data
+        return int(json.loads(checkpoint[8 : 8 + size])["__metadata__"]["epoch"])
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"it is no checkpoint: {error}") from error
 
 
 def restore(checkpoint: bytes, classifier: nn.Module, optimiser: SGD) -> int:

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from backend.home import CHECKOUT, runs_root
 from backend.run import Run
 from backend.store.publish import publish
-from tests.app import page, words
+from tests.app import page, press, words
 
 
 def test_without_a_store_the_app_says_what_to_do(home):
@@ -52,6 +52,49 @@ def test_states_of_runs_are_told(published, digits_spec):
     assert "— queued" in text
     assert "this is not a spec" in text
     assert {b.label for b in app.button} == {"Start", "Retry", "Cancel", "Clone", "Delete"}
+
+
+EPOCH = "epoch\tseconds\timages_per_second\tlr\tloss\taccuracy\tmissing_classes\tcross_entropy\n1\t1\t1\t0.1\t1\t0.5\t{}\t1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("training.tsv", EPOCH.format("nan").encode()),
+        ("training.tsv", EPOCH.replace("accuracy", "precision").format(0).encode()),
+        ("training.tsv", b"\xff\xfe\n\xff\n"),
+        ("certificates.tsv", b"\xff\n1\n"),
+        ("certificates.tsv", b"idx\ttime\tn\n1\tnan\t-\n"),
+        ("environment.json", b"[1]"),
+        ("environment.json", b"\xff"),
+        ("state.json", b'{"state": "queued"}'),
+        ("state.json", b'{"state": "failed", "error": {"a": [1]}}'),
+    ],
+)
+def test_a_damaged_folder_is_told_and_breaks_no_page(published, digits_spec, name, content):
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("finished")
+    (run.path / name).write_bytes(content)
+    for app in (page("runs"), page("run", run=run.run_id), page("trade_offs")):
+        assert not app.run().exception
+        for toggle in app.toggle:
+            if toggle.label == "Loss and log":
+                assert not toggle.set_value(True).run().exception
+
+
+@pytest.mark.parametrize(("before", "after"), [('"lam": 5.0', '"lam": 1' + "0" * 400), ('"m": 2', '"m": "abc"')])
+def test_foreign_hyper_parameters_break_no_form(published, digits_spec, before, after):
+    run = Run.create(runs_root(), digits_spec("consistency"))
+    run.set_state("failed", error="it was stopped")
+    assert before in run.spec_file.read_text()
+    run.spec_file.write_text(run.spec_file.read_text().replace(before, after))
+    assert not page("run", run=run.run_id).run().exception
+    app = page("runs").run()
+    assert not app.exception
+    if "abc" in after:
+        app = press(app, "Clone")
+        assert "cannot be cloned: consistency.m must be a whole number, not 'abc'" in words(app)
+        assert not app.run().exception
 
 
 def test_a_queue_whose_workers_were_all_killed_goes_on(published, digits_spec):

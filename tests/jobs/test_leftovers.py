@@ -94,6 +94,11 @@ def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch)
         ["100", waiting[2]],
         ["0", waiting[1]],
     ]
+    assert main(["queue", "--cancel", waiting[0], waiting[1]]) == 1  # the others are ended all the same
+    assert f"certscope: {waiting[0]} is cancelled: nothing is there to end\n" in capsys.readouterr().err
+    assert main(["queue", "--resume", waiting[1]]) == 0
+    assert main(["queue", "--resume", waiting[1]]) == 1
+    assert f"certscope: {waiting[1]} is queued\n" in capsys.readouterr().err
     assert main(["queue", "--first", waiting[0]]) == 1
     assert "only a queued run has a priority" in capsys.readouterr().err
     assert main(["queue", "--first", waiting[1], "--priority", "1000"]) == 1

@@ -143,9 +143,19 @@ def test_resuming_leaves_finished_and_running_runs_alone(home, digits_spec, long
     finished, running = local.submit([digits_spec()])[0], local.submit([long_spec(1)])[0]
     wait(running, "running")
     for run, state in ((finished, "finished"), (running, "running")):
-        local.resume(run)
+        with pytest.raises(RunError, match=f"is {state}|being worked on"):
+            local.resume(run)
         assert run.state()["state"] == state
     local.cancel(running)
+    for run, says in (
+        (finished, "is finished: nothing is there to end"),
+        (running, "is cancelled: nothing is there to end"),
+    ):
+        with pytest.raises(RunError, match=says):
+            local.cancel(run)
+    local.delete(running)
+    with pytest.raises(RunError, match="was deleted meanwhile"):
+        local.resume(running)
 
 
 def test_a_grid_queues_in_its_order_with_one_worker(home, digits_spec, long_spec):

@@ -12,6 +12,7 @@ import pytest
 from backend import process
 from backend.home import runs_root
 from backend.jobs import journal, local, queue
+from backend.plan import certify_again
 from backend.run import Certificate, Run, RunError
 from backend.spec import Certification, SpecError
 
@@ -155,6 +156,16 @@ def test_two_slots_run_two_jobs_and_cancel_ends_all_their_processes(home, new, m
     started = [line for line in lines if line["event"] == "job started"]
     assert {line["run_id"] for line in started} == {runs[0].run_id, runs[1].run_id}
     assert all(list(line)[:4] == ["time", "level", "event", "run_id"] for line in lines)
+
+
+def test_certifying_waits_for_the_weights_that_another_slot_trains(home, digits_spec, monkeypatch):
+    monkeypatch.setenv("CERTSCOPE_SLOTS", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    spec = digits_spec(epochs=20, certification=None)
+    trained, certified = local.submit([spec, certify_again(spec, spec.run_id, Certification(n=200, every=30))])
+    until(lambda: certified.state()["state"] in ("finished", "failed"))
+    assert certified.state()["state"] == "finished"
+    assert certified.weights() == trained.weights()
 
 
 def _gone(group):

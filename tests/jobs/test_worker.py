@@ -1,6 +1,7 @@
 """Real processes, killed with SIGKILL at any moment; what they leave is resumed to the same result."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from backend.home import CHECKOUT, runs_root
 from backend.jobs.worker import work
 from backend.plan import certify_again
-from backend.run import Certificate, Run, RunError
+from backend.run import Certificate, Checkpoint, Run, RunError
 from backend.spec import Certification
 
 pytestmark = pytest.mark.usefixtures("published")  # whoever publishes need not begin with the shipped runs
@@ -120,10 +121,10 @@ def test_a_finished_run_is_left_alone(home):
 
 def test_failure_is_written_down_and_can_be_mended(home, digits_spec):
     run = Run.create(runs_root(), certify_again(digits_spec(), "nowhere-seed0-1", Certification(n=10)))
-    with pytest.raises(RunError, match="there is no run 'nowhere-seed0-1'"):
+    with pytest.raises(RunError, match="nowhere-seed0-1 has no weights here"):
         work(run, "cpu")
     assert run.state()["state"] == "failed"
-    assert "there is no run" in run.state()["error"]
+    assert "train it first" in run.state()["error"]
 
 
 def test_certifying_again_takes_the_weights_and_trains_nothing(home, digits_spec):
@@ -138,6 +139,32 @@ def test_certifying_again_takes_the_weights_and_trains_nothing(home, digits_spec
     assert again.weights() == source.weights()
     assert [type(row) for row in rows] == [Certificate] * 5
     assert again.environment()["weights_sha256"] == source.weights_sha256()
+    shutil.rmtree(source.path)  # whoever certified them has them, too
+    third = Run.create(runs_root(), certify_again(again.spec, again.run_id, Certification(n=60, every=90)))
+    assert third.spec.weights_of == source.run_id
+    assert work(third, "cpu")
+    assert third.weights() == again.weights()
+
+
+@pytest.mark.parametrize("cut", [0, 4, 300, -10])
+def test_a_checkpoint_that_is_not_whole_says_what_to_do(home, digits_spec, cut):
+    run = Run.create(runs_root(), digits_spec())
+
+    def stop(row):
+        if isinstance(row, Checkpoint):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(run, "cpu", stop)
+    run.checkpoint_file.write_bytes(run.checkpoint()[:cut])
+    with pytest.raises(
+        RunError, match=r"checkpoint\.safetensors is damaged \(.+\): delete it, and training begins anew"
+    ):
+        work(run, "cpu")
+    assert run.count() == (1, 0)
+    run.checkpoint_file.unlink()
+    assert work(run, "cpu")
+    assert run.count()[0] == 2
 
 
 def test_certificates_do_not_outlive_their_weights(home, digits_spec):

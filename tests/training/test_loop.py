@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from math import isfinite
 
@@ -7,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from backend.classifier.weights import build
 from backend.datasets import DATASETS
 from backend.home import CHECKOUT
 from backend.pipeline import choose_device
@@ -176,3 +178,22 @@ def test_steps_are_torchs_to_the_bit(momentum, device):
         theirs(x).square().sum().backward()
         reference.step()
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_a_network_that_is_opened_meanwhile_changes_no_training(digits_spec):
+    """Both draw initial weights from the one global stream of the process."""
+    spec = digits_spec(epochs=1)
+    alone = rows_of(spec)[-1].tensors
+    over = threading.Event()
+
+    def others():
+        while not over.is_set():
+            build("smallcnn", DIGITS, choose_device("cpu"))
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    try:
+        assert [rows_of(spec)[-1].tensors == alone for _ in range(4)] == [True] * 4
+    finally:
+        over.set()
+        thread.join()

@@ -144,6 +144,9 @@ def test_smoothmix_by_hand():
     term = mixed_term(logits, mixed, torch.tensor([0]), t)
     assert float(term) == pytest.approx(kl((0.625, 0.375), (0.25, 0.75)))
     assert float(mixed_term(logits, mixed, torch.tensor([1]), t)) == 0  # F̂ is wrong
+    certain = torch.tensor([[[200.0, 0.0]]], requires_grad=True)  # a float holds no F̂ of class 1, and t may be 0
+    mixed_term(certain, mixed, torch.tensor([0]), torch.zeros(1, 1)).backward()
+    assert certain.grad.isfinite().all()
 
 
 def test_smoothmix_mixes_towards_the_attack():

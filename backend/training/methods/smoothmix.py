@@ -63,9 +63,12 @@ def mixed_term(logits: "Tensor", mixed_logits: "Tensor", y: "Tensor", t: "Tensor
     logits, mixed_logits: (m, B, K); y: (B,); t: (B, 1), the weight of the uniform distribution in the target.
     """
     log_mean = logits.log_softmax(-1).logsumexp(0) - log(len(logits))  # (B, K)
+    import torch
+
     target = (1 - t) * log_mean.exp() + t / logits.shape[-1]
+    log_target = target.clamp_min(torch.finfo(target.dtype).tiny).log()  # 0 where F̂ is too small for a float and t = 0
     log_mixed = mixed_logits.log_softmax(-1).mean(0)  # (B, K): Σ target · log F is linear in log F
-    divergence = (target.xlogy(target) - target * log_mixed).sum(-1)  # (B,)
+    divergence = (target * (log_target - log_mixed)).sum(-1)  # (B,)
     return ((log_mean.argmax(-1) == y) * divergence).mean()
 
 
