@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from backend.datasets import DAMAGE, LARGE, Dataset, middle, to_rgb
 
 MAX_BYTES = 10 * 2**20
-MAX_PIXELS = 16_000_000
+MAX_PIXELS = 25_000_000  # photos of 24 million are common
 MAX_SCANS = 100  # of a progressive JPEG (or of several in one file, MPO), which has about ten; each costs a pass over all pixels
 MAX_URL = 2 * 2**20  # characters of a drawn or pasted image, which a browser has scaled down
 DATA_URL = "data:image/png;base64,"

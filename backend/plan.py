@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from itertools import product
-from math import isfinite, prod
+from math import floor, isfinite, log2, prod
 
+from backend.certification.confidence import lower_bound
 from backend.certification.grid_noise import spending
 from backend.datasets import find_dataset
 from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of
@@ -49,7 +50,12 @@ def check_certification(spec: RunSpec) -> None:
     """Raise SpecError for settings that nothing can be certified with, before hours of training."""
     if spec.certification is not None:
         dataset = find_dataset(spec.dataset)
-        spending(spec.certification, spec.sigma, dataset.scale, prod(dataset.shape))
+        n, alpha = spending(spec.certification, spec.sigma, dataset.scale, prod(dataset.shape))[-1]
+        if lower_bound(n, n, alpha) <= 0.5:
+            raise SpecError(
+                f"n = {n} samples can certify nothing at alpha = {spec.certification.alpha:g}, not even where all agree: "
+                f"take {floor(-log2(alpha)) + 1} or more"
+            )
 
 
 def recipe_for(name: str, dataset: str) -> Recipe:

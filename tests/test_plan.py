@@ -101,11 +101,17 @@ def test_epsilon_grows_longer_at_sigma_one_in_the_quick_recipe(sigma, recipe, ep
         assert usual_values(method, "mnist", sigma, recipe, epochs)["warmup"] == warmup
 
 
-def test_noise_that_cannot_be_drawn_on_the_grid_is_refused_before_training():
+def test_settings_that_certify_nothing_are_refused_before_training():
     settings = Certification(float_sound=True)
     for sigma, given, says in (
         (0.01, settings, "sigma times scale from 0.7 to 500, not 0.16"),
         (0.5, replace(settings, alpha=1e-12), "too small for noise on a grid with n = 10000"),
+        (
+            0.5,
+            Certification(n=9),
+            "n = 9 samples can certify nothing at alpha = 0.001, not even where all agree: take 10 or more",
+        ),
+        (0.5, Certification(n=18, alpha=2e-6), "take 19 or more"),
     ):
         with pytest.raises(SpecError, match=says):
             plan("digits", "gaussian", sigma, certification=given)
@@ -114,3 +120,5 @@ def test_noise_that_cannot_be_drawn_on_the_grid_is_refused_before_training():
             certify_again(spec, "trained", given)
         with pytest.raises(SpecError, match=says):
             next(execute(replace(spec, certification=given), choose_device("cpu")))
+    assert plan("digits", "gaussian", 0.5, certification=Certification(n=10)).certification.n == 10
+    assert plan("digits", "gaussian", 0.5, certification=Certification(n=19, alpha=2e-6))

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from textwrap import wrap
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -11,7 +12,6 @@ from app.figures.palette import GREY, colour, lambda_path, run_labels, seeds, sy
 from backend.statistics import half_width, pareto
 from backend.training.methods import place
 
-AROUND = ("top right", "bottom left", "top left", "bottom right")  # of a point, its λ: neighbours lie close
 LINE = 46  # characters of a note above a panel
 FAR = 0.8  # of the best accuracy: what lies below it is outside the first view along λ
 SOURCES = {
@@ -43,23 +43,40 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
     kinds = symbols(runs.recipe)
     traces += [
         {
-            "type": "scatter", "mode": "markers", "x": rows.acr.to_list(), "y": [title(m) for m in rows.method],
+            "type": "scatter",
+            "mode": "markers",
+            "x": rows.acr.to_list(),
+            "y": [title(m) for m in rows.method],
             "error_x": {"array": half_width(rows.acr_se, rows.images).tolist(), "thickness": 1.5, "color": GREY},
             "marker": {"size": 13, "symbol": kinds[recipe], "color": [colour(m) for m in rows.method]},
             "text": [labels[run_id] for run_id in rows.run_id],
-            "name": "runs of this store" + (f", {recipe}" if len(kinds) > 1 else ""), "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
+            "hovertemplate": "%{x:.4f}<extra>%{text}</extra>",
+            "showlegend": False,
         }
         for recipe, rows in here.groupby("recipe")
-    ]  # fmt: skip
+    ]
+    traces += [_entry("runs of this store" + (f", {recipe}" if len(kinds) > 1 else ""), kinds[recipe]) for recipe in here.recipe.unique()]  # fmt: skip
     places = [title(m) for m in reversed(known)]
     return go.Figure(traces, _panel(sigma, 330, {"title": {"text": "ACR"}}, places))
+
+
+def _entry(name: str, symbol: str) -> dict:
+    """An entry of the legend alone, for marks that have the colour of what stands beside them."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [None],
+        "y": [None],
+        "name": name,
+        "marker": {"symbol": symbol, "size": 11, "color": GREY},
+    }
 
 
 def _panel(sigma: float, height: int, xaxis: dict, places: list[str] = ()) -> dict:
     """The layout of one σ's panel; places: what stands along y, the lowest first, where that is no number."""
     return {
         "title": {"text": f"σ = {sigma:g}", "font": {"size": 15}}, "xaxis": xaxis, "height": height,
-        "yaxis": {"automargin": True, "categoryorder": "array", "categoryarray": places},
+        "yaxis": {"automargin": True} | ({"type": "category", "categoryorder": "array", "categoryarray": places} if places else {}),
         "legend": {"orientation": "h", "y": -0.3, "yanchor": "top"}, "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
     }  # fmt: skip
 
@@ -73,13 +90,14 @@ def gains(rows: pd.DataFrame) -> go.Figure:
     theirs = rows[rows.published_gain.notna()]
     seeds = [(gain, row.label) for row in rows.itertuples() if len(row.seed_gains) > 1 for gain in row.seed_gains]
     traces = [
+        _entry("runs of this store", "circle"),
         {
             "type": "scatter", "mode": "markers", "x": theirs.published_gain.to_list(), "y": theirs.label.to_list(), "name": "published networks",
             "marker": {"symbol": "square-open", "size": 11, "color": GREY, "line": {"width": 2}},
             "hovertemplate": "%{x:+.4f}<extra>%{y}, published networks</extra>",
         },
         {
-            "type": "scatter", "mode": "markers", "x": rows.gain.to_list(), "y": rows.label.to_list(), "name": "runs of this store",
+            "type": "scatter", "mode": "markers", "x": rows.gain.to_list(), "y": rows.label.to_list(), "name": "runs of this store", "showlegend": False,
             "error_x": {"array": rows.half.to_list(), "thickness": 1.5, "color": GREY},
             "marker": {"size": 13, "color": [colour(method) for method in rows.baseline]},
             "hovertemplate": "%{x:+.4f}<extra>%{y}</extra>",
@@ -118,7 +136,7 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
     traces = [
         {
             "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
-            "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip",
+            "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip", "showlegend": len(front) > 1,
         },
         *_released(released),
         *(
@@ -131,9 +149,7 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
         ),
         *(
             {
-                "type": "scatter", "mode": "markers+text", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
-                "text": [f"{run.lam:g}" if method == "consistency" and _form(run) == usual and pd.notna(run.lam) else "" for run in rows.itertuples()],
-                "textposition": [AROUND[place % len(AROUND)] for place in rows.lam.rank(method="dense").fillna(0).astype(int)],
+                "type": "scatter", "mode": "markers", "x": rows.certified_accuracy_0.to_list(), "y": rows.acr.to_list(),
                 "marker": {"size": 11, "symbol": kinds[recipe], "color": colour(method)}, "cliponaxis": False,
                 "name": title(method) + (f", {recipe}" if len(kinds) > 1 else ""),
                 **{
@@ -146,7 +162,47 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
             for (method, recipe), rows in runs.groupby(["method", "recipe"])
         ),
     ]  # fmt: skip
-    return go.Figure(traces, _view(sigma, runs, released, labels))
+    layout = _view(sigma, runs, released, labels)
+    usually = [run.run_id for run in runs.itertuples() if run.method == "consistency" and _form(run) == usual]
+    numbered = runs[runs.run_id.isin(usually) & runs.lam.notna()].sort_values("lam")
+    layout["annotations"] = [
+        *layout.get("annotations", []),
+        *_numbers(numbered, runs, layout["xaxis"]["range"], layout["yaxis"]["range"]),
+    ]
+    return go.Figure(traces, layout)
+
+
+def _numbers(numbered: pd.DataFrame, runs: pd.DataFrame, across: list[float], up: list[float]) -> list[dict]:
+    """λ beside each of the points, on a leader that shows whose it is: each where marks and numbers leave most room.
+
+    across, up: the ranges of the axes. What lies outside them has none.
+    """
+    side = 300  # pixels of a panel, about
+
+    def place_of(rows: pd.DataFrame) -> np.ndarray:  # (N, 2), in pixels, up is positive
+        x, y = (
+            (rows[name] - low) / (high - low) for name, (low, high) in (("certified_accuracy_0", across), ("acr", up))
+        )
+        return side * np.column_stack([x, y])
+
+    marks = place_of(runs)
+    taken, said = [mark for mark in marks if np.isfinite(mark).all()], []
+    around = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    for run, at in zip(numbered.itertuples(), place_of(numbered), strict=True):
+        if not ((at >= 0) & (at <= side)).all():
+            continue
+        places = at + np.concatenate([far * np.column_stack([np.cos(around), np.sin(around)]) for far in (22, 36)])
+        room = np.linalg.norm(places[:, None] - np.array(taken)[None], axis=2).min(1)
+        room[((places < 0) | (places > side - 8)).any(1)] = 0
+        best = places[
+            int((room.clip(max=24) - [0.01 * i for i in range(len(places))]).argmax())
+        ]  # near where it is as good
+        taken.append(best)
+        said.append({
+            "x": run.certified_accuracy_0, "y": run.acr, "ax": best[0] - at[0], "ay": at[1] - best[1], "text": f"{run.lam:g}",
+            "showarrow": True, "arrowhead": 0, "arrowwidth": 1, "arrowcolor": GREY, "standoff": 5,
+        })  # fmt: skip
+    return said
 
 
 def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict[str, str]) -> dict:

@@ -15,7 +15,7 @@ def certified_accuracy(
     published: pd.DataFrame | None = None,
     envelope: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """A line a group of seeds (their mean, with a band where low and high are there), and at each σ the ceiling: the largest radius that n votes out of n can certify.
+    """A line a group of seeds (their mean, with a band where curves have low and high), and at each σ the ceiling: the largest radius that n votes out of n can certify.
 
     runs: rows of `queries.runs`, one a group; curves: `queries.group_curves`; published: `queries.published_curves` of the
     same σ, drawn thin; envelope: `queries.envelope`, drawn wide and pale behind; labels: `run_labels`.
@@ -27,7 +27,7 @@ def certified_accuracy(
     paler = dict(zip(runs.run_id, 1 - 0.75 * alike.cumcount() / alike.run_id.transform("size"), strict=True))
     for run in runs.itertuples():
         line = points[run.run_id]
-        if line.low.notna().any():
+        if "low" in line:
             traces.append(_band(line, colour(run.method)))
         traces.append(
             _line(line, labels[run.run_id], colour(run.method), styles[run.sigma]) | {"opacity": paler[run.run_id]}
@@ -43,7 +43,7 @@ def certified_accuracy(
             for sigma, at in ceilings
         ],
         "annotations": [
-            {"x": at, "y": 1, "yanchor": "bottom", "text": f"σ = {sigma:g}", "showarrow": False, "font": {"size": 11, "color": GREY}}
+            {"x": at, "y": 1, "yanchor": "bottom", "text": f"ceiling, σ = {sigma:g}", "xanchor": "right", "showarrow": False, "font": {"size": 11, "color": GREY}}
             for sigma, at in ceilings
         ],
         "xaxis": {"title": {"text": "ℓ2 radius r (pixels in [0, 1])"}, "rangemode": "tozero"},

@@ -9,6 +9,7 @@ from backend.run import EPOCH_COLUMNS
 def losses(epochs: list[dict]) -> go.Figure:
     """Loss terms and accuracy under noise per epoch; epochs: rows of `Run.epochs`, at least one."""
     terms = [name for name in epochs[0] if name not in EPOCH_COLUMNS]
+    terms += ["loss"] if len(terms) > 1 else []
     x = [int(row["epoch"]) for row in epochs]
     mode = "lines" if len(x) > 1 else "markers"
     figure = go.Figure()
@@ -19,7 +20,7 @@ def losses(epochs: list[dict]) -> go.Figure:
                 "x": x,
                 "y": [row[name] for row in epochs],
                 "mode": mode,
-                "name": name.replace("_", " "),
+                "name": "loss, their sum" if name == "loss" else name.replace("_", " "),
             }
         )
     figure.add_trace(

@@ -20,6 +20,7 @@ from backend.store import queries
 from backend.store.snapshot import StoreError, mark
 
 MOST = 6  # others beside the reference
+UNLIKE = {"training": "training", "sigma": "σ", "architecture": "network"}
 PICTURES = 24  # at most, of images gained or lost
 
 st.title("Compare runs")
@@ -58,7 +59,7 @@ others = {i: words for i, words in labels.items() if i != a}
 alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary]
 chosen = choose_runs(
     right, "Compared with it: b", others, [first_of("consistency", alike or list(others))], "b", group_of,
-    max_selections=MOST, placeholder="Choose one run or more",
+    max_selections=MOST, placeholder="Choose one run or more", help=f"at most {MOST}",
 )  # fmt: skip
 if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
@@ -71,7 +72,7 @@ low, high = comparable_radii(one["mode"])
 early = early_stop(one["mode"])
 if low > high:  # said above
     st.stop()
-setting = queries.terms(one)
+setting = f"{one.dataset}, {queries.terms(one)}"
 
 
 def verdict(told: int, more: str, less: str) -> str:
@@ -93,11 +94,12 @@ def all_differences(pairs: dict, r: float) -> None:
                 "acr differences",
                 "differences in ACR with intervals",
                 table,
+                setting,
             )
     with next(places):
         draw(
             differences(table, "accuracy", f"certified accuracy at {r:g}, b less a"), "accuracy differences",
-            "differences in certified accuracy at r with intervals", table,
+            "differences in certified accuracy at r with intervals", table.assign(r=r), setting,
         )  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
             help=f"mean paired difference with its 95 % interval over the choice of images; paired t test p = {p.acr_p:.2g}",
         )  # fmt: skip
     next(cards).metric(
-        f"Certified accuracy at {r:g}, b less a", f"{p.accuracy:+.2%}", f"{p.accuracy_low:+.2%} to {p.accuracy_high:+.2%}",
+        f"Certified accuracy at {r:g}, b less a", f"{100 * p.accuracy:+z.2f} pp", f"{100 * p.accuracy_low:+z.2f} to {100 * p.accuracy_high:+z.2f} pp",
         **PLAINLY,
         help="paired differences of the seeds' shares" if p.accuracy_p is None else f"McNemar's exact test p = {p.accuracy_p:.2g}",
     )  # fmt: skip
@@ -126,6 +128,15 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     if p.accuracy_told and p.accuracy_p is not None:  # the interval, wider than need be, may hold 0
         at_r += f" (McNemar's exact test, p = {p.accuracy_p:.2g})"
     st.markdown(f"a: **{labels[a]}**, b: **{labels[b]}**. {average}{'At' if early else 'at'} r = {r:g} {at_r}.")
+    differ = [
+        f"{words} ({left} and {right})"
+        for name, words in UNLIKE.items()
+        if (left := facts[name][a]) != (right := facts[name][b])
+    ]
+    if differ:
+        st.caption(
+            f":material/rule: They differ in {' and in '.join(differ)} too: what is seen here is not the method's alone."
+        )
     apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
     st.caption(
         f"{setting}. Intervals cover the choice of test images, not that of the training seed: "
@@ -234,7 +245,9 @@ both = of_both(b, 0.0)
 left, right = st.columns(2)
 with left:
     st.header("Radius against radius")
-    draw(radius_against_radius(both, (labels[a], labels[b])), "radii", "radius of each image by both runs", both)
+    draw(
+        radius_against_radius(both, (labels[a], labels[b])), "radii", "radius of each image by both runs", both, setting
+    )
     st.caption("One point an image; above the line b certifies more. A wrong answer or an abstention counts as 0.")
 with right:
     st.header("By class")
@@ -248,8 +261,8 @@ with right:
         column_config={
             "label": "class", "acr a": st.column_config.NumberColumn("ACR a", format="%.3f"),
             "acr b": st.column_config.NumberColumn("ACR b", format="%.3f"),
-            "certified_accuracy_0 a": st.column_config.NumberColumn("accuracy a", **accuracy),
-            "certified_accuracy_0 b": st.column_config.NumberColumn("accuracy b", **accuracy),
+            "certified_accuracy_0 a": st.column_config.NumberColumn("accuracy at 0, a", **accuracy),
+            "certified_accuracy_0 b": st.column_config.NumberColumn("accuracy at 0, b", **accuracy),
         },
     )  # fmt: skip
 
@@ -270,7 +283,7 @@ if one["mode"] == "fixed" and both[["p_a", "p_b"]].notna().all(axis=None):
     with left:
         st.header("How sure the votes are", help=TERMS["p_A"])
         shares = {labels[a]: both.p_a.to_numpy(), labels[b]: both.p_b.to_numpy()}
-        draw(p_distribution(shares, methods), "p", "distribution of p_A over the images, both runs", both)
+        draw(p_distribution(shares, methods), "p", "distribution of p_A over the images, both runs", both, setting)
         st.caption(
             "The share of votes for the class that was selected, image by image: an estimate of p_A, not its bound."
         )
@@ -282,6 +295,7 @@ if one["mode"] == "fixed" and both[["p_a", "p_b"]].notna().all(axis=None):
             "by n",
             "ACR of both runs at fewer samples",
             pd.DataFrame(at).rename_axis("n").reset_index(),
+            setting,
         )
         st.caption(
             "A random part of each image's samples, bounded anew: what the same networks show at a smaller n. ACR grows with n until every "

@@ -163,7 +163,6 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
     labels, one = run_labels(runs), runs.iloc[0]
     two = common[common.method.isin(PAIR)]
     curves = queries.group_curves(two.run_id.to_list())
-    curves["low"] = curves["high"] = float("nan")  # one seed: no band
     two = two[two.run_id.isin(curves.group_id)]
     beside(
         "Certified accuracy against radius", certified_accuracy(two, curves, labels),

@@ -30,8 +30,10 @@ RANKED = 12  # at most, of the ranking
 st.title("What does certified robustness cost?")
 st.markdown(
     "A *smoothed* classifier answers what its network most often says under Gaussian noise. Its answer comes with a "
-    "**radius**: no change of the image shorter than that (in ℓ2) can change it. More noise σ or a stronger "
-    "regularisation λ buys radius and costs accuracy. Everything below was certified with real samples."
+    "**radius**: no change of the image shorter than that (in ℓ2) can change it. More noise σ buys radius and costs accuracy. "
+    "[Jeong & Shin, NeurIPS 2020](https://arxiv.org/abs/2006.04062) claim of *Consistency* regularization that its weight λ moves along this "
+    "trade-off, and that it beats the baselines' **ACR**: the average certified radius, 0 where the answer is wrong. "
+    "Everything below was certified with real samples."
 )
 
 snapshot = mark()
@@ -46,7 +48,7 @@ if every.empty:
 one = every.iloc[0]
 fixed = one["mode"] == "fixed"
 nearest, furthest = comparable_radii(one["mode"])
-setting = queries.terms(one)
+setting = f"{one.dataset}, {queries.terms(one)}"
 terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
 
 
@@ -110,14 +112,12 @@ def how_trained() -> None:
 def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
     """{σ: (figure, its numbers)}; one under None, of all σ, if `joint`."""
     curves = queries.group_curves(drawn.run_id.to_list()).query("@nearest <= r <= @furthest")
-    curves["low"], curves["high"] = curves.certified_accuracy - curves.sd, curves.certified_accuracy + curves.sd
     if "95 % bands" in extras:
-        single = curves.seeds == 1
-        low, high = share_band((curves.certified_accuracy * curves.images).round().to_numpy(), curves.images.to_numpy())
-        curves["low"], curves["high"] = curves.low.where(~single, low), curves.high.where(~single, high)
+        reached = (curves.certified_accuracy * curves.images).round().to_numpy()
+        curves["low"], curves["high"] = share_band(reached, curves.images.to_numpy())
     theirs = queries.published_curves(*terms).merge(
         peers.loc[
-            peers.method.isin(drawn.method) & peers.sigma.isin(drawn.sigma),
+            peers.method.isin(every.method) & peers.sigma.isin(drawn.sigma),
             ["architecture", "method", "sigma", "lam", "hyper"],
         ]
     )
@@ -142,7 +142,8 @@ def curves_of(drawn: pd.DataFrame) -> None:
     extras = st.pills(
         "Also show", ["all σ in one", "95 % bands", "envelope", "published networks"], selection_mode="multi",
         default=["published networks"], key="extras", bind="query-params",
-        help="*95 % bands*: Clopper–Pearson's interval over the choice of images, for lines of one seed. *envelope*: " + TERMS["envelope"],
+        help="*95 % bands*: Clopper–Pearson's interval over the choice of images; of several seeds that of their mean, wider than need be. "
+        "*envelope*: " + TERMS["envelope"],
     )  # fmt: skip
     joint = "all σ in one" in extras or "envelope" in extras
     panels = once(("curves", len(drawn), *sorted(extras)), lambda: curve_panels(drawn, extras, joint))
@@ -155,6 +156,7 @@ def curves_of(drawn: pd.DataFrame) -> None:
                 + ("" if sigma is None else f" at σ = {sigma:g}")
                 + ", one line a run; the download has the numbers",
                 points,
+                setting,
             )
 
 
@@ -198,13 +200,36 @@ def best_at_radius(drawn: pd.DataFrame) -> None:
             ranking(ranked.head(RANKED)),
             "ranking",
             "certified accuracy at the chosen radius, the best first, with intervals",
-            ranked,
+            ranked.rename(columns={"low": "low_95", "high": "high_95"}).assign(r=reach),
+            setting,
         )
     st.caption(
         f"Share of images answered correctly with a radius of at least {reach:g}: {setting}. Seeds are one bar, their mean. Whiskers are 95 % intervals over "
         "the choice of images: where they overlap widely, the order may be chance. The best of many runs, chosen on the test images, looks better "
         "than it is." + (f" The first {RANKED} of {len(ranked)}." if len(ranked) > RANKED else "")
     )
+    if absent := [method for method in METHODS if method in set(every.method) - set(drawn.method)]:
+        names = " and ".join(map(title, absent))
+        st.markdown(
+            f":material/info: **Not among them: {names}**, of which there is no run by this recipe."
+            + theirs_at(reach, absent)
+        )
+
+
+def theirs_at(reach: float, methods: list[str]) -> str:
+    """What the paper's released networks of these methods reach at a radius, on the same terms, in words; "" where none is known."""
+    curves = queries.published_curves(*terms).merge(
+        peers.loc[peers.method.isin(methods), ["architecture", "method", "sigma", "lam", "hyper"]]
+    )
+    at = (
+        curves[(curves.r - reach).abs() < 1e-9]
+        .sort_values("certified_accuracy", ascending=False)
+        .drop_duplicates("method")
+    )
+    if at.empty:
+        return ""
+    best = [f"{title(row.method)} {row.certified_accuracy:.1%} (σ = {row.sigma:g})" for row in at.itertuples()]
+    return f" The paper's released networks on the same terms reach, at their best σ: {', '.join(best)}."
 
 
 if not early_stop(one["mode"]):
@@ -241,7 +266,7 @@ if nearest < furthest:
     curves_of(drawn)
     st.caption(
         f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
-        "Runs that differ in their seeds alone are one line, their mean, with ± sd. "
+        "Runs that differ in their seeds alone are one line, their mean. "
         + (
             ""
             if peers.empty
@@ -261,7 +286,9 @@ if not early_stop(one["mode"]):
     show_along_lambda(shown, their_path, setting, once)
 
 st.header("The runs")
-table = pd.DataFrame(shown[[*queries.RUN_COLUMNS, "ceiling", "device", "git_commit"]])
+told = ["run_id", "method", "sigma", "lam", "seed", *queries.MEASURES, "recipe", "epochs"]
+rest = [name for name in (*queries.RUN_COLUMNS, "ceiling", "device", "git_commit") if name not in told]
+table = pd.DataFrame(shown[[*told, *rest]])
 if early_stop(one["mode"]):
     table = table.drop(columns=list(queries.MEASURES))
 st.dataframe(
@@ -270,7 +297,9 @@ st.dataframe(
     placeholder="–",
     alt="every run that is shown, with its settings and figures",
     column_config={
-        "run_id": st.column_config.LinkColumn("run", display_text=r"run=(.*)$", width="large"),
+        "run_id": st.column_config.LinkColumn(
+            "run", display_text=r"run=[^-]*-[^-]*-(.*)$", width="medium", pinned=True
+        ),
         "acr": st.column_config.NumberColumn("ACR", format="%.4f", help=TERMS["ACR"]),
         "certified_accuracy_0": st.column_config.NumberColumn(
             "certified accuracy at 0", format="percent", help=TERMS["certified accuracy at 0"]

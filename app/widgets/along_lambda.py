@@ -8,24 +8,48 @@ import streamlit as st
 from app.figures.acr import against_accuracy
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from backend.statistics import half_width
 from backend.store import queries
+
+
+def _over_images(settings: pd.DataFrame) -> str:
+    """How far the choice of images may move one ACR, in words."""
+    halves = half_width(settings.acr_se, settings.images).groupby(settings.sigma).median()
+    said = ", ".join(f"± {half:.3f} at σ = {sigma:g}" for sigma, half in halves.dropna().items())
+    return (
+        f"Another choice of images may move an ACR by about {said} (95 %), mostly that of all points together."
+        if said
+        else ""
+    )
 
 
 def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: str, once: Callable) -> None:
     """A panel a σ of what is shown, seeds together. their_path: `reproduction.along_lambda`, maybe no row; setting, once: see `claim`."""
     st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
     settings = once("settings of all", lambda: queries.over_seeds(shown.run_id))
-    columns = ["method", "sigma", "lam", "hyper", "seeds", "certified_accuracy_0", "acr", "acr_se", "acr_sd"]
+    columns = [
+        "method",
+        "recipe",
+        "sigma",
+        "lam",
+        "hyper",
+        "seeds",
+        "certified_accuracy_0",
+        "certified_accuracy_0_sd",
+        "acr",
+        "acr_se",
+        "acr_sd",
+    ]
     sigmas = sorted(settings.sigma.unique())
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         with column:
             draw(
                 once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path)), f"trade-off {sigma:g}",
-                f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns],
+                f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns], setting,
             )  # fmt: skip
     st.caption(
-        f"Up is more robust, right is more accurate: {setting}; several seeds are one point, their mean, with whiskers of ± sd; hover for their number and for the interval over images. The numbers are λ of Gaussian + Consistency; another m or form of the loss has none, and is named where the mouse rests on it. "
-        "At the same σ nothing beats a run on the wide grey front in both. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
+        f"Up is more robust, right is more accurate: {setting}; several seeds are one point, their mean, with whiskers of ± sd. {_over_images(settings)} The numbers are λ of Gaussian + Consistency; another m or form of the loss has none, and is named where the mouse rests on it. "
+        "No other run here beats one on the wide grey front in both; by how little, see those intervals. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
         "noises and weighs the entropy. "
         + ("" if their_path.empty else "Hollow: the paper's released networks along λ, on the same terms. ")
         + "What is named above a panel lies outside it: a double click shows it. "

@@ -28,6 +28,7 @@ VERDICTS = {
     "consistent": ("Nothing contradicts it", st.success, ":material/check:"),
     "unchecked": ("Its arithmetic is right; the network was not asked", st.info, ":material/help:"),
     "refuted": ("Refuted", st.error, ":material/gpp_bad:"),
+    "none": ("This is no certificate", st.error, ":material/draft:"),
 }
 MOST_BYTES = 2**20  # of a certificate that is brought; one of a 224×224 photo has 0.7 MiB
 MOST_REPLAYED = 101_000  # samples: no certificate of this page has more
@@ -127,7 +128,10 @@ def check_a_certificate() -> None:
     if checked == sha256(content).hexdigest():
         word, reason = verdict
         says, show, icon = VERDICTS[word]
-        show(f"**{says}** ({word}): {plain(reason, MOST_WORDS)}.", icon=icon)
+        known = (
+            f" ({word})" if word in ("match", "consistent", "unchecked") else ""
+        )  # the words of `python -m backend verify`
+        show(f"**{says}**{known}: {plain(reason, MOST_WORDS)}.", icon=icon)
 
 
 def _verdict(content: bytes) -> tuple[str, str]:
@@ -136,7 +140,7 @@ def _verdict(content: bytes) -> tuple[str, str]:
     try:
         certificate = read(content, MOST_BYTES)
     except ValueError as error:
-        return "refuted", str(error).rstrip(".")
+        return "none", str(error).rstrip(".")
     bar = st.empty()
 
     def on_look(done: int, of: int) -> None:

@@ -24,13 +24,15 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
     if rows.empty:
         return
     st.header("Does Consistency beat the baselines?")
+    st.markdown(_answer(rows))
     sigmas, seeds = sorted(rows.sigma.unique()), rows.seed_gains.map(len).max()
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         here = rows[rows.sigma == sigma]
         with column:
             draw(
                 once(("gains", sigma), lambda here=here: gains(here)), f"gain {sigma:g}",
-                f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals", here,
+                f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals", here.rename(columns={"half": "half_of_95_interval"}),
+                setting,
             )  # fmt: skip
             for (source, recipe, epochs), alone in here[here.method == "consistency"].groupby(
                 ["source", "recipe", "epochs"]
@@ -55,6 +57,28 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
         + ("" if published.empty else "Hollow: the difference of the paper's released networks, means over their seeds, "
            + ("on the same terms." if same_terms else "n = 100,000, 10,000 images: gains at different n compare roughly."))
     )  # fmt: skip
+
+
+def _answer(rows: pd.DataFrame) -> str:
+    """In a sentence, over all σ, by the longest training in which each baseline was run."""
+    rows = rows[rows.method == "consistency"]
+    longest = rows[rows.epochs == rows.groupby("baseline").epochs.transform("max")]
+    found: dict[tuple[bool, str], list[str]] = {}
+    for (_, baseline), some in longest.groupby([longest.baseline.map(place), "baseline"]):
+        above = some.groupby("sigma").verdict.agg(lambda verdicts: (verdicts == "above").all())
+        at = " and ".join(f"{sigma:g}" for sigma in above.index[above | (len(above) == 1)])
+        where = f"at σ = {at}" if at and not (above.all() and len(above) > 1) else "at every σ" if at else "at any σ"
+        short = some.epochs.iloc[0] < rows.epochs.max()
+        with_what = f" (both trained for {some.epochs.iloc[0]} epochs)" if short else ""
+        found.setdefault((above.any(), where), []).append(title(baseline) + with_what)
+    said = [
+        f"**{'above' if above else 'not above'} {_listed(names)}** {where}" for (above, where), names in found.items()
+    ]
+    return f"Measured here: the ACR of Gaussian + Consistency is {', '.join(said)}."
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _telling(rows: pd.DataFrame) -> list[str]:

@@ -13,11 +13,14 @@ CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"
 RENDERING = Lock()  # one browser at a time, however many visitors ask
 
 
-def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame) -> None:
+def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame, terms: str = "") -> None:
     """Draw a figure, and offer its numbers as CSV and itself as SVG, PNG and PDF; nothing is made before it is asked for.
 
-    key: unique on the page, names the files too. alt: what a screen reader says. table: the numbers.
+    key: unique on the page, names the files too. alt: what a screen reader says. table: the numbers. terms: how what is
+    shown was certified, for who sees a file without the page.
     """
+    if terms:
+        table = table.assign(certified_with=terms)
     st.plotly_chart(figure, key=key, alt=alt, config=CONFIG)
     name = "certscope-" + "-".join(key.split())
     with st.popover("Download", icon=":material/download:", type="tertiary", key=f"{key} files"):
@@ -27,17 +30,24 @@ def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame) -> None:
         )  # fmt: skip
         for kind, mime in FORMATS.items():
             st.download_button(
-                kind, functools.partial(_rendered, figure, kind.lower()), f"{name}.{kind.lower()}", mime,
+                kind, functools.partial(_rendered, figure, kind.lower(), alt, terms), f"{name}.{kind.lower()}", mime,
                 key=f"{key} {kind}", on_click="ignore", width="stretch", disabled=not _browser(),
             )  # fmt: skip
         if not _browser():
             st.caption("Figures as files want Chrome or Chromium on the machine that serves this page.")
 
 
-def _rendered(figure: go.Figure, kind: str) -> bytes:
+def _rendered(figure: go.Figure, kind: str, alt: str, terms: str) -> bytes:
+    """The file, with a title that says what the page around the figure says."""
     paper = go.Figure(figure).update_layout(template="plotly_white", font={"family": "sans-serif"})
+    height = figure.layout.height
+    if terms:
+        paper.update_layout(
+            title={"text": alt.partition(", ")[0], "font": {"size": 15}, "subtitle": {"text": terms, "font": {"size": 11}}, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 12}},
+            margin={"t": (figure.layout.margin.t or 0) + 50}, height=(height := (height or 450) + 50),
+        )  # fmt: skip
     with RENDERING:
-        return paper.to_image(format=kind, width=WIDTH, height=figure.layout.height, scale=2 if kind == "png" else 1)
+        return paper.to_image(format=kind, width=WIDTH, height=height, scale=2 if kind == "png" else 1)
 
 
 @functools.cache

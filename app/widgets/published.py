@@ -29,7 +29,7 @@ def beside_the_papers(
             here = common[common.sigma == sigma]
             draw(
                 once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:g}", f"ACR of each method at σ = {sigma:g} beside the paper's",
-                pd.concat([here[["method", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]),
+                pd.concat([here[["method", "recipe", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]), setting,
             )  # fmt: skip
     st.caption(
         f"Filled: runs of this store, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
@@ -58,7 +58,7 @@ def reproduced(table: pd.DataFrame) -> None:
         counted = rows.verdict.value_counts()
         words = ", ".join(f"{word} in {counted[word]}" for word in VERDICTS if word in counted)
         said.append(f"{words} of {len(rows)} cells by the recipe `{recipe}` ({epochs} epochs)")
-    st.markdown(f"**Are the published values reproduced?** {'; '.join(said)}.")
+    st.markdown(f"**Are the published values reproduced?** They are {'; '.join(said)}.")
     method = table.method.map(title)
     if len(said) > 1:
         method += ", " + table.recipe + ", " + table.epochs.astype(str) + " epochs"
@@ -73,5 +73,5 @@ def reproduced(table: pd.DataFrame) -> None:
     )  # fmt: skip
     st.caption(
         "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what another choice of training seeds alone would make "
-        "of it, taken that ours vary as theirs do. All recipes are here: each row stands beside the published network alone. *Below* is what a shorter recipe costs, or a weaker attack (see how these networks were trained); of the paper's own setting and one seed of ours it may be that seed."
+        "of it if ours vary as theirs do. All recipes are here: each row stands beside the published network alone. *Below* is what a shorter recipe costs, or a weaker attack (see how these networks were trained); in the paper's own setting, with one seed of ours, it may be that seed."
     )

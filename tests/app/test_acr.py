@@ -16,6 +16,16 @@ def drawn(runs: pd.DataFrame, sigma: float):
     return against_accuracy(queries.over_seeds(runs.run_id), sigma, queries.published_groups(*TERMS).head(0))
 
 
+def numbers(figure) -> dict[str, tuple[float, float]]:
+    """The λ that are written, with the point that each leads to."""
+    return {note.text: (note.x, note.y) for note in figure.layout.annotations if note.showarrow}
+
+
+def notes(figure) -> list[str]:
+    """What is named above the panel."""
+    return [line for note in figure.layout.annotations if not note.showarrow for line in note.text.split("<br>")]
+
+
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
 def test_the_path_goes_along_lambda_and_nothing_beats_the_front(published, sigma):
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick' and sigma == @sigma and seed == 0")
@@ -23,10 +33,22 @@ def test_the_path_goes_along_lambda_and_nothing_beats_the_front(published, sigma
         runs.method == "consistency"
     )
     runs = runs[~ablation]
-    traces = {trace.name: trace for trace in drawn(runs, sigma).data}
+    figure = drawn(runs, sigma)
+    traces = {trace.name: trace for trace in figure.data}
     path = runs[runs.method.isin(["gaussian", "consistency"])].fillna({"lam": -1}).sort_values("lam")
     assert list(traces["along λ"].y) == path.acr.to_list()
-    assert list(traces["Gaussian + Consistency"].text) == [f"{lam:g}" for lam in runs[runs.method == "consistency"].lam]
+    (left, right), (low, high) = figure.layout.xaxis.range, figure.layout.yaxis.range
+    seen = runs[
+        (runs.method == "consistency") & runs.certified_accuracy_0.between(left, right) & runs.acr.between(low, high)
+    ]
+    assert numbers(figure) == {f"{run.lam:g}": (run.certified_accuracy_0, run.acr) for run in seen.itertuples()}
+    ends = [(note.x, note.y, note.ax, note.ay) for note in figure.layout.annotations if note.showarrow]
+    assert len(
+        {
+            (round(300 * (x - left) / (right - left) + ax), round(300 * (y - low) / (high - low) - ay))
+            for x, y, ax, ay in ends
+        }
+    ) == len(seen)
     front = set(zip(traces["Pareto front"].x, traces["Pareto front"].y, strict=True))
     points = list(zip(runs.certified_accuracy_0, runs.acr, strict=True))
     beaten = {(x, y) for x, y in points if any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)}
@@ -47,7 +69,7 @@ def test_seeds_are_one_point_with_their_spread_beside_the_published_path(publish
     assert traces["along λ"].y[0] == gaussian
     lams = ("Gaussian (5 seeds)", "λ = 1", "λ = 5 (6 seeds)", *(f"λ = {lam}" for lam in (15, 20, 25, 30, 50)))
     assert traces["published networks"].text == tuple(f"published, {lam}" for lam in lams)
-    assert figure.layout.annotations[0].text.endswith("published, far below: λ = 25, λ = 30, λ = 50")
+    assert notes(figure)[-1].endswith("published, far below: λ = 25, λ = 30, λ = 50")
     low, high = figure.layout.yaxis.range
     assert low < gaussian < max(traces["published networks"].y) < high
     at_1 = theirs[(theirs.sigma == 1) & (theirs.lam == 1)]
@@ -56,9 +78,10 @@ def test_seeds_are_one_point_with_their_spread_beside_the_published_path(publish
 
 def test_an_ablation_has_no_number_says_what_it_is_and_lies_on_no_path(published):
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick' and sigma == 0.25")
-    traces = drawn(runs, 0.25).data
+    figure = drawn(runs, 0.25)
+    traces = figure.data
     (points,) = (trace for trace in traces if trace.name == "Gaussian + Consistency")
-    assert sorted(points.text) == ["", "", "10"]
+    assert (len(points.y), list(numbers(figure))) == (3, ["10"])
     (place,) = (i for i, (words, _) in enumerate(points.customdata) if words.endswith("m 4"))
     ablation = points.y[place]
     assert not any(ablation in trace.y for trace in traces if trace.name == "along λ")
@@ -67,23 +90,23 @@ def test_an_ablation_has_no_number_says_what_it_is_and_lies_on_no_path(published
 def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
     """λ = 25 and 30 at σ = 1 answer one class, and so does the form xent."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
-    layout = drawn(runs, 1.0).layout
-    assert layout.xaxis.range[0] > 0.8
-    assert layout.yaxis.range[0] > 1.3
-    (note,) = layout.annotations
-    assert note.text.split("<br>") == [
+    figure = drawn(runs, 1.0)
+    assert figure.layout.xaxis.range[0] > 0.8
+    assert figure.layout.yaxis.range[0] > 1.3
+    assert notes(figure) == [
         "collapsed: λ = 5, form xent, m 2, ACR 0.30",
         *(f"collapsed: λ = {lam}, ACR 0.36" for lam in (25, 30)),
     ]
-    assert not drawn(runs, 0.25).layout.annotations
+    assert "30" not in numbers(figure)  # outside the view
+    assert not notes(drawn(runs, 0.25))
 
 
 def test_a_run_far_below_is_named_and_leaves_the_others_their_room(published):
     """By the paper's recipe λ = 25 at σ = 1 answers every class, and 72 % of the images; λ = 30 hardly answers three classes."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper'")
-    layout = drawn(runs, 1.0).layout
-    assert layout.xaxis.range[0] > 0.89
-    assert layout.annotations[0].text.split("<br>") == [
+    figure = drawn(runs, 1.0)
+    assert figure.layout.xaxis.range[0] > 0.89
+    assert notes(figure) == [
         "far below: λ = 25, ACR 1.14",
         "collapsed: λ = 30, ACR 0.75",
     ]
@@ -115,6 +138,6 @@ def test_recipes_have_a_marker_and_a_name_each(published):
     both = pd.concat([runs, longer])
     assert markers(both) == {"Gaussian, quick": "circle", "Gaussian, paper": "diamond", "MACER, quick": "circle"}
     nothing = queries.published("mnist").head(0)
-    beside = {trace.name: trace.marker.symbol for trace in beside_published(both, nothing, 0.5).data}
+    beside = {trace.name: trace.marker.symbol for trace in beside_published(both, nothing, 0.5).data if trace.name}
     assert beside == {"runs of this store, quick": "circle", "runs of this store, paper": "diamond"}
     assert all("recipe" in words for words in run_labels(both).values())

@@ -127,7 +127,7 @@ def test_a_certificate_is_verified_by_upload(app):
         return words(press(app, "Verify"))
 
     assert "It holds up** (match)" in verdict(content)
-    assert "**Refuted** (refuted): 1000 of 1000 votes" in verdict(json.dumps(certificate | {"radius": 3.0}).encode())
+    assert "**Refuted**: 1000 of 1000 votes" in verdict(json.dumps(certificate | {"radius": 3.0}).encode())
     assert "not a certificate, which is JSON" in verdict(b"hello").replace("\\", "")
     assert "not a certificate, which is JSON" in verdict(b"[" * 100_000).replace("\\", "")
     assert "NaN is no number" in verdict(b'{"radius": NaN}').replace("\\", "")

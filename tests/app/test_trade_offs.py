@@ -55,7 +55,7 @@ def test_methods_are_compared_within_a_recipe_unless_more_are_asked_for(home):
     publish()
     app = page("trade_offs").run()
     assert app.button_group(key="recipe").value == ["paper, 90 epochs"]  # the longest of several methods
-    assert "Not shown, for they were trained otherwise: " in words(app)
+    assert "Left out, trained otherwise: " in words(app)
     for wanted in (["quick"], ["paper"], ["paper", "quick"]):
         pills = [{"quick": "quick, 8 epochs", "paper": "paper, 90 epochs"}[recipe] for recipe in wanted]
         app.button_group(key="recipe").set_value(pills).run()
