@@ -1,8 +1,9 @@
 """How a training run went."""
 
+import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY
+from app.figures.palette import GREY, colour
 from backend.run import EPOCH_COLUMNS
 
 
@@ -50,4 +51,24 @@ def losses(epochs: list[dict]) -> go.Figure:
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         height=260,
     )
+    return figure
+
+
+def beside(epochs: pd.DataFrame, quantity: str, words: str) -> go.Figure:
+    """A quantity per epoch, a line a run. epochs: run, method, epoch and the quantity; of one method the later are the paler."""
+    figure, seen = go.Figure(), []
+    for (run, method), rows in epochs.groupby(["run", "method"], sort=False):
+        figure.add_trace(
+            {
+                "type": "scatter", "x": rows.epoch.to_list(), "y": rows[quantity].to_list(), "name": run,
+                "mode": "lines" if len(rows) > 1 else "markers", "line": {"color": colour(method), "width": 2},
+                "opacity": max(0.3, 1 - 0.3 * seen.count(method)),
+            }
+        )  # fmt: skip
+        seen.append(method)
+    figure.update_layout(
+        xaxis={"title": {"text": "epoch"}}, yaxis={"title": {"text": words}, "tickformat": ".0%" if quantity == "accuracy" else ""},
+        showlegend=True, legend={"orientation": "h", "y": -0.3, "yanchor": "top"}, margin={"l": 10, "r": 10, "t": 20, "b": 10},
+        height=340 + 20 * len(seen),
+    )  # fmt: skip
     return figure

@@ -12,7 +12,9 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.outcome import PLAINLY
 from app.widgets.run_choice import choose_run, choose_runs
+from app.widgets.trainings import show_trainings
 from backend.datasets import DatasetError, find_dataset
+from backend.plan import in_words
 from backend.reproduction import usual
 from backend.spec import WHOLE
 from backend.statistics import NS, Paired, acr_by_n, comparable_radii, early_stop, seeds_apart
@@ -129,7 +131,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
         at_r += f" (McNemar's exact test, p = {p.accuracy_p:.2g})"
     st.markdown(f"a: **{labels[a]}**, b: **{labels[b]}**. {average}{'At' if early else 'at'} r = {r:g} {at_r}.")
     differ = [
-        f"{words} ({left} and {right})"
+        f"{words} ({in_words(left)} and {in_words(right)})"
         for name, words in UNLIKE.items()
         if (left := facts[name][a]) != (right := facts[name][b])
     ]
@@ -238,6 +240,9 @@ if len(chosen) > 1:
         "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail"
     )
 at_radius(b)
+compared = [a, *chosen]
+folders = {labels[i]: facts.folder[seeds_of[i]].to_list() for i in compared if facts.source[i] == "trained"}
+show_trainings(folders, [facts.method[i] for i in compared if facts.source[i] == "trained"])
 if early:  # what follows is of ACR and of every radius
     st.stop()
 

@@ -1,6 +1,9 @@
 """The page Compare, without a browser."""
 
+import json
 from dataclasses import replace
+
+import pytest
 
 from backend.home import runs_root
 from backend.jobs.worker import work
@@ -46,6 +49,29 @@ def test_compare_says_what_the_paired_tests_say(published):
     assert "Choose at least one run" in app.info[0].value
     app.button_group(key="sigma").set_value([]).run()
     assert "wants two certified runs of the same settings" in app.info[0].value
+
+
+def test_trainings_lie_beside_each_other(published):
+    """Means over five seeds each; the released networks of an import have none."""
+    app = page("compare").run()
+    assert "How they were trained" in [h.value for h in app.header]
+    lines = {
+        (chart.proto.alt, trace["name"]): trace
+        for chart in app.get("plotly_chart")
+        for trace in json.loads(chart.proto.spec)["data"]
+        if "per epoch" in chart.proto.alt
+    }
+    assert len(lines) == 4
+    runs = ordinary(0.5)
+    last = [Run(folder).epochs()[-1] for folder in queries.runs().set_index("run_id").folder[list(runs["consistency"])]]
+    assert len(last) == 5
+    trace = next(t for (alt, name), t in lines.items() if alt.startswith("accuracy") and "Consistency" in name)
+    assert (len(trace["x"]), trace["x"][-1]) == (90, 90)
+    assert trace["y"][-1] == pytest.approx(sum(row["accuracy"] for row in last) / 5)
+    assert "They differ in" not in words(app)
+    app.multiselect(key="b").set_value([min(ordinary(1.0, "quick")["macer"])]).run()
+    assert not app.exception
+    assert "They differ in training (paper, 90 epochs and quick, 8 epochs) and in σ (0.5 and 1) too" in words(app)
 
 
 def test_compare_decides_at_the_radius_that_was_asked_for(home):
