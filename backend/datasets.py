@@ -5,6 +5,7 @@ Beside those, every folder of images under `<data root>/folders` is a data set: 
 
 import contextlib
 import fcntl
+import hashlib
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,9 @@ class Dataset:
     )
     place: str = ""  # what is there under the data root where the data set is; none: it needs no files
     ink: float | None = None  # drawings: the side of the box that holds what is drawn, of the image's side; else photos
+    version: str = (
+        ""  # eight hex digits that change with the test images of a folder; none: they are everywhere the same
+    )
 
     def load(self, train: bool) -> Split:
         """The training or the test split. Raises DatasetError where the data is not there and cannot be fetched."""
@@ -213,7 +217,7 @@ def _files(root: Path, side: int) -> Split:
 
 def _folder(name: str, root: Path) -> Dataset:
     test = root / "test" if (root / "test").is_dir() else root / "val"
-    test_images, side, classes = _looked_into(test, _mark(test))
+    test_images, side, classes, version = _looked_into(test, _mark(test))
 
     def read(train: bool) -> Split:
         if (train_classes := _classes(root / "train")) != classes and train:
@@ -227,6 +231,7 @@ def _folder(name: str, root: Path) -> Dataset:
         name, (3, side, side), classes, test_images, f"your folder {root}, {side}×{side}", read,
         ("resnet50", "resnet18") if side == LARGE else ("resnet20", "resnet110", "densenet40"),
         {"paper": LARGE_PAPER, "quick": {"epochs": 20, "lr": 0.1}}, 1, mean=IMAGENET_MEAN, sd=IMAGENET_SD,
+        version=version,
     )  # fmt: skip
 
 
@@ -243,12 +248,16 @@ def _mark(test: Path) -> tuple:
 
 
 @lru_cache(maxsize=32)
-def _looked_into(test: Path, mark: tuple) -> tuple[int, int, tuple[str, ...]]:
-    """Number of images, side and classes, of a folder of that `_mark`: the side is the shorter one of the first image, at most 224."""
+def _looked_into(test: Path, mark: tuple) -> tuple[int, int, tuple[str, ...], str]:
+    """Number of images, side, classes and version, of a folder of that `_mark`: the side is the shorter one of the first image, at most
+    224; the version, of names and sizes of the files.
+    """
     split = _files(test, LARGE)
     if len(_classes(test)) < 2:
         raise DatasetError(f"{test} wants a folder for each of two classes or more")
-    return len(split.labels), min(LARGE, *split.images.open(0).size), _classes(test)
+    sizes = "\n".join(f"{path.relative_to(test)} {path.stat().st_size}" for path in split.images.paths)
+    version = hashlib.sha256(sizes.encode()).hexdigest()[:8]
+    return len(split.labels), min(LARGE, *split.images.open(0).size), _classes(test), version
 
 
 DAMAGE = (  # what Pillow's decoders raise on files that are not what they say

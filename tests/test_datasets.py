@@ -9,7 +9,12 @@ import torch
 from PIL import Image
 
 from backend.datasets import DATASETS, DatasetError, dataset_names, find_dataset
+from backend.home import runs_root
 from backend.images import decode, see
+from backend.jobs.worker import work
+from backend.plan import plan
+from backend.run import Run, RunError
+from backend.spec import Certification
 from backend.training.batches import Decoded, InMemory, Streamed, crop_and_flip, parts
 
 
@@ -131,6 +136,33 @@ def test_a_folder_that_grows_is_looked_into_again(pets, root):
     assert find_dataset("pets").classes == ("cat", "cow", "dog")
     save(root / "folders" / "pets" / "val" / "cow" / "1.png", "brown")
     assert find_dataset("pets").test_images == 8
+
+
+def test_runs_of_other_images_of_one_name_are_not_compared(pets, root, home):
+    """A folder's test images may be others another day: runs say which, and one that was begun on others is not continued."""
+    from backend.store import queries  # not above: a GPU box tests data sets without duckdb
+    from backend.store.publish import publish
+    from backend.store.snapshot import StoreError
+
+    settings = Certification(n=20, n0=5, every=1)
+    runs = []
+    for seed in (0, 1):
+        spec = plan("pets", "gaussian", 0.5, architecture="smallcnn", epochs=1, seed=seed, certification=settings)
+        runs.append(Run.create(runs_root(), spec))
+        assert work(runs[-1], "cpu")
+        save(root / "folders" / "pets" / "val" / "cat" / "new.png", "red", (50, 90))
+        (root / "folders" / "pets" / "val" / "cat" / "0.png").unlink(missing_ok=True)
+    assert len({run.environment()["images"] for run in runs}) == 2
+    publish((runs_root(),))
+    first, second = queries.runs().image_set.tolist()
+    assert first != second
+    assert first.startswith("test/every 1/images ")
+    assert queries.terms(queries.runs().iloc[0]).endswith(f"6 test images (every 1, images {first[-8:]})")
+    with pytest.raises(StoreError, match="cannot be compared: they differ in image_set"):
+        queries.paired([runs[0].run_id], [runs[1].run_id])
+    runs[0].set_state("interrupted")
+    with pytest.raises(RunError, match="the test images of pets are not those that its earlier rows rest on"):
+        work(runs[0], "cpu")
 
 
 def test_an_empty_folder_names_itself(root):

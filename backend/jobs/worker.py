@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 
+from backend.datasets import find_dataset
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.process import identity
 from backend.run import Checkpoint, Row, Run, RunError, all_runs
@@ -24,8 +25,8 @@ def here(
     """Execute a spec in this process: yields the circumstances of the rows that follow, then the rows."""
     from backend.pipeline import choose_device, circumstances, execute
 
-    torch_device = choose_device(device)
-    yield circumstances(torch_device)
+    torch_device, version = choose_device(device), find_dataset(spec.dataset).version
+    yield circumstances(torch_device) | ({"images": version} if version else {})
     yield from execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done)
 
 
@@ -90,6 +91,10 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
     ours = {"commit": _commit(), "seed": spec.seed}
     for row in executor(spec, device, weights=weights, checkpoint=checkpoint, done=done):
         if isinstance(row, dict):
+            if run.environment().get("images", row.get("images")) != row.get("images"):
+                raise RunError(
+                    f"the test images of {spec.dataset} are not those that its earlier rows rest on: bring those back, or start another seed"
+                )
             run.set_environment(row | ours)
         else:
             run.append(row)

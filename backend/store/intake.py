@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from math import prod
 from statistics import median
 
@@ -52,9 +53,17 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
     if certification is not None:
         values |= {name: getattr(certification, name) for name in ("n", "n0", "alpha", "image_set")}
         values["mode"] = certification.label
+        if images := environment.get("images"):  # of a folder, which may hold others another time
+            values["image_set"] += f"/images {_version(images)}"
         n, alpha = _spending(spec)[-1]
         values["ceiling"] = ceiling(spec.sigma, n, alpha)
     return values, certificates
+
+
+def _version(images: object) -> str:
+    if not isinstance(images, str) or not re.fullmatch("[0-9a-f]{8}", images):
+        raise RunError("its environment names a version of the test images that is none")
+    return images
 
 
 def _certificates(run: Run) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
 def terms(run: pd.Series) -> str:
     """How a row of `runs` was certified, in words that are equal exactly where two runs of a data set may be compared."""
     mode = run["mode"]
-    images = run.image_set.removeprefix("test/").replace("/first", ", first")
+    images = run.image_set.removeprefix("test/").replace("/", ", ")
     return (
         f"{'' if mode == 'fixed' else f'{mode}, '}{'' if mode.startswith('fixed') else 'at most '}n = {run.n:,.0f}, n0 = {run.n0:,.0f}, "
         f"α = {run.alpha:g}, {run.images:,.0f} test images ({images})"
