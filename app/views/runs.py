@@ -126,7 +126,7 @@ def elsewhere() -> None:
         runs.assign(run="/run?run=" + runs.run_id, what=runs.run_id.map(run_labels(runs)) if len(runs) else "")[["run", "what", "acr", "certified_accuracy_0", "sigma", "lam", "recipe", "source", "n", "images"]],
         hide_index=True, placeholder="–", alt="shipped and imported runs, with links to their pages",
         column_config={
-            "run": st.column_config.LinkColumn("run", display_text=r"run=(.*)$", width="medium", pinned=True), "sigma": "σ", "lam": "λ",
+            "run": st.column_config.LinkColumn("run", display_text=r"run=[^-]*-[^-]*-(.*)$", width="medium", pinned=True), "sigma": "σ", "lam": "λ",
             "acr": st.column_config.NumberColumn("ACR", format="%.4f"),
             "certified_accuracy_0": st.column_config.NumberColumn("certified accuracy at 0", format="percent"),
         },

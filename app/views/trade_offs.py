@@ -199,7 +199,7 @@ def best_at_radius(drawn: pd.DataFrame) -> None:
         draw(
             ranking(ranked.head(RANKED)),
             "ranking",
-            "certified accuracy at the chosen radius, the best first, with intervals",
+            f"certified accuracy at r = {reach:g}, the best first, with intervals",
             ranked.rename(columns={"low": "low_95", "high": "high_95"}).assign(r=reach),
             setting,
         )

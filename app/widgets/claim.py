@@ -21,9 +21,12 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
     same_terms: the published figures are on the terms of these runs; setting: those terms in words; once: keeps what a name stands for.
     """
     rows = once("gains", lambda: _gains_of(common, published))
-    if rows.empty:
-        return
     st.header("Does Consistency beat the baselines?")
+    if rows.empty:
+        st.caption(
+            "That wants a run of Consistency and one of a baseline, at equal σ, seed and training, among what is chosen above."
+        )
+        return
     st.markdown(_answer(rows))
     sigmas, seeds = sorted(rows.sigma.unique()), rows.seed_gains.map(len).max()
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):

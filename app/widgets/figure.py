@@ -43,7 +43,7 @@ def _rendered(figure: go.Figure, kind: str, alt: str, terms: str) -> bytes:
     height = figure.layout.height
     if terms:
         paper.update_layout(
-            title={"text": alt.partition(", ")[0], "font": {"size": 15}, "subtitle": {"text": terms, "font": {"size": 11}}, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 12}},
+            title={"text": alt[0].upper() + alt[1:].partition(", ")[0], "font": {"size": 15}, "subtitle": {"text": terms, "font": {"size": 11}}, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 12}},
             margin={"t": (figure.layout.margin.t or 0) + 50}, height=(height := (height or 450) + 50),
         )  # fmt: skip
     with RENDERING:
