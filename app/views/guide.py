@@ -18,10 +18,11 @@ from app.widgets.glossary import TERMS
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import chance, expected_radius, expected_votes, samples_for
 from backend.home import CHECKOUT, PRECOMPUTED
+from backend.plan import in_words
 from backend.reproduction import along_lambda, gains_over_seeds, usual, without_ablations
 from backend.statistics import NS, acr_by_n, acr_shares, share_band
 from backend.store import queries
-from backend.training.methods import METHODS, place
+from backend.training.methods import METHODS, Method, place
 
 WORDS = CHECKOUT / "docs" / "guide"  # the chapters without figures
 READING = dict(part.split("\n\n", 1) for part in (WORDS / "plots.md").read_text().removeprefix("## ").split("\n## "))
@@ -130,12 +131,21 @@ def methods() -> None:
         if method.formula:
             st.latex(f"\\begin{{gathered}} {method.formula} \\end{{gathered}}")
         st.text(" ".join(method.__doc__.split()))
-        listed = [
-            f"`{f.name}` = {f.default:.4g}" if isinstance(f.default, float) else f"`{f.name}` = {f.default}"
-            for f in fields(method)
-        ]
-        if listed:
-            st.caption(f"`{name}`, with " + ", ".join(listed) + " unless said otherwise.")
+        if listed := _values({f.name: f.default for f in fields(method)}):
+            st.caption(f"`{name}`, with {listed} unless said otherwise.{_in_the_papers(method)}")
+
+
+def _values(hyper: dict) -> str:
+    return ", ".join(f"`{name}` = {in_words(value)}" for name, value in hyper.items())
+
+
+def _in_the_papers(method: type[Method]) -> str:
+    """What the papers' experiments take otherwise, equal values together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (dataset, sigma), values in method.paper_values.items():
+        alike.setdefault((_values(values), dataset), []).append(f"{sigma:g}")
+    said = "; ".join(f"{values} on {dataset} at σ = {', '.join(at)}" for (values, dataset), at in alike.items())
+    return f" By the recipe `paper`: {said}." if said else ""
 
 
 def beside(heading: str, figure, alt: str, table) -> None:
