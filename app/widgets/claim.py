@@ -27,7 +27,7 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
             "That wants a run of Consistency and one of a baseline, at equal σ, seed and training, among what is chosen above."
         )
         return
-    st.markdown(_answer(rows))
+    st.markdown(answer(rows))
     sigmas, seeds = sorted(rows.sigma.unique()), rows.seed_gains.map(len).max()
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         here = rows[rows.sigma == sigma]
@@ -62,22 +62,29 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
     )  # fmt: skip
 
 
-def _answer(rows: pd.DataFrame) -> str:
-    """In a sentence, over all σ, by the longest training in which each baseline was run."""
+def answer(rows: pd.DataFrame) -> str:
+    """In a sentence, over all σ, by the longest training in which each baseline was run here; by imported logs where none was."""
     rows = rows[rows.method == "consistency"]
+    ours = (rows.source == "trained").any()
+    rows = rows[rows.source == "trained"] if ours else rows
     longest = rows[rows.epochs == rows.groupby("baseline").epochs.transform("max")]
     found: dict[tuple[bool, str], list[str]] = {}
     for (_, baseline), some in longest.groupby([longest.baseline.map(place), "baseline"]):
         above = some.groupby("sigma").verdict.agg(lambda verdicts: (verdicts == "above").all())
-        at = " and ".join(f"{sigma:g}" for sigma in above.index[above | (len(above) == 1)])
-        where = f"at σ = {at}" if at and not (above.all() and len(above) > 1) else "at every σ" if at else "at any σ"
+        if len(above) == 1:
+            where = f"at σ = {above.index[0]:g}"
+        elif above.all() or not above.any():
+            where = "at every σ" if above.all() else "at any σ"
+        else:
+            where = f"at σ = {' and '.join(f'{sigma:g}' for sigma in above.index[above])} alone"
         short = some.epochs.iloc[0] < rows.epochs.max()
         with_what = f" (both trained for {some.epochs.iloc[0]} epochs)" if short else ""
         found.setdefault((above.any(), where), []).append(title(baseline) + with_what)
     said = [
         f"**{'above' if above else 'not above'} {_listed(names)}** {where}" for (above, where), names in found.items()
     ]
-    return f"Measured here: the ACR of Gaussian + Consistency is {', '.join(said)}."
+    whose = "Measured here" if ours else "By the imported logs"
+    return f"{whose}: the ACR of Gaussian + Consistency is {', '.join(said)}." if said else ""
 
 
 def _listed(names: list[str]) -> str:

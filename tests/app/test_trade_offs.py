@@ -4,7 +4,11 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import pandas as pd
+import pytest
+
 from app.figures.palette import title
+from app.widgets.claim import answer
 from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan, recipe_for
@@ -95,6 +99,38 @@ def test_a_link_to_a_data_set_without_runs_says_what_is_shown_instead(published)
         assert not app.exception
         assert "cifar10" not in words(app)
         assert "asks for the data set" not in words(page(name, dataset="digits").run())
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ({("gaussian", 0.25, 90): "above", ("gaussian", 0.5, 90): "above"}, "**above Gaussian** at every σ."),
+        (
+            {("gaussian", 0.25, 90): "below", ("gaussian", 0.5, 90): "not told apart"},
+            "**not above Gaussian** at any σ.",
+        ),
+        (
+            {("gaussian", 0.5, 90): "above", ("macer", 0.5, 90): "above", ("stability", 0.5, 90): "below"},
+            "**above Gaussian and MACER** at σ = 0.5, **not above Stability** at σ = 0.5.",
+        ),
+        (
+            {("gaussian", 0.25, 90): "not told apart", ("gaussian", 0.5, 90): "above", ("gaussian", 0.25, 8): "above"},
+            "**above Gaussian** at σ = 0.5 alone.",  # by the longest training
+        ),
+        (
+            {("gaussian", 0.5, 90): "above", ("smoothadv", 0.5, 8): "below"},
+            "**above Gaussian** at σ = 0.5, **not above SmoothAdv (both trained for 8 epochs)** at σ = 0.5.",
+        ),
+    ],
+)
+def test_the_claim_in_a_sentence(verdicts, said):
+    rows = [(*key, "consistency", verdict) for key, verdict in verdicts.items()]
+    rows = pd.DataFrame(rows, columns=["baseline", "sigma", "epochs", "method", "verdict"]).assign(source="trained")
+    assert answer(rows) == f"Measured here: the ACR of Gaussian + Consistency is {said}"
+    assert (
+        answer(rows.assign(source="published")) == f"By the imported logs: the ACR of Gaussian + Consistency is {said}"
+    )
+    assert answer(rows.assign(method="smoothadv_consistency")) == ""  # says nothing of it
 
 
 def test_departures_from_the_paper_are_said_at_their_sigma(published):
