@@ -5,6 +5,7 @@ renamed, so a process killed at any moment leaves a folder that another one resu
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -148,7 +149,11 @@ class Run:
         except FileNotFoundError:
             raise RunError(gone) from None
         except OSError as error:
-            raise RunError(f"{self.lock_file} cannot be opened ({error.strerror}): delete it") from error
+            if error.errno != errno.ELOOP:
+                raise
+            raise RunError(
+                f"{self.lock_file} is a link, through which another file would be written: delete it"
+            ) from error
         with open(lock, "w") as lock:
             while True:
                 try:
