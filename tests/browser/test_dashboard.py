@@ -38,7 +38,12 @@ def test_reads_a_curve(page, address):
     assert all(0.9 < line[0] <= 1 and line[-1] == 0 for line in lines.values())
     assert all(a >= b for line in lines.values() for a, b in itertools.pairwise(line))
     expect(page.get_by_text("Does Consistency beat the baselines?")).to_be_visible()
-    expect(page.get_by_text(re.compile("Consistency is above Gaussian"))).to_have_count(6)  # two recipes
+    expect(page.get_by_text(re.compile(": Consistency is above Gaussian"))).to_have_count(6)  # two recipes
+    expect(
+        page.get_by_text(
+            "Measured here: the ACR of Gaussian + Consistency is above Gaussian, Stability and MACER at every σ"
+        )
+    ).to_be_visible()
 
 
 def test_filters_live_in_the_url(page, address):
@@ -67,7 +72,7 @@ def test_a_figure_is_taken_home(page, address):
 def test_compares_runs(page, address):
     opened(page, address, "compare", "Compare runs")
     expect(page.get_by_text("b certifies larger radii")).to_be_visible()
-    expect(page.locator(".stPlotlyChart")).to_have_count(3)
+    expect(page.locator(".stPlotlyChart")).to_have_count(5)
     radius_field = page.get_by_role("spinbutton", name="Radius r")
     radius_field.fill("1.2")
     radius_field.press("Enter")
