@@ -52,7 +52,7 @@ def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
     known = models(mark())
     if known.empty:
         return None
-    known = known[known.dataset == choose_dataset(st, list(known.dataset.unique()))]
+    known = known[known.dataset == choose_dataset(st, list(known.dataset.unique()), "networks with weights")]
     labels = run_labels(known)
     chosen = choose_runs(
         st, "Models", labels, list(labels)[:1], "model", {}, max_selections=MOST_MODELS, placeholder="Choose a network",

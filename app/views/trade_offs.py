@@ -3,14 +3,14 @@
 import json
 from collections.abc import Callable
 from functools import partial
-from math import floor
 
 import pandas as pd
 import streamlit as st
 
-from app.figures.curves import certified_accuracy, ranking
+from app.figures.curves import certified_accuracy
 from app.figures.palette import run_labels, title
 from app.widgets.along_lambda import show_along_lambda
+from app.widgets.best_at_radius import best_at_radius
 from app.widgets.claim import claim
 from app.widgets.comparable import choose_comparable, look_again, one_training
 from app.widgets.figure import draw
@@ -24,8 +24,6 @@ from backend.statistics import comparable_radii, early_stop, share_band
 from backend.store import queries
 from backend.store.snapshot import mark
 from backend.training.methods import METHODS
-
-RANKED = 12  # at most, of the ranking
 
 st.title("What does certified robustness cost?")
 st.markdown(
@@ -71,6 +69,9 @@ def of_the_papers(table: pd.DataFrame) -> pd.DataFrame:
 released = of_the_papers(queries.published_groups(*terms))  # published networks on the same terms
 their_path = along_lambda(released[released.method.isin(every.method)])
 peers = without_ablations(released)
+their_curves = queries.published_curves(*terms).merge(
+    peers.loc[peers.method.isin(every.method), ["architecture", "method", "sigma", "lam", "hyper"]]
+)
 published = of_the_papers(queries.published(one.dataset)) if peers.empty else peers.assign(source="same terms")
 
 if imported := int((every.source == "published").sum()):
@@ -115,12 +116,7 @@ def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
     if "95 % bands" in extras:
         reached = (curves.certified_accuracy * curves.images).round().to_numpy()
         curves["low"], curves["high"] = share_band(reached, curves.images.to_numpy())
-    theirs = queries.published_curves(*terms).merge(
-        peers.loc[
-            peers.method.isin(every.method) & peers.sigma.isin(drawn.sigma),
-            ["architecture", "method", "sigma", "lam", "hyper"],
-        ]
-    )
+    theirs = their_curves[their_curves.sigma.isin(drawn.sigma)]
     if "published networks" not in extras:
         theirs = theirs.head(0)
     best = queries.envelope(drawn.run_id.to_list() if "envelope" in extras else []).query("@nearest <= r <= @furthest")
@@ -158,78 +154,6 @@ def curves_of(drawn: pd.DataFrame) -> None:
                 points,
                 setting,
             )
-
-
-def ranked_at(reach: float, drawn: pd.DataFrame) -> pd.DataFrame:
-    """Certified accuracy at a radius of these runs, seeds together, the best first; low and high are means of the seeds' intervals."""
-    settings = once(("settings", len(drawn)), lambda: settings_of(drawn))
-    each = queries.accuracy_at(reach, drawn.run_id.to_list()).set_index("run_id")
-    each["low"], each["high"] = share_band(each.reached.to_numpy(), each.images.to_numpy())
-    rows = settings.explode("run_ids").merge(
-        each[["certified_accuracy", "low", "high"]], left_on="run_ids", right_index=True
-    )
-    setting = ["run_id", "label", "method", "sigma", "lam", "seeds", "images"]
-    rows = rows.groupby(setting, as_index=False, dropna=False, sort=False)[["certified_accuracy", "low", "high"]].mean()
-    return rows.sort_values("certified_accuracy", ascending=False, kind="stable")
-
-
-def settings_of(drawn: pd.DataFrame) -> pd.DataFrame:
-    """These runs, seeds together, and as `label` what they are called."""
-    settings = queries.over_seeds(drawn.run_id)
-    return settings.assign(label=settings.run_id.map(run_labels(settings)))
-
-
-@st.fragment
-def best_at_radius(drawn: pd.DataFrame) -> None:
-    """A ranking at a radius that the reader moves."""
-    left, right = st.columns([1, 3], gap="large")
-    reach, end = nearest, min(furthest, float(floor(drawn.ceiling.max() * 100) / 100))
-    if nearest < end:
-        reach = left.slider(
-            "Radius r", nearest, end, min(end, 0.5), 0.01, key="r", bind="query-params",
-            help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
-        )  # fmt: skip
-    ranked = ranked_at(reach, drawn)
-    if ranked.empty and mark() != snapshot:  # deleted meanwhile: the whole page looks again
-        st.rerun()
-    best = ranked.iloc[0]
-    left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
-    left.markdown(f"**{best.label}**" if best.certified_accuracy else "No run certifies an image that far.")
-    with right:
-        draw(
-            ranking(ranked.head(RANKED)),
-            "ranking",
-            f"certified accuracy at r = {reach:g}, the best first, with intervals",
-            ranked.rename(columns={"low": "low_95", "high": "high_95"}).assign(r=reach),
-            setting,
-        )
-    st.caption(
-        f"Share of images answered correctly with a radius of at least {reach:g}: {setting}. Seeds are one bar, their mean. Whiskers are 95 % intervals over "
-        "the choice of images: where they overlap widely, the order may be chance. The best of many runs, chosen on the test images, looks better "
-        "than it is." + (f" The first {RANKED} of {len(ranked)}." if len(ranked) > RANKED else "")
-    )
-    if absent := [method for method in METHODS if method in set(every.method) - set(drawn.method)]:
-        names = " and ".join(map(title, absent))
-        st.markdown(
-            f":material/info: **Not among them: {names}**, of which there is no run by this recipe."
-            + theirs_at(reach, absent)
-        )
-
-
-def theirs_at(reach: float, methods: list[str]) -> str:
-    """What the paper's released networks of these methods reach at a radius, on the same terms, in words; "" where none is known."""
-    curves = queries.published_curves(*terms).merge(
-        peers.loc[peers.method.isin(methods), ["architecture", "method", "sigma", "lam", "hyper"]]
-    )
-    at = (
-        curves[(curves.r - reach).abs() < 1e-9]
-        .sort_values("certified_accuracy", ascending=False)
-        .drop_duplicates("method")
-    )
-    if at.empty:
-        return ""
-    best = [f"{title(row.method)} {row.certified_accuracy:.1%} (σ = {row.sigma:g})" for row in at.itertuples()]
-    return f" The paper's released networks on the same terms reach, at their best σ: {', '.join(best)}."
 
 
 if not early_stop(one["mode"]):
@@ -276,7 +200,9 @@ if nearest < furthest:
     )
 if nearest <= furthest:
     st.header("Which is best at a radius?")
-    best_at_radius(drawn)
+    absent = [method for method in METHODS if method in set(every.method) - set(drawn.method)]
+    others = their_curves[their_curves.method.isin(absent)]
+    best_at_radius(drawn, absent, others, (nearest, furthest), setting, snapshot, once)
 
 if not published.empty:
     beside_the_papers(shown, common, published, peers, setting, once)

@@ -63,28 +63,39 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """In a sentence, over all σ, by the longest training in which each baseline was run here; by imported logs where none was."""
+    """In a sentence, by the longest training at each σ that each baseline had here; by imported logs where none had one."""
     rows = rows[rows.method == "consistency"]
     ours = (rows.source == "trained").any()
     rows = rows[rows.source == "trained"] if ours else rows
-    longest = rows[rows.epochs == rows.groupby("baseline").epochs.transform("max")]
+    longest = rows[rows.epochs == rows.groupby(["baseline", "sigma"]).epochs.transform("max")]
     found: dict[tuple[bool, str], list[str]] = {}
     for (_, baseline), some in longest.groupby([longest.baseline.map(place), "baseline"]):
         above = some.groupby("sigma").verdict.agg(lambda verdicts: (verdicts == "above").all())
-        if len(above) == 1:
-            where = f"at σ = {above.index[0]:g}"
-        elif above.all() or not above.any():
+        if above.any() and not above.all():
+            where = f"{_at(above.index[above])} alone"
+        elif len(above) == rows.sigma.nunique() > 1:
             where = "at every σ" if above.all() else "at any σ"
-        else:
-            where = f"at σ = {' and '.join(f'{sigma:g}' for sigma in above.index[above])} alone"
-        short = some.epochs.iloc[0] < rows.epochs.max()
-        with_what = f" (both trained for {some.epochs.iloc[0]} epochs)" if short else ""
-        found.setdefault((above.any(), where), []).append(title(baseline) + with_what)
+        else:  # it was not run at the others
+            where = _at(above.index)
+        found.setdefault((above.any(), where), []).append(title(baseline) + _less_trained(some, rows.epochs.max()))
     said = [
         f"**{'above' if above else 'not above'} {_listed(names)}** {where}" for (above, where), names in found.items()
     ]
     whose = "Measured here" if ours else "By the imported logs"
     return f"{whose}: the ACR of Gaussian + Consistency is {', '.join(said)}." if said else ""
+
+
+def _less_trained(some: pd.DataFrame, most: int) -> str:
+    """At which σ, and for how long, both were trained for fewer than the most epochs, in words; "" where they were not."""
+    short = some[some.epochs < most]
+    if short.empty:
+        return ""
+    at = f"{_at(sorted(short.sigma.unique()))} " if len(short) < len(some) else ""
+    return f" ({at}both trained for {_listed([f'{epochs}' for epochs in sorted(short.epochs.unique())])} epochs)"
+
+
+def _at(sigmas) -> str:
+    return f"at σ = {_listed([f'{sigma:g}' for sigma in sigmas])}"
 
 
 def _listed(names: list[str]) -> str:

@@ -30,8 +30,8 @@ def choose_runs(
     return where.multiselect(label, list(labels), **_kept(key, labels), **options)
 
 
-def choose_dataset(where, names: list[str], **options) -> str:
-    """A selectbox of data sets; says so, until another is chosen, where the link that led here names one that has no runs."""
+def choose_dataset(where, names: list[str], of: str = "runs", **options) -> str:
+    """A selectbox of the data sets that have some `of`; says so, until another is chosen, where the link that led here names one without."""
     asked = st.session_state.setdefault("dataset asked", st.query_params.get("dataset"))
     chosen = where.selectbox(
         "Data set", names, key="dataset", bind="query-params", on_change=st.session_state.update,
@@ -39,7 +39,7 @@ def choose_dataset(where, names: list[str], **options) -> str:
     )  # fmt: skip
     if asked and asked not in names:
         st.warning(
-            f"The link asks for the data set {plain(asked, 40)}, of which there are no runs here. What is shown is {chosen}.",
+            f"The link asks for the data set {plain(asked, 40)}, of which there are no {of} here. What is shown is {chosen}.",
             icon=":material/link_off:",
         )
     return chosen

@@ -91,10 +91,12 @@ def test_a_link_to_a_data_set_without_runs_says_what_is_shown_instead(published)
     run = Run.create(runs_root(), digits())
     assert work(run, "cpu")
     publish()
-    for name in ("trade_offs", "certify_image"):
+    for name, what in (("trade_offs", "runs"), ("certify_image", "networks with weights")):
         app = page(name, dataset="cifar10").run()
         assert not app.exception
-        assert "asks for the data set cifar10, of which there are no runs here. What is shown is mnist." in words(app)
+        assert f"asks for the data set cifar10, of which there are no {what} here. What is shown is mnist." in words(
+            app
+        )
         app.selectbox(key="dataset").set_value("digits").run()
         assert not app.exception
         assert "cifar10" not in words(app)
@@ -116,6 +118,18 @@ def test_a_link_to_a_data_set_without_runs_says_what_is_shown_instead(published)
         (
             {("gaussian", 0.25, 90): "not told apart", ("gaussian", 0.5, 90): "above", ("gaussian", 0.25, 8): "above"},
             "**above Gaussian** at σ = 0.5 alone.",  # by the longest training
+        ),
+        (
+            {("gaussian", s, 90): "above" for s in (0.25, 0.5, 1)} | {("macer", s, 90): "above" for s in (0.25, 0.5)},
+            "**above Gaussian** at every σ, **above MACER** at σ = 0.25 and 0.5.",
+        ),
+        (
+            {
+                ("gaussian", 0.25, 90): "above",
+                ("gaussian", 0.5, 8): "not told apart",
+                ("gaussian", 1, 8): "not told apart",
+            },
+            "**above Gaussian (at σ = 0.5 and 1 both trained for 8 epochs)** at σ = 0.25 alone.",
         ),
         (
             {("gaussian", 0.5, 90): "above", ("smoothadv", 0.5, 8): "below"},
