@@ -5,7 +5,6 @@ renamed, so a process killed at any moment leaves a folder that another one resu
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -148,12 +147,9 @@ class Run:
             lock = os.open(self.lock_file, LOCK_FLAGS, 0o644) if inherited is None else inherited
         except FileNotFoundError:
             raise RunError(gone) from None
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            raise RunError(
-                f"{self.lock_file} is a link, through which another file would be written: delete it"
-            ) from error
+        except OSError:
+            self.refuse_links()  # the reason, where that is it
+            raise
         with open(lock, "w") as lock:
             while True:
                 try:
@@ -187,10 +183,12 @@ class Run:
     # rows
 
     def refuse_links(self) -> None:
-        """Raise RunError where what is appended to is a link: a run folder may be anybody's, and what it leads to is not."""
-        for file in (self.training_file, self.certificates_file, self.log_file):
+        """Raise RunError where what is opened for writing is a link: a run folder may be anybody's, and what it leads to is not."""
+        for file in (self.lock_file, self.training_file, self.certificates_file, self.log_file):
             if file.is_symlink():
-                raise RunError(f"{file} is a link, through which another file would be written: put that in its place")
+                raise RunError(
+                    f"{file} is a link, through which another file would be written: delete it, or put that file in its place"
+                )
 
     def append(self, row: Row) -> None:
         """Add one row to the folder. An epoch's row comes before its checkpoint: see `resume_point`."""

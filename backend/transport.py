@@ -53,9 +53,11 @@ def unpack(file: Path) -> list[str]:
         if len(runs) != len(list(aside.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
             raise RunError(f"{file} holds something that is no run folder; nothing was taken from it")
         for run in runs:
-            if run.state()["state"] != "finished" or set(run.path.iterdir()) != set(run.portable()):
+            if run.state()["state"] != "finished":
+                raise RunError(f"{file} holds {run.run_id}, which is not finished; nothing was taken from it")
+            if others := {path.name for path in set(run.path.iterdir()) - set(run.portable())}:
                 raise RunError(
-                    f"{file} holds a run that is not finished, or more than one: {run.run_id}; nothing was taken from it"
+                    f"{file} holds {', '.join(sorted(others))} in {run.run_id}, which --pack leaves out; nothing was taken from it"
                 )
         if names != contents:
             raise RunError(

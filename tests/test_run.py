@@ -148,7 +148,8 @@ def test_nothing_is_written_through_a_link(home, digits_spec, tmp_path):
     ):
         pass
     run.lock_file.unlink()
-    for file in (run.training_file, run.certificates_file, run.log_file):
+    for file in (run.training_file, run.certificates_file, run.log_file, run.lock_file):
+        file.unlink(missing_ok=True)
         file.symlink_to(victim)
         with pytest.raises(RunError, match="is a link, through which another file would be written"):
             work(run, "cpu")

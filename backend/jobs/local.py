@@ -150,16 +150,17 @@ def _work(root: Path, slot: Slot) -> None:
 
 def _next(root: Path, tried: Counter) -> tuple[Run, dict] | None:
     waiting = (pair for pair in queue.waiting(root) if tried[_try(*pair)] < TRIES)
-    return next((pair for pair in waiting if not _too_early(pair[0])), None)
+    return next((pair for pair in waiting if not _too_early(pair[0], tried)), None)
 
 
-def _too_early(run: Run) -> bool:
-    """Whether it certifies the weights of a run that the queue is still at: whose slot takes it up when they are there."""
+def _too_early(run: Run, tried: Counter) -> bool:
+    """Whether it certifies the weights of a run that this machine's queue is still at: whose slot takes it up when they are there."""
     with contextlib.suppress(RunError, OSError):
-        if source := run.spec.weights_of:
-            state = (trained := Run(run.path.parent / source)).state()
-            busy = state["state"] == "queued" or (state["state"] == "running" and state.get("queue"))
-            return bool(busy) and not trained.weights_file.exists()
+        if (source := run.spec.weights_of) and not (trained := Run(run.path.parent / source)).weights_file.exists():
+            state = trained.state()
+            if state["state"] == "queued":
+                return tried[_try(trained, state)] < TRIES
+            return state["state"] == "running" and bool(state.get("queue")) and process.is_here(state)
     return False
 
 
@@ -173,13 +174,13 @@ def _start(run: Run, slot: Slot, slot_lock: int) -> int | None:
     Raises RunError where another process holds the run.
     """
     worker = os.getpid()
+    try:
+        run.refuse_links()
+    except RunError as error:  # nobody can hold such a run
+        run.set_state("failed", error=str(error))
+        return None
     with run.held(patience=0.2) as run_lock:
         if run.state(mine=True)["state"] != "queued":
-            return None
-        try:
-            run.refuse_links()
-        except RunError as error:
-            run.set_state("failed", error=str(error))
             return None
         if not (pid := os.fork()):
             _become_job(run, slot, [run_lock, slot_lock], worker)

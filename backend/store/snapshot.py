@@ -11,6 +11,8 @@ from backend.home import snapshot_path
 from backend.store.publish import SCHEMA_SHA256
 
 KEPT, KEPT_ROWS = 128, 50_000  # answers of a snapshot, and rows of each, that are kept for the next visitor or rerun
+# faults of a question or of the machine, not of the store
+NOT_THE_STORES = duckdb.ProgrammingError, duckdb.DataError, duckdb.OutOfMemoryException, duckdb.InterruptException
 
 
 @dataclass
@@ -39,7 +41,7 @@ def ask(sql: str, parameters: list | None = None) -> pd.DataFrame:
         with snapshot.connection.cursor() as cursor:
             cursor.execute("USE store")
             answer = cursor.execute(sql, parameters).df()
-    except duckdb.ProgrammingError:  # the question is wrong, not the store
+    except NOT_THE_STORES:
         raise
     except duckdb.Error as error:
         raise StoreError(_damaged(snapshot_path(), error)) from error
