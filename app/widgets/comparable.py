@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.figures.palette import title
 from app.widgets.glossary import TERMS
-from app.widgets.run_choice import choose_dataset
+from app.widgets.run_choice import choose_dataset, tell_absent
 from backend.datasets import DATASETS
 from backend.statistics import early_stop
 from backend.store import queries
@@ -37,27 +37,31 @@ def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     chosen = second.selectbox(
         "Certified with", list(on_terms), key="settings", bind="query-params",
         help="Only runs certified in the same mode with the same n and α on the same images are drawn together: ACR grows with n.",
+        **tell_absent("settings", "the settings", list(on_terms)),
     )  # fmt: skip
     certified = on_terms[chosen]
     if early := early_stop(certified["mode"].iloc[0]):
         st.warning(early, icon=":material/timer_off:")
     sigmas = _all_of(
-        third, "Noise σ", "sigma", [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())], help=TERMS["σ"]
+        third, "Noise σ", "sigma", "σ =", [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())], help=TERMS["σ"]
     )
-    methods = _all_of(st, "Method", "method", sorted(certified.method.unique()), format_func=title)
+    methods = _all_of(st, "Method", "method", "the method", sorted(certified.method.unique()), title)
     chosen = certified.sigma.map(lambda s: f"{s:g}" in sigmas) & certified.method.isin(methods)
     return certified[chosen], certified
 
 
-def _all_of(where, label: str, key: str, options: list[str], **more) -> list[str]:
-    """Pills, kept in the URL: at first all are chosen, and later also those that new runs or another data set bring."""
+def _all_of(where, label: str, key: str, what: str, options: list[str], format_func=str, **more) -> list[str]:
+    """Pills, kept in the URL: at first all are chosen, and later also those that new runs or another data set bring. what: see `tell_absent`."""
     if not options:
         return []
     seen = st.session_state.get(f"{key} seen", options)
     if key in st.session_state and (new := [option for option in options if option not in seen]):
         st.session_state[key] = [option for option in options if option in new or option in st.session_state[key]]
     st.session_state[f"{key} seen"] = options
-    return where.pills(label, options, selection_mode="multi", default=options, key=key, bind="query-params", **more)
+    return where.pills(
+        label, options, selection_mode="multi", default=options, format_func=format_func, key=key, bind="query-params",
+        **tell_absent(key, what, [format_func(option) for option in options]), **more,
+    )  # fmt: skip
 
 
 def one_training(chosen: pd.DataFrame, certified: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +77,7 @@ def one_training(chosen: pd.DataFrame, certified: pd.DataFrame) -> pd.DataFrame:
         first = fullest_training(chosen.loc[training.index])
     wanted = st.pills(
         "Recipe of all that follows", ways, selection_mode="multi", default=[first], key="recipe", bind="query-params",
-        help=f"{TERMS['recipe']} Methods compare within one training. Imported runs are always shown.",
+        help=f"{TERMS['recipe']} Methods compare within one training. Imported runs are always shown.", **tell_absent("recipe", "the recipe", ways),
     )  # fmt: skip
     if left := [f"{count} runs by `{name}`" for name, count in training.value_counts().items() if name not in wanted]:
         st.caption(f":material/filter_alt: Left out, trained otherwise: {', '.join(left)}.")

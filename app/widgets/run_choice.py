@@ -26,30 +26,37 @@ def choose_runs(
         wanted = st.query_params.get_all(key)[: options.get("max_selections")] or default
     known = [run_id for run_id in dict.fromkeys(stands_for.get(i, i) for i in wanted) if run_id in labels]
     st.session_state[key] = known or (default if wanted else [])
-    _tell_missing(key, labels, stands_for)
+    _tell_missing(key, labels, stands_for, options.get("max_selections"))
     return where.multiselect(label, list(labels), **_kept(key, labels), **options)
 
 
 def choose_dataset(where, names: list[str], of: str = "runs", **options) -> str:
-    """A selectbox of the data sets that have some `of`; says so, until another is chosen, where the link that led here names one without."""
-    asked = st.session_state.setdefault("dataset asked", st.query_params.get("dataset"))
-    chosen = where.selectbox(
-        "Data set", names, key="dataset", bind="query-params", on_change=st.session_state.update,
-        kwargs={"dataset asked": None}, **options,
+    """A selectbox of the data sets that have some `of`."""
+    return where.selectbox(
+        "Data set", names, key="dataset", bind="query-params", **tell_absent("dataset", "the data set", names, of), **options
     )  # fmt: skip
-    if asked and asked not in names:
+
+
+def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict:
+    """Say which values the link that led here asks for that a widget does not offer; its options by which that ends when the visitor chooses."""
+    absent = [value for value in st.query_params.get_all(key) if value not in there]
+    if absent := st.session_state.setdefault(f"{key} absent", absent):
+        named = ", ".join(plain(value, 40) for value in absent[:4])
         st.warning(
-            f"The link asks for the data set {plain(asked, 40)}, of which there are no {of} here. What is shown is {chosen}.",
+            f"The link asks for {what} {named}, of which there are no {of} here. What is shown is another choice.",
             icon=":material/link_off:",
         )
-    return chosen
+    return {"on_change": st.session_state.update, "kwargs": {f"{key} absent": []}}
 
 
-def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str]) -> None:
+def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str], most: int | None = None) -> None:
     """Say which runs the link that led here names that cannot be chosen; not after the visitor has chosen others."""
     link = st.session_state.setdefault(f"link {key}", st.query_params.get_all(key))
-    missing = [run_id for run_id in link if stands_for.get(run_id, run_id) not in labels]
-    if missing and link == st.query_params.get_all(key):
+    if link != st.query_params.get_all(key):
+        return
+    if most and len(link) > most:
+        st.warning(f"The link names {len(link)} runs, and {most} fit: those are the first.", icon=":material/link_off:")
+    if missing := [run_id for run_id in link if stands_for.get(run_id, run_id) not in labels]:
         named = ", ".join(plain(run_id, 100) for run_id in missing[:4])
         st.warning(
             f"The link names {named}: not here, or not among these. What is shown is another choice.",

@@ -94,13 +94,33 @@ def test_a_link_to_a_data_set_without_runs_says_what_is_shown_instead(published)
     for name, what in (("trade_offs", "runs"), ("certify_image", "networks with weights")):
         app = page(name, dataset="cifar10").run()
         assert not app.exception
-        assert f"asks for the data set cifar10, of which there are no {what} here. What is shown is mnist." in words(
-            app
-        )
+        assert f"asks for the data set cifar10, of which there are no {what} here. What is shown is" in words(app)
         app.selectbox(key="dataset").set_value("digits").run()
         assert not app.exception
         assert "cifar10" not in words(app)
         assert "asks for the data set" not in words(page(name, dataset="digits").run())
+
+
+@pytest.mark.parametrize(
+    ("asks", "said"),
+    [
+        ({"sigma": ["7", "0.5"]}, "asks for σ = 7, of which there are no runs here"),
+        ({"method": ["PixelDP", "MACER"]}, "asks for the method PixelDP, of"),
+        ({"settings": ["n = 5"]}, "asks for the settings n = 5, of"),
+        ({"recipe": ["slow"]}, "asks for the recipe slow, of"),
+    ],
+)
+def test_a_link_to_a_view_that_is_not_here_says_so_until_the_visitor_chooses(published, asks, said):
+    app = page("trade_offs")
+    app.query_params.update(asks)
+    app.run()
+    assert not app.exception
+    assert said in words(app)
+    (key,) = asks
+    if key != "settings":  # there are no others
+        app.button_group(key=key).set_value(app.button_group(key=key).value[:1]).run()
+        app.button_group(key=key).set_value([]).run()
+        assert said not in words(app)
 
 
 @pytest.mark.parametrize(
