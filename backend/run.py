@@ -128,6 +128,8 @@ class Run:
         state = _read_json(self.state_file) or {"state": "interrupted"}
         if not isinstance(state, dict) or state.get("state") not in STATES:
             raise RunError(f"{self.state_file} tells no state that this version knows")
+        if any(type(state.get(name, 0)) is not int for name in ("ticket", "priority")):
+            raise RunError(f"{self.state_file} has a ticket or a priority that is no whole number")
         return state
 
     def set_state(self, state: str, **facts) -> None:
@@ -343,7 +345,9 @@ def find_run(run_id: str, *roots: Path) -> Run:
 
 def _read_json(path: Path) -> dict | None:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and no page can be sent with it
+        return content
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:

@@ -83,6 +83,13 @@ def test_damaged_files_are_named(home, digits_spec):
     run.state_file.write_text("{")
     with pytest.raises(RunError, match=r"state\.json is not JSON"):
         run.state()
+    run.state_file.write_text('{"state": "queued", "ticket": 1.5}')
+    with pytest.raises(RunError, match="a ticket or a priority that is no whole number"):
+        run.state()
+    for file, read in ((run.state_file, run.state), (run.environment_file, run.environment)):
+        file.write_text('{"state": "failed", "error": "\\ud800"}')  # no text that could be sent to a page
+        with pytest.raises(RunError, match=f"{file.name} is not JSON"):
+            read()
     run.spec_file.write_text("{}")
     with pytest.raises(RunError, match=r"spec\.json: this is not a spec"):
         _ = run.spec

@@ -67,11 +67,7 @@ def waiting(root: Path) -> list[tuple[Run, dict]]:
 
 def place(state: dict) -> tuple[int, int]:
     """Where a queued state stands in the queue: the least is the next."""
-    return -_number(state, "priority"), _number(state, "ticket")
-
-
-def _number(state: dict, name: str) -> int:
-    return value if type(value := state.get(name)) is int else 0
+    return -state.get("priority", 0), state.get("ticket", 0)
 
 
 def _tickets(root: Path, count: int) -> range:
@@ -81,9 +77,7 @@ def _tickets(root: Path, count: int) -> range:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         text = file.read().strip()
-        last = (
-            int(text) if text.isdecimal() else max((_number(state, "ticket") for _, state in waiting(root)), default=0)
-        )
+        last = int(text) if text.isdecimal() else max((s.get("ticket", 0) for _, s in waiting(root)), default=0)
         file.truncate(0)
         file.write(f"{last + count}\n")
     return range(last + 1, last + count + 1)

@@ -122,9 +122,10 @@ def test_what_is_not_this_queues_is_not_killed(home, digits_spec):
     bystander.wait()
 
 
-def test_a_damaged_folder_does_not_hold_up_the_queue(home, digits_spec):
+@pytest.mark.parametrize("state", ["{", '{"state": "queued", "ticket": [1]}', '{"state": "queued", "priority": "1"}'])
+def test_a_damaged_folder_does_not_hold_up_the_queue(home, digits_spec, state):
     damaged = Run.create(runs_root(), digits_spec(seed=1))
-    damaged.state_file.write_text("{")
+    damaged.state_file.write_text(state)
     run = local.submit([digits_spec()])[0]
     assert wait(run, "finished", "failed") == "finished"
 
