@@ -22,10 +22,10 @@ PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "
 def usual(runs: pd.DataFrame) -> pd.Series:
     """Which rows of `queries.runs` have the hyper-parameters that their recipe takes for the data set and σ (bool, by row).
 
-    Where a method has no such run at a σ, all its runs there count: something of it is shown.
+    Where a method has no such run at a σ, all its runs there count, and so with imported ones: something of it is shown.
     """
     fits = are_usual(runs)
-    return fits | ~fits.groupby([runs[name] for name in OURS]).transform("any")
+    return fits | ~fits.groupby([runs[name] for name in ("source", *OURS)]).transform("any")
 
 
 def are_usual(runs: pd.DataFrame, free: Sequence[str] = ()) -> pd.Series:

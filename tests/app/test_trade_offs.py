@@ -9,8 +9,9 @@ import pytest
 
 from app.figures.palette import title
 from app.widgets.claim import answer
-from backend.home import PRECOMPUTED, runs_root
+from backend.home import PRECOMPUTED, imported_root, runs_root
 from backend.jobs.worker import work
+from backend.logs import import_logs
 from backend.plan import plan, recipe_for
 from backend.reproduction import cells, usual
 from backend.run import Run, find_run
@@ -99,6 +100,22 @@ def test_a_link_to_a_data_set_without_runs_says_what_is_shown_instead(published)
         assert not app.exception
         assert "cifar10" not in words(app)
         assert "asks for the data set" not in words(page(name, dataset="digits").run())
+
+
+def test_an_imported_ablation_is_shown_beside_trained_runs_and_without_them(home, tmp_path):
+    log = tmp_path / "log"
+    rows = [f"{i}\t{i % 10}\t{i % 10}\t0.50\t1\t0:00:01" for i in range(0, 10_000, 20)]
+    log.write_text("\n".join(["idx\tlabel\tpredict\tradius\tcorrect\ttime", *rows]) + "\n")
+    facts = {"dataset": "mnist", "method": "consistency", "sigma": "0.5", "lam": "5", "m": "8", "n": "10000"}
+    ((imported, _),) = [(one.run, one.reason) for one in import_logs(log, imported_root(), facts)]
+    publish()
+    app = page("trade_offs")
+    app.query_params.update({"method": ["Gaussian + Consistency"], "sigma": ["0.5"]})
+    app.run()
+    for recipes in (["paper, 90 epochs"], []):
+        app.button_group(key="recipe").set_value(recipes).run()
+        assert not app.exception
+        assert imported.run_id in "".join(app.dataframe[-1].value.run_id)
 
 
 @pytest.mark.parametrize(
