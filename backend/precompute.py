@@ -4,6 +4,7 @@ A run is done where its folder is finished, among the user's runs or the shipped
 call goes on from the last row. Needs neither the store nor the dashboard's packages: it runs on a GPU box without network.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan
 from backend.progress import Progress, duration
-from backend.run import Epoch, Run
+from backend.run import Epoch, Run, RunError
 from backend.spec import Certification, RunSpec, SpecError
 from backend.transport import pack, unpack
 
@@ -101,32 +102,52 @@ def _runs(
 
 
 def done(spec: RunSpec) -> Run | None:
-    """The finished folder of a spec, among the user's runs or the shipped ones."""
+    """The finished folder of a spec, among the user's runs or the shipped ones; one whose state cannot be read is not finished."""
     for root in (runs_root(), PRECOMPUTED):
         run = Run(root / spec.run_id)
-        if run.state_file.exists() and run.state()["state"] == "finished":
-            return run
+        with contextlib.suppress(RunError):
+            if run.state_file.exists() and run.state()["state"] == "finished":
+                return run
     return None
 
 
-class Pace:
-    """Seconds that runs took on the same kind of device, and from them what others will take; None where nothing alike is finished."""
+@dataclass(frozen=True)
+class Timed:
+    """What a finished run took, in seconds: in all, an epoch, and a sample; None where it has no epochs, no certificates."""
 
-    def __init__(self, runs: Iterable[Run], gpu: bool):
+    spec: RunSpec
+    devices: tuple[str, ...]
+    whole: float
+    epoch: float | None
+    sample: float | None
+
+    @classmethod
+    def of(cls, run: Run) -> "Timed":
+        """Raises RunError for a folder that cannot be read."""
+        epochs, rows = [row["seconds"] for row in run.epochs()], run.certificates()
+        certifying, samples = sum(c.time for c in rows), sum(c.n + c.n0 for c in rows)
+        return cls(
+            run.spec, tuple(run.devices()), sum(epochs) + certifying, median(epochs) if epochs else None,
+            certifying / samples if samples else None,
+        )  # fmt: skip
+
+
+class Pace:
+    """What runs will take, from what others took on the same kind of device."""
+
+    def __init__(self, finished: Iterable[Timed], gpu: bool):
         self.epoch: dict[tuple, list[float]] = {}
         self.sample: dict[tuple, list[float]] = {}
-        for run in runs:
-            if {device.startswith("cpu") for device in run.devices()} != {not gpu}:
+        for run in finished:
+            if {device.startswith("cpu") for device in run.devices} != {not gpu}:
                 continue
-            spec, epochs = run.spec, run.epochs()
-            if epochs:
-                self.epoch.setdefault(_kind(spec), []).append(median(row["seconds"] for row in epochs))
-            if rows := run.certificates():
-                self.sample.setdefault(_network(spec), []).append(
-                    sum(c.time for c in rows) / sum(c.n + c.n0 for c in rows)
-                )
+            if run.epoch is not None:
+                self.epoch.setdefault(_kind(run.spec), []).append(run.epoch)
+            if run.sample is not None:
+                self.sample.setdefault(_network(run.spec), []).append(run.sample)
 
     def of(self, spec: RunSpec) -> float | None:
+        """Seconds; None where nothing alike is finished."""
         epoch, sample = self.epoch.get(_kind(spec)), self.sample.get(_network(spec))
         if not epoch or not sample:
             return None
@@ -143,21 +164,21 @@ def _kind(spec: RunSpec) -> tuple:
     return (*_network(spec), spec.method, *(spec.hyper.get(name) for name in ("m", "steps")))
 
 
-def took(run: Run) -> float:
-    """Seconds of computing that are written in a folder."""
-    return sum(row["seconds"] for row in run.epochs()) + sum(c.time for c in run.certificates())
-
-
 def overview(parts: list[Part], gpu: bool = False) -> str:
-    """A line a part: how many runs are done, what they took, and what the rest will take as far as that is known."""
-    finished = {spec.run_id: run for part in parts for spec in part.specs if (run := done(spec))}
+    """A line a part: how many runs are done, what they took, and what the rest will take as far as that is known; and a line a damaged folder."""
+    finished, damaged = {}, []
+    for run in filter(None, (done(spec) for part in parts for spec in part.specs)):
+        try:
+            finished[run.run_id] = Timed.of(run)
+        except RunError as error:
+            damaged.append(f"left out: {error}")
     pace = Pace(finished.values(), gpu)
     lines = []
     for part in parts:
         mine = [finished[spec.run_id] for spec in part.specs if spec.run_id in finished]
         left = [pace.of(spec) for spec in part.specs if spec.run_id not in finished]
         known = [seconds for seconds in left if seconds is not None]
-        words = f"{part.name}: {len(mine)} of {len(part.specs)} runs done, which took {duration(sum(map(took, mine)))}"
+        words = f"{part.name}: {len(mine)} of {len(part.specs)} runs done, which took {duration(sum(run.whole for run in mine))}"
         if left:
             words += f"; the rest: about {duration(sum(known))}" if known else "; the rest: not known"
             words += (
@@ -166,7 +187,7 @@ def overview(parts: list[Part], gpu: bool = False) -> str:
                 else ""
             )
         lines.append(words)
-    return "\n".join(lines)
+    return "\n".join(lines + damaged)
 
 
 def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[int, int]) -> None:
@@ -184,22 +205,26 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
         if done(spec):
             continue
         print(f"{spec.run_id} ({spec.recipe.name})", flush=True)
-        run = Run.create(runs_root(), spec)
-        progress = Progress(spec, run)
-
-        def follow(row, progress=progress) -> None:
-            progress.show(row)
-            # Not between an epoch and its checkpoint: it would have to be trained again.
-            if end is not None and not isinstance(row, Epoch) and time.monotonic() > end:
-                raise KeyboardInterrupt
-
         try:
-            work(run, device, follow)
-        except (RuntimeError, ValueError) as error:  # of another shard, or diverged: the others go on
+            print(f"took {duration(_one(spec, device, end).whole)}\n{overview(parts, gpu)}", flush=True)
+        except (RuntimeError, ValueError) as error:  # damaged, of another process, or diverged: the others go on
             print(f"left out: {error}", flush=True)
-            continue
-        progress.close()
-        print(f"took {duration(took(run))}\n{overview(parts, gpu)}", flush=True)
+
+
+def _one(spec: RunSpec, device: str, end: float | None) -> Timed:
+    """Bring one run to its end. Raises KeyboardInterrupt after `end`, on the monotonic clock."""
+    run = Run.create(runs_root(), spec)
+    progress = Progress(spec, run)
+
+    def follow(row) -> None:
+        progress.show(row)
+        # Not between an epoch and its checkpoint: it would have to be trained again.
+        if end is not None and not isinstance(row, Epoch) and time.monotonic() > end:
+            raise KeyboardInterrupt
+
+    work(run, device, follow)
+    progress.close()
+    return Timed.of(run)
 
 
 def finished_here(parts: list[Part]) -> list[Run]:

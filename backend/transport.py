@@ -1,5 +1,6 @@
 """Run folders in one tar file, to a machine without network and back."""
 
+import contextlib
 import io
 import shutil
 import tarfile
@@ -15,8 +16,10 @@ UNPACKED = ".unpacked-"  # a folder of what comes out of a tar, until it is seen
 
 
 def pack(runs: Iterable[Run], out: Path) -> list[str]:
-    """Write run folders into a tar file, whose last file names all others; returns their ids."""
+    """Write run folders into a tar file, whose last file names all others; returns their ids. Of no run there is no file."""
     ids, aside = [], out.with_name(f".{out.name}.aside")
+    if not (runs := list(runs)):
+        return ids
     with tarfile.open(aside, "w") as tar:
         for run in runs:
             for file in run.portable():
@@ -31,10 +34,10 @@ def pack(runs: Iterable[Run], out: Path) -> list[str]:
 
 
 def unpack(file: Path) -> list[str]:
-    """Take the run folders of `pack` in among the user's runs; returns the ids of those that were not there.
+    """Take the run folders of `pack` in among the user's runs; returns the ids of those that were not finished there.
 
     Raises RunError for a file that was cut off, or holds anything else: a name that is no run folder's, a link, a folder
-    without a spec or of a run that is not finished. It takes no more room than the file has: nothing in it is compressed.
+    without a spec or of a run that is not finished; and where a run of such a name is being worked on here. It takes no more room than the file has: nothing in it is compressed.
     """
     root = runs_root()
     root.mkdir(parents=True, exist_ok=True)
@@ -63,11 +66,24 @@ def unpack(file: Path) -> list[str]:
             raise RunError(
                 f"{file} is cut off, or not of --pack: its last file must name all others; nothing was taken"
             )
-        new = [run for run in runs if not (root / run.run_id).exists()]
-        for run in new:
-            run.path.rename(root / run.run_id)
+        new = [run for run in runs if _take_in(run, Run(root / run.run_id), aside)]
     except (tarfile.TarError, EOFError) as error:
         raise RunError(f"{file} cannot be unpacked: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return [run.run_id for run in new]
+
+
+def _take_in(run: Run, here: Run, aside: Path) -> bool:
+    """Move a finished run to where it belongs; one that lies there and is not finished goes to `aside`, its rows are among these.
+
+    Returns whether there was none that is finished. Raises RunError where a process works on it here.
+    """
+    if here.path.exists():
+        with contextlib.suppress(RunError):  # its state cannot be read
+            if here.state()["state"] == "finished":
+                return False
+        with here.held():
+            here.path.rename(aside / f"{run.run_id}.unfinished")
+    run.path.rename(here.path)
+    return True

@@ -74,6 +74,39 @@ def test_shards_share_the_queue(home, parts):
     assert overview(parts, gpu=True).splitlines()[0].endswith("the rest: not known")  # how fast a CPU is says nothing
 
 
+@pytest.mark.parametrize(
+    ("file", "content"), [("state.json", '{"state": "paused"}'), ("certificates.tsv", "idx\nx\n"), ("spec.json", "{")]
+)
+def test_a_damaged_folder_is_named_and_the_others_are_done(home, parts, capsys, file, content):
+    run = Run.create(runs_root(), parts[0].specs[0])
+    (run.path / file).write_text(content)
+    work_off(parts[:1], "cpu", None, (1, 1))
+    assert f"left out: {run.path / file}" in capsys.readouterr().out
+    assert done(parts[0].specs[1])
+    if file == "certificates.tsv":
+        run.set_state("finished")
+        assert f"left out: {run.path / file}" in overview(parts)
+    assert overview(parts).startswith("first: 1 of 2 runs done")
+    assert [one.run_id for one in finished_here(parts)][-1] == parts[0].specs[1].run_id
+
+
+def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_its_name(home, parts, tmp_path, monkeypatch):
+    assert pack([], tmp_path / "empty.tar") == []
+    assert not (tmp_path / "empty.tar").exists()
+    work_off(parts[:1], "cpu", None, (1, 1))
+    packed = pack(finished_here(parts), tmp_path / "out.tar")
+    monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "elsewhere"))
+    with pytest.raises(KeyboardInterrupt):
+        work_off(parts[:1], "cpu", 0.0, (1, 1))
+    begun = Run(runs_root() / packed[0])
+    with begun.held(), pytest.raises(RunError, match="being worked on by another process"):
+        unpack(tmp_path / "out.tar")
+    assert begun.state()["state"] == "interrupted"
+    assert unpack(tmp_path / "out.tar")[0] == packed[0]
+    assert begun.state()["state"] == "finished"
+    assert {path.name for path in runs_root().iterdir()} == set(packed)
+
+
 def test_packed_runs_arrive_whole_elsewhere(home, parts, tmp_path, monkeypatch):
     work_off(parts[:1], "cpu", None, (1, 1))
     ids = pack(finished_here(parts), tmp_path / "out.tar")
