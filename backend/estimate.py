@@ -103,7 +103,8 @@ def _certification(spec: RunSpec, known: pd.DataFrame) -> tuple[float, pd.DataFr
     alike = known[
         known.samples_per_second.notna() & (known.precision == spec.precision) & (sound == settings.float_sound)
     ]
-    rows = _nearest([True] * len(alike), alike)
+    same = alike["mode"].str.split(",").str[0] == settings.mode  # modes that stop early are slower by the sample
+    rows = _nearest([True] * len(alike) if not same.any() else list(same), alike)
     if rows.empty or images is None:
         return 0.0, rows, f"certifying with {spec.architecture} on {spec.dataset}"
     distance = rows.n.map(lambda n: abs(log(n / settings.n)))  # few samples an image are slower each

@@ -1,5 +1,7 @@
 """How long runs take, from runs that are finished; nothing is made up."""
 
+from dataclasses import replace
+
 import pytest
 
 from backend.estimate import estimate, finished
@@ -55,6 +57,20 @@ def test_sigma_lambda_and_seed_make_no_difference(finished_run):
         "training: 1 finished run of this machine (cpu (here)), 0.5 s an epoch",
         "certification: 1 finished run of this machine (cpu (here)), 2,000 samples/s",
     )
+
+
+def test_modes_that_stop_early_are_measured_by_themselves(finished_run):
+    finished_run(0.5)
+    early = Certification(n=400, n0=40, every=150, mode="at-radius", radius=0.25)
+    spec = plan("digits", "consistency", 0.5, epochs=10, certification=early)
+    assert estimate([spec]).seconds == pytest.approx(10 * 0.5 + 3 * 440 / 2000)  # the others' rate, where there is none
+    run = Run.create(runs_root(), spec)
+    for idx in (0, 150, 300):
+        run.append(Certificate(idx, 0, -1, 0.0, 0, 0.32, 20, 119, 40, 0.0, "below"))
+    run.set_state("finished")
+    assert not publish().skipped
+    assert estimate([replace(spec, seed=1)]).seconds == pytest.approx(10 * 0.5 + 3 * 440 * 0.32 / 159)
+    assert estimate(grid()).seconds == pytest.approx(8 * (10 * 0.5 + 3 * 440 / 2000))
 
 
 def test_what_is_not_known_is_named_and_the_rest_is_told(finished_run):

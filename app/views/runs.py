@@ -10,7 +10,7 @@ from app.widgets.deletion import ask_and_delete
 from app.widgets.job import ASKED, ICONS, STOPPED, buttons, log, loss_curves, run_link, status
 from app.widgets.launch import fill, launch_form
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
-from backend.jobs import local
+from backend.jobs import local, queue
 from backend.overview import Listed, counts, listing
 from backend.run import Run, RunError, find_run
 from backend.spec import SpecError
@@ -96,10 +96,13 @@ def cancel_all(runs: list[Run]) -> None:
 
 
 def resume_all(runs: list[Run]) -> None:
-    attempt(
-        lambda: f"{len(local.submit([run.spec for run in runs]))} runs are in the queue again.",
-        "Not all were resumed",
-    )
+    def act() -> str:
+        others = queue.enqueue(runs_root(), runs)
+        local.start_worker()
+        left = f" Left as they are: {'; '.join(others)}." if others else ""
+        return f"{len(runs) - len(others)} runs are in the queue again.{left}"
+
+    attempt(act, "Not all were resumed")
 
 
 def card(one: Listed) -> None:

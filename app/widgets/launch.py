@@ -65,8 +65,7 @@ def launch_form() -> None:
     except (SpecError, DatasetError) as error:  # a folder of images that is not as it must be is one, too
         st.error(f"No run can be started like this: {error}")
         return
-    label = "Start" if len(specs) == 1 else f"Start {len(specs)} runs"
-    start_button(specs, label, "launch start")
+    start_button(specs, "Start", "launch start")
     if start is not None and st.button("Default settings", type="tertiary", icon=":material/undo:", key=key("reset")):
         st.session_state["draft"] = (number + 1, None)
         st.rerun()
@@ -123,7 +122,7 @@ def _grid(dataset: Dataset, start: RunSpec | None, shared: dict, key: Key) -> li
     sigmas = one.text_input("Noise σ", "0.25 0.5 1", 500, help=f"{typed}. {TERMS['σ']}", key=key("sigmas"))
     lams = two.text_input(
         "λ", "", 500, help=f"{typed}. {TERMS['λ']} Methods that have none are there once.", key=key("lams"),
-        placeholder="the paper's at each σ", disabled=not any(map(has_lam, methods)),
+        placeholder="what the recipe takes at each σ", disabled=not any(map(has_lam, methods)),
     )  # fmt: skip
     seeds = three.text_input("Seeds", "0", 500, help=f"whole {typed}. {TERMS['seed']}", key=key("seeds"))
     with st.expander("Other hyper-parameters"):

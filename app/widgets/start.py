@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.widgets.attempt import attempt, plain
+from app.widgets.job import run_link
 from backend.estimate import Estimate, estimate, finished
 from backend.jobs import local
 from backend.overview import images_of
@@ -18,27 +19,40 @@ def start_button(specs: list[RunSpec], label: str, key: str) -> None:
     done = finished(specs)
     pending = [spec for spec in specs if spec.run_id not in done]
     cost = estimate(pending)
-    _metrics(specs, cost, bool(pending))
+    _metrics(specs, pending, cost)
     st.caption(" ".join(_about(specs, done, cost)))
-    if st.button(label, type="primary", icon=":material/play_arrow:", key=key):
+    if not pending and len(specs) == 1:
+        run_link(specs[0].run_id)
+        return
+    if len(specs) > 1:
+        label += f" {len(pending)} runs" if len(pending) != 1 else " 1 run"
+    if st.button(label, type="primary", icon=":material/play_arrow:", key=key, disabled=not pending):
         attempt(lambda: _start(specs, pending), "Nothing was started" if len(specs) > 1 else "This run was not started")
 
 
-def _metrics(specs: list[RunSpec], cost: Estimate, pending: bool) -> None:
+def _metrics(specs: list[RunSpec], pending: list[RunSpec], cost: Estimate) -> None:
     images, settings = images_of(specs[0]) or 0, specs[0].certification
-    samples = len(specs) * images * (settings.n + settings.n0) if settings else 0
-    most = "at most, " if settings and settings.mode != "fixed" else ""
+    samples = len(pending) * images * (settings.n + settings.n0) if settings else 0
+    early = bool(settings and settings.mode != "fixed")  # it may stop before n
     if not pending:
         time = "none"
-    elif cost.seconds is None:
+    elif cost.seconds is None or (early and cost.missing):
         time = "not known"
     else:
-        time = ("more than " if cost.missing else "about ") + duration(cost.seconds)
+        time = ("at most " if early else "more than " if cost.missing else "about ") + duration(cost.seconds)
     with st.container(horizontal=True, gap="large"):
         if len(specs) > 1:
-            st.metric("Runs", f"{len(specs):,}", width="content")
+            left = f"{len(pending):,} of " if len(pending) < len(specs) else ""
+            st.metric(
+                "Runs", f"{left}{len(specs):,}", width="content", help="to compute, of those that the form describes"
+            )
         st.metric("Images", f"{images:,}", help="test images that a run certifies", width="content")
-        st.metric("Samples", f"{samples:,}", help=f"{most}of all runs: noisy images to classify", width="content")
+        st.metric(
+            "Samples",
+            f"{samples:,}",
+            help=f"{'at most, ' if early else ''}of all runs: noisy images to classify",
+            width="content",
+        )
         st.metric("Estimated time", time, width="content", help="of computing, one run after the other")
 
 
@@ -58,10 +72,6 @@ def _about(specs: list[RunSpec], done: set[str], cost: Estimate) -> list[str]:
 
 
 def _start(specs: list[RunSpec], pending: list[RunSpec]) -> str:
-    if not pending:
-        return (
-            f"{specs[0].run_id} is finished already." if len(specs) == 1 else "All of these runs are finished already."
-        )
     with st.spinner("Queueing …"):
         runs = local.submit(pending)
     if len(specs) == 1:

@@ -69,10 +69,12 @@ def test_finished_ones_of_a_grid_are_not_computed_again(published, submitted):
     app.selectbox(key="launch weights dtype").set_value("float16").run()
     assert "Finished already, and not computed again: 6 of the 6 runs." in words(app)
     assert value(app, "Estimated time") == "none"
+    assert next(b for b in app.button if b.label == "Start 0 runs").disabled
     app.text_input(key="launch seeds").set_value("0 9").run()
     assert "6 of the 12 runs" in words(app)
     assert "of other machines (cpu (x86_64))" in words(app)
-    press(app, "Start 12 runs")
+    assert (value(app, "Runs"), value(app, "Samples")) == ("6 of 12", f"{6 * 500 * 10_100:,}")
+    press(app, "Start 6 runs")
     assert "6 runs are in the queue; 6 were finished already." in words(app)
     assert {spec.seed for spec in submitted} == {9}
 
@@ -136,14 +138,17 @@ def test_the_list_is_paged_and_filtered(many):
     assert "No run fits these filters." in words(app)
 
 
-def test_many_are_cancelled_and_resumed_at_once(many, submitted):
+def test_many_are_cancelled_and_resumed_at_once(many, monkeypatch):
+    monkeypatch.setattr(local, "start_worker", lambda: None)
     runs = many(12, "queued")
     app = press(page("runs").run(), "Cancel all 12 queued")
     assert "12 queued runs are cancelled." in words(app)
     assert {run.state()["state"] for run in runs} == {"cancelled"}
-    press(app, "Resume all 12 stopped")
-    assert "12 runs are in the queue again." in words(app)
-    assert len(submitted) == 12
+    with runs[0].held():
+        press(app, "Resume all 12 stopped")
+    assert "11 runs are in the queue again. Left as they are: " in words(app)
+    assert f"{runs[0].run_id} is being worked on by another process" in words(app)
+    assert [run.state()["state"] for run in runs] == ["cancelled"] + ["queued"] * 11
 
 
 def test_a_run_of_another_machine_is_not_cancelled_here(published, digits_spec):
