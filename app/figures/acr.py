@@ -77,7 +77,8 @@ def _panel(sigma: float, height: int, xaxis: dict, places: list[str] = ()) -> di
     return {
         "title": {"text": f"σ = {sigma:g}", "font": {"size": 15}}, "xaxis": xaxis, "height": height,
         "yaxis": {"automargin": True} | ({"type": "category", "categoryorder": "array", "categoryarray": places} if places else {}),
-        "legend": {"orientation": "h", "y": -0.3, "yanchor": "top"}, "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
+        "legend": {"orientation": "h", "y": -max(0.3, 75 / (height - 170)), "yanchor": "top"},  # below the axis, in a low panel too
+        "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
     }  # fmt: skip
 
 
@@ -163,6 +164,8 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
         ),
     ]  # fmt: skip
     layout = _view(sigma, runs, released, labels)
+    entries = sum(trace.get("showlegend", True) for trace in traces)
+    layout["height"] += 24 * max(0, entries - 5)  # a longer legend takes nothing from the plot
     usually = [run.run_id for run in runs.itertuples() if run.method == "consistency" and _form(run) == usual]
     numbered = runs[runs.run_id.isin(usually) & runs.lam.notna()].sort_values("lam")
     layout["annotations"] = [
@@ -226,7 +229,11 @@ def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict
     if outside:
         place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
         words = {"text": "<br>".join(outside), "align": "left", "showarrow": False, "font": {"color": GREY}}
-        layout |= {"annotations": [words | place], "margin": layout["margin"] | {"t": 25 + 16 * len(outside)}}
+        layout |= {
+            "annotations": [words | place],
+            "margin": layout["margin"] | {"t": 25 + 16 * len(outside)},
+            "height": layout["height"] + 16 * len(outside),
+        }
     return layout
 
 

@@ -14,7 +14,7 @@ SAME, FOUND = BLUE, VERMILION
 
 @dataclass
 class Track:
-    """The bounds of one network at each look: samples, and lower and upper bound of its radius on the image."""
+    """The bounds of one network at each look: samples, lower bound of its radius on the image, and the least upper bound so far: all hold at once."""
 
     name: str
     colour: str
@@ -26,7 +26,8 @@ class Track:
         """An upper bound is infinite as long as every vote is for one class: nothing is drawn there."""
         self.samples.append(samples)
         self.lower.append(lower)
-        self.upper.append(upper if isfinite(upper) else None)
+        least = min([upper, *(one for one in self.upper if one is not None)])
+        self.upper.append(least if isfinite(least) else None)
 
 
 def bounds(tracks: Sequence[Track], n: int, target: float | None = None) -> go.Figure:

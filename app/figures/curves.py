@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.figures.palette import GREY, colour, dashes, title, translucent
+from app.figures.rounding import round_down
 
 
 def certified_accuracy(
@@ -23,19 +24,34 @@ def certified_accuracy(
     styles = dashes(runs.sigma) if runs.sigma.nunique() > 1 else dict.fromkeys(runs.sigma, "solid")
     points = dict(tuple(curves.groupby("group_id")))
     traces = [] if envelope is None else [_best(method, line) for method, line in envelope.groupby("method")]
-    alike = runs.groupby(["method", "sigma"])  # of one colour and dash: the later, the paler
-    paler = dict(zip(runs.run_id, 1 - 0.75 * alike.cumcount() / alike.run_id.transform("size"), strict=True))
+    opacity, most = _opacity(runs), dict(zip(runs.sigma, runs.ceiling, strict=True))
     for run in runs.itertuples():
         line = points[run.run_id]
         if "low" in line:
             traces.append(_band(line, colour(run.method)))
-        traces.append(
-            _line(line, labels[run.run_id], colour(run.method), styles[run.sigma]) | {"opacity": paler[run.run_id]}
-        )
-    which = ["architecture", "method", "sigma", "lam", "hyper"]
+        if line.r.iloc[-1] == run.ceiling:  # beyond it nothing is certified
+            line = pd.concat([line, line.tail(1).assign(certified_accuracy=0.0)])
+        shown = _line(line, labels[run.run_id], colour(run.method), styles[run.sigma])
+        traces.append(shown | {"opacity": opacity[run.run_id]})
+    which, named = ["architecture", "method", "sigma", "lam", "hyper"], set(runs.method)
     theirs = () if published is None else published.groupby(which, dropna=False)
-    for number, ((_, method, sigma, lam, _), line) in enumerate(theirs):
-        traces.append(_published(line, method, sigma, lam, styles[sigma]) | {"showlegend": number == 0})
+    for (_, method, sigma, lam, _), line in theirs:
+        within = line[line.r <= most[sigma]]
+        # Of a method that has a line above, in the colour of that; of another one its own entry in the legend, once.
+        traces.append(_published(within, method, sigma, lam, styles[sigma]) | {"showlegend": method not in named})
+        named.add(method)
+    if len(theirs):
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": [None],
+                "y": [None],
+                "name": "published networks",
+                "legendgroup": "published",
+                "line": {"color": GREY, "width": 1},
+            }
+        )
     ceilings = sorted({(run.sigma, run.ceiling) for run in runs.itertuples()})
     layout = {
         "shapes": [
@@ -43,7 +59,7 @@ def certified_accuracy(
             for sigma, at in ceilings
         ],
         "annotations": [
-            {"x": at, "y": 1, "yanchor": "bottom", "text": f"ceiling, σ = {sigma:g}", "xanchor": "right", "showarrow": False, "font": {"size": 11, "color": GREY}}
+            {"x": at, "y": 1, "yanchor": "bottom", "text": f"ceiling, σ = {sigma:g}" if len(ceilings) == 1 else f"σ = {sigma:g}", "xanchor": "right", "showarrow": False, "font": {"size": 11, "color": GREY}}
             for sigma, at in ceilings
         ],
         "xaxis": {"title": {"text": "ℓ2 radius r (pixels in [0, 1])"}, "rangemode": "tozero"},
@@ -54,19 +70,30 @@ def certified_accuracy(
     return go.Figure(traces, layout)
 
 
+def _opacity(runs: pd.DataFrame) -> dict[str, float]:
+    """Of one colour and dash, a recipe is as pale in every figure of the same recipes: the longest stands out; of one recipe the later are the paler."""
+    recipe = pd.Series(list(zip(-runs.epochs, runs.recipe, strict=True)), index=runs.index)
+    place = recipe.map({one: number for number, one in enumerate(sorted(set(recipe)))})
+    alike = runs.groupby(["method", "sigma", place])
+    place = (place + alike.cumcount() / alike.run_id.transform("size")) / recipe.nunique()
+    return dict(zip(runs.run_id, 1 - 0.75 * place, strict=True))
+
+
 def _line(line: pd.DataFrame, label: str, shade: str, dash: str) -> dict:
+    """A step at every radius: between two it claims what the larger one does."""
     return {
         "type": "scatter", "mode": "lines", "x": line.r.to_list(), "y": line.certified_accuracy.to_list(), "name": label,
-        "line": {"color": shade, "dash": dash, "width": 2.5}, "hovertemplate": f"radius %{{x:.2f}}: %{{y:.1%}}<extra>{label}</extra>",
+        "line": {"color": shade, "dash": dash, "width": 2.5, "shape": "vh"},
+        "text": [round_down(r, 4) for r in line.r], "hovertemplate": f"radius %{{text}}: %{{y:.1%}}<extra>{label}</extra>",
     }  # fmt: skip
 
 
 def _published(line: pd.DataFrame, method: str, sigma: float, lam: float, dash: str) -> dict:
-    """Thin; all published lines are one entry of the legend."""
+    """Thin; all published lines appear and disappear together."""
     label = f"published: {title(method)}, σ = {sigma:g}" + ("" if pd.isna(lam) else f", λ = {lam:g}")
     return _line(line, label, colour(method), dash) | {
-        "name": "published networks", "legendgroup": "published", "opacity": 0.75,
-        "line": {"color": colour(method), "dash": dash, "width": 1},
+        "name": f"published: {title(method)}", "legendgroup": "published", "opacity": 0.75,
+        "line": {"color": colour(method), "dash": dash, "width": 1, "shape": "vh"},
     }  # fmt: skip
 
 
@@ -82,9 +109,10 @@ def _band(line: pd.DataFrame, shade: str) -> dict:
 def ranking(ranked: pd.DataFrame) -> go.Figure:
     """Certified accuracy at one radius, a bar a row with its interval, the best on top. ranked: method, certified_accuracy, low, high, label; the best first."""
     rows = ranked[::-1]
+    lines = [wrap(label, 30) for label in rows.label]
     bars = {
         "type": "bar", "orientation": "h", "x": rows.certified_accuracy.to_list(),
-        "y": ["<br>".join(wrap(label, 30)) for label in rows.label],
+        "y": ["<br>".join(words) for words in lines],
         "marker": {"color": [colour(method) for method in rows.method]},
         "error_x": {
             "array": (rows.high - rows.certified_accuracy).to_list(), "thickness": 1.5, "color": GREY,
@@ -94,7 +122,7 @@ def ranking(ranked: pd.DataFrame) -> go.Figure:
     }  # fmt: skip
     layout = {
         "xaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "certified accuracy at r"}},
-        "yaxis": {"automargin": True}, "margin": {"l": 10, "r": 10, "t": 10, "b": 10}, "height": 90 + 30 * len(rows),
+        "yaxis": {"automargin": True}, "margin": {"l": 10, "r": 10, "t": 10, "b": 10}, "height": 90 + len(rows) * (12 + 17 * max(map(len, lines), default=1)),
     }  # fmt: skip
     return go.Figure([bars], layout)
 
@@ -103,7 +131,7 @@ def _best(method: str, line: pd.DataFrame) -> dict:
     """The best of a method's runs at every radius, wide and pale."""
     return {
         "type": "scatter", "mode": "lines", "x": line.r.to_list(), "y": line.certified_accuracy.to_list(),
-        "name": f"{title(method)}, best σ", "line": {"color": colour(method), "width": 9}, "opacity": 0.3,
+        "name": f"{title(method)}, best σ", "line": {"color": colour(method), "width": 9, "shape": "vh"}, "opacity": 0.3,
         "text": [f"{sigma:g}" for sigma in line.sigma],
         "hovertemplate": "radius %{x:.2f}: %{y:.1%} at σ = %{text}<extra>" + title(method) + ", best σ</extra>",
     }  # fmt: skip

@@ -91,7 +91,7 @@ def _training(training: pd.DataFrame) -> dict:
 
 
 def _tested(test: pd.DataFrame, outcome: str, classes: tuple[str, ...]) -> list[dict]:
-    """Test points of one outcome in the colour of their class, and their balls."""
+    """Test points of one outcome in the colour of their class, and their balls. Where there are none the legend is as high all the same."""
     name, ink, dash, symbol = OUTCOMES[outcome]
     both = {"type": "scatter", "legendgroup": outcome, "name": name}
     balls = test[test.radius > 0]
@@ -101,7 +101,7 @@ def _tested(test: pd.DataFrame, outcome: str, classes: tuple[str, ...]) -> list[
         "y": (balls.y.to_numpy()[:, None] + balls.radius.to_numpy()[:, None] * np.sin(TURN)).ravel(),
     }  # fmt: skip
     points = {
-        **both, "mode": "markers", "x": test.x.to_list(), "y": test.y.to_list(), "showlegend": True,
+        **both, "mode": "markers", "x": test.x.to_list() or [None], "y": test.y.to_list() or [None], "showlegend": True,
         "marker": {
             "symbol": symbol, "size": 10, "color": [CLASSES[label] for label in test.label] if symbol != "diamond-open" else ink,
             "line": {"color": ink, "width": 1.5},

@@ -19,7 +19,7 @@ from app.widgets.run_choice import choose_dataset, choose_runs
 from backend.datasets import DatasetError, find_dataset
 from backend.images import Seen
 from backend.run import Run, RunError
-from backend.spec import Certification
+from backend.spec import Certification, SpecError
 from backend.store import queries
 from backend.store.snapshot import mark
 
@@ -47,24 +47,25 @@ def models(snapshot: tuple) -> pd.DataFrame:
     )
 
 
-def choose_models() -> tuple[dict[str, Run], dict[str, str]] | None:
-    """Up to four networks of one data set and their names, {run_id: …}; None where the store has none."""
+def choose_models() -> tuple[str, dict[str, Run], dict[str, str]] | None:
+    """A data set, up to four networks of it and their names, {run_id: …}; None where the store has none."""
     known = models(mark())
     if known.empty:
         return None
-    known = known[known.dataset == choose_dataset(st, list(known.dataset.unique()), "networks with weights")]
+    dataset = choose_dataset(st, list(known.dataset.unique()), "networks with weights")
+    known = known[known.dataset == dataset]
     labels = run_labels(known)
     chosen = choose_runs(
         st, "Models", labels, list(labels)[:1], "model", {}, max_selections=MOST_MODELS, placeholder="Choose a network",
         help="Networks of finished runs; several are certified side by side. The noise level σ belongs to a network: it was trained "
-        "for that much noise.",
+        "for that much noise.", wrap=True,
     )  # fmt: skip
     folders = known.set_index("run_id").folder
-    return {run_id: Run(folders[run_id]) for run_id in chosen}, run_labels(known[known.run_id.isin(chosen)])
+    return dataset, {run_id: Run(folders[run_id]) for run_id in chosen}, run_labels(known[known.run_id.isin(chosen)])
 
 
-def choose_settings() -> Certification:
-    """How to sample: mode, n, and what the mode asks for."""
+def choose_settings() -> Certification | None:
+    """How to sample: mode, n, and what the mode asks for; None, with a sentence, where that cannot be."""
     mode = st.segmented_control(
         "Mode", list(MODES), default="anytime", required=True, format_func=MODES.get, key="mode", bind="query-params",
         help="*any time*: the radius shown is a certificate at every moment; stop when you are satisfied. *fixed n*: one "
@@ -73,13 +74,18 @@ def choose_settings() -> Certification:
     )  # fmt: skip
     radius = None
     if mode == "at-radius":
-        radius = st.number_input("Radius r to decide about", 0.01, 10.0, 0.5, 0.05, key="radius", bind="query-params")
+        # Not bounded: of what is out of bounds Streamlit would keep the value before.
+        radius = st.number_input("Radius r to decide about", value=0.5, step=0.05, key="radius", bind="query-params")
     n = st.select_slider(
         "Samples n" if mode == "fixed" else "Samples, at most", [1_000, 10_000, 100_000], value=10_000,
         format_func=lambda n: f"{n:,}", key="n", bind="query-params",
         help="More samples certify a larger radius, up to the ceiling σ Φ⁻¹(α^(1/n)), and take longer.",
     )  # fmt: skip
-    return Certification(n=n, mode=mode, radius=radius)
+    try:
+        return Certification(n=n, mode=mode, radius=radius)
+    except SpecError as error:
+        st.error(str(error))
+        return None
 
 
 def new_tracks(runs: dict[str, Run], labels: dict[str, str]) -> dict[str, Track]:
@@ -154,7 +160,7 @@ def show_tracks(settings: Certification) -> None:
     st.plotly_chart(bounds(tracks, settings.n, settings.radius), alt="bounds of the radius against samples")
     st.caption(
         "Solid: certified, at least. Dotted: what more samples could still certify, at most (none as long as every vote is for one class). "
-        f"All solid bounds of a network hold at once with probability 1 − α, so do the dotted ones; α = {settings.alpha:g}."
+        f"All solid bounds of a network hold at once with probability 1 − α, so do the dotted ones, of which the least so far is drawn; α = {settings.alpha:g}."
     )
 
 
@@ -170,7 +176,7 @@ def show_results(runs: dict[str, Run], labels: dict[str, str], settings: Certifi
     show_tracks(settings)
     run_id = st.pills(
         "A closer look at", list(certificates), default=next(iter(certificates)), required=True,
-        format_func=lambda run_id: labels.get(run_id, run_id), key="closer",
+        format_func=lambda run_id: labels.get(run_id, run_id), key="closer", wrap=True,
     )  # fmt: skip
     show_votes(certificates[run_id])
     return run_id
@@ -186,14 +192,13 @@ with left:
     if choice is None:
         st.info("There is no trained network yet. Start a run on the **Runs** page.", icon=":material/model_training:")
         st.stop()
-    runs, labels = choice
+    dataset, runs, labels = choice
     if not runs:
         st.info("Choose a model, or several to compare.", icon=":material/model_training:")
-        st.stop()
     try:
-        data = find_dataset(next(iter(runs.values())).spec.dataset)
-    except (DatasetError, RunError) as error:
-        st.info(f"The images of this model's data set are not on this machine: {error}", icon=":material/folder_off:")
+        data = find_dataset(dataset)
+    except DatasetError as error:
+        st.info(f"The images of this data set are not on this machine: {error}", icon=":material/folder_off:")
         st.stop()
     seen = bring_image(data.name)
     if seen:
@@ -204,7 +209,8 @@ with right:
     chosen = (tuple(runs), (seen.pixels.tobytes(), seen.steps) if seen else None, settings)
     if st.session_state.get("certified") != chosen:
         st.session_state.certificates = {}  # of another image, model or n
-    pressed = st.button("Certify", type="primary", disabled=seen is None, icon=":material/verified:")
+    ready = runs and seen is not None and settings is not None
+    pressed = st.button("Certify", type="primary", disabled=not ready, icon=":material/verified:")
     if seen is None:
         st.caption("Bring an image first: take a sample, upload, draw or paste one.")
     if pressed:

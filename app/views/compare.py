@@ -36,7 +36,7 @@ shown, _ = choose_comparable(queries.runs())
 groups = queries.over_seeds(shown.run_id)
 if len(groups) < 2:
     st.info(
-        "A comparison wants two certified runs of the same settings. Choose others above, or start a run on the **Runs** page.",
+        "A comparison wants two runs, or groups of seeds, that were certified with the same n, n0 and α on the same images. Choose others above, or start a run on the **Runs** page.",
         icon=":material/compare_arrows:",
     )
     st.stop()
@@ -66,6 +66,7 @@ chosen = choose_runs(
 if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
     st.stop()
+labels = run_labels(groups[groups.run_id.isin([a, *chosen])])  # what tells these apart, and no more
 one = facts.loc[a]
 if one.images < 2:
     st.info("One image says nothing of others: a comparison wants two or more.", icon=":material/compare_arrows:")

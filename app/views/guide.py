@@ -81,7 +81,7 @@ def how_far() -> None:
     )  # fmt: skip
     st.caption(
         f"σ = {sigma:g}, α = {ALPHA:g}, votes at their expectation. Even {n:,} votes of {n:,} prove no more than p_A ≥ "
-        f"{round_down(lower_bound(n, n, ALPHA), 5)}: the **ceiling** σ Φ⁻¹(α^(1/n)) = {round_down(most)}. Ten times fewer wrong votes add about as much radius every time; "
+        f"{round_down(lower_bound(n, n, ALPHA), 5)}: the **ceiling** σ Φ⁻¹(α^(1/n)) = {round_down(most)}. Ten times fewer wrong votes add radius every time, a little less of it; "
         "a larger σ stretches everything, and makes p_A smaller."
     )
 

@@ -25,8 +25,10 @@ def _over_images(settings: pd.DataFrame) -> str:
 
 def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: str, once: Callable) -> None:
     """A panel a σ of what is shown, seeds together. their_path: `reproduction.along_lambda`, maybe no row; setting, once: see `claim`."""
-    st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
     settings = once("settings of all", lambda: queries.over_seeds(shown.run_id))
+    if len(settings) < 2:  # one point goes along nothing
+        return
+    st.header("Accuracy against robustness, along λ", help=TERMS["Pareto front"])
     columns = [
         "method",
         "recipe",

@@ -13,7 +13,7 @@ def choose_run(where, label: str, labels: dict[str, str], default: str, key: str
     wanted = [st.session_state.get(key), st.query_params.get(key), default]
     wanted = [stands_for.get(run_id, run_id) for run_id in wanted]
     st.session_state[key] = next(run_id for run_id in wanted if run_id in labels)
-    _tell_missing(key, labels, stands_for)
+    _tell_missing(key, label, labels, stands_for)
     return where.selectbox(label, list(labels), **_kept(key, labels))
 
 
@@ -26,7 +26,7 @@ def choose_runs(
         wanted = st.query_params.get_all(key)[: options.get("max_selections")] or default
     known = [run_id for run_id in dict.fromkeys(stands_for.get(i, i) for i in wanted) if run_id in labels]
     st.session_state[key] = known or (default if wanted else [])
-    _tell_missing(key, labels, stands_for, options.get("max_selections"))
+    _tell_missing(key, label, labels, stands_for, options.get("max_selections"))
     return where.multiselect(label, list(labels), **_kept(key, labels), **options)
 
 
@@ -49,7 +49,9 @@ def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict
     return {"on_change": st.session_state.update, "kwargs": {f"{key} absent": []}}
 
 
-def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str], most: int | None = None) -> None:
+def _tell_missing(
+    key: str, label: str, labels: dict[str, str], stands_for: dict[str, str], most: int | None = None
+) -> None:
     """Say which runs the link that led here names that cannot be chosen; not after the visitor has chosen others."""
     link = st.session_state.setdefault(f"link {key}", st.query_params.get_all(key))
     if link != st.query_params.get_all(key):
@@ -59,7 +61,7 @@ def _tell_missing(key: str, labels: dict[str, str], stands_for: dict[str, str], 
     if missing := [run_id for run_id in link if stands_for.get(run_id, run_id) not in labels]:
         named = ", ".join(plain(run_id, 100) for run_id in missing[:4])
         st.warning(
-            f"The link names {named}: not here, or not among these. What is shown is another choice.",
+            f"The link names {named} for *{label}*: not here, or not among these. What is shown is another choice.",
             icon=":material/link_off:",
         )
 

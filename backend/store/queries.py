@@ -24,6 +24,10 @@ SAME = [
 ONE_A_SEED = (
     f"QUALIFY row_number() OVER (PARTITION BY {', '.join(SAME)}, seed ORDER BY weights_of IS NOT NULL, run_id) = 1"
 )
+# The kept curves; in the place of the radius beyond the ceiling, which nothing reaches, the ceiling itself.
+POINTS = f"""
+    (SELECT run_id, least(i / {PER_UNIT}.0, ceiling) AS r, if(i / {PER_UNIT}.0 > ceiling, at_ceiling, reached / images) AS share
+     FROM runs JOIN (SELECT run_id, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) AS reached FROM curves) USING (run_id))"""
 SETTINGS = ["dataset", "mode", "n", "n0", "alpha", "image_set"]  # equal where two runs may be compared
 MEASURES = ("acr", "certified_accuracy_0", "abstention")
 
@@ -80,14 +84,14 @@ def speeds(dataset: str, architecture: str) -> pd.DataFrame:
 
 
 def curves(run_ids: Sequence[str]) -> pd.DataFrame:
-    """Certified accuracy at radii 0, 0.01, 0.02, … up to the run's ceiling: run_id, r, images, certified_accuracy.
+    """Certified accuracy at radii 0, 0.01, 0.02, … and at the run's ceiling: run_id, r, images, certified_accuracy.
 
     An abstention counts as wrong; at r the images with radius >= r count.
     """
     return ask(
         f"""
-        SELECT run_id, (generate_subscripts(counts, 1) - 1) / {PER_UNIT}.0 AS r, images, unnest(counts) / images AS certified_accuracy
-        FROM curves JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)) ORDER BY run_id, r
+        SELECT run_id, r, images, share AS certified_accuracy
+        FROM {POINTS} JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)) ORDER BY run_id, r
         """,
         [list(run_ids)],
     )
@@ -144,12 +148,10 @@ def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
     return ask(
         f"""
         WITH chosen AS (SELECT *, min(run_id) OVER (PARTITION BY {", ".join(SAME)}) AS group_id
-                        FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED}),
-        points AS (SELECT group_id, seed, images, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
-                   FROM curves JOIN chosen USING (run_id))
-        SELECT group_id, i / {PER_UNIT}.0 AS r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(DISTINCT seed) AS seeds,
+                        FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED})
+        SELECT group_id, r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(DISTINCT seed) AS seeds,
                any_value(images) AS images
-        FROM points GROUP BY ALL ORDER BY group_id, r
+        FROM {POINTS} JOIN chosen USING (run_id) GROUP BY group_id, r ORDER BY group_id, r
         """,
         [list(run_ids)],
     )

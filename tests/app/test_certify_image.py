@@ -143,8 +143,25 @@ def test_words_of_a_visitor_stay_words():
 
 
 def test_nothing_chosen_says_what_to_do(app):
+    """And what was chosen otherwise is still there when a network is."""
+    (model,) = app.multiselect(key="model").value
+    other = app.button_group(key="sample mnist").options[3]
+    app.button_group(key="sample mnist").set_value(other).run()
     app.multiselect(key="model").set_value([]).run()
     assert "Choose a model" in app.info[0].value
+    assert next(b for b in app.button if b.label == "Certify").disabled
+    app.multiselect(key="model").set_value([model]).run()
+    assert app.button_group(key="sample mnist").value.name.startswith(f"{other}-")
+    assert not next(b for b in app.button if b.label == "Certify").disabled
+
+
+def test_a_radius_that_is_none_gets_a_sentence(app):
+    app.button_group(key="mode").set_value("at-radius").run()
+    app.number_input(key="radius").set_value(-1.0).run()
+    assert "radius must be from 1e-06 to 1000000.0, not -1.0" in app.error[0].value
+    assert next(b for b in app.button if b.label == "Certify").disabled
+    app.number_input(key="radius").set_value(0.5).run()
+    assert not app.error
 
 
 def test_a_network_that_is_deleted_meanwhile_is_no_error(home, digits_spec):

@@ -48,7 +48,7 @@ def test_compare_says_what_the_paired_tests_say(published):
     app.multiselect(key="b").set_value([]).run()
     assert "Choose at least one run" in app.info[0].value
     app.button_group(key="sigma").set_value([]).run()
-    assert "wants two certified runs of the same settings" in app.info[0].value
+    assert "wants two runs, or groups of seeds, that were certified with the same n" in app.info[0].value
 
 
 def test_trainings_lie_beside_each_other(published):

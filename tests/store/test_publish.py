@@ -43,9 +43,24 @@ def test_curve_by_hand_and_by_definition(home):
     assert [curve[r] for r in (0.0, below, above)] == [0.5, 0.5, 0.25]
     below, above = (f(reach(990) * 100) / 100 for f in (floor, ceil))
     assert [curve[r] for r in (below, above)] == [0.25, 0]
-    assert curve.index.max() >= ceiling(0.5, 1_000, 0.001)
+    assert curve.index.max() == ceiling(0.5, 1_000, 0.001)
     certificates = run.certificates()
     assert all(value == certified_accuracy(certificates, r) for r, value in curve.items())
+
+
+def test_a_curve_ends_at_the_ceiling_with_what_reaches_it(home):
+    """Not at the next radius of two decimals, which nothing reaches: of groups the mean over seeds."""
+    most = ceiling(0.5, 1_000, 0.001)
+    seeds = [
+        finished([(1, 1, 1000), (2, 2, 1000), (3, 3, 999)]),
+        finished([(1, 1, 1000), (2, 2, 999), (3, 3, 999)], seed=1),
+    ]
+    publish()
+    for run, share in zip(seeds, (2 / 3, 1 / 3), strict=True):
+        last = queries.curves([run.run_id]).iloc[-1]
+        assert (last.r, last.certified_accuracy) == (most, share)
+    last = queries.group_curves([run.run_id for run in seeds]).iloc[-1]
+    assert (last.r, last.certified_accuracy) == (most, 0.5)
 
 
 def test_curves_of_none_and_of_unknown_runs_are_empty(home):

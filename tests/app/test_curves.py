@@ -1,0 +1,49 @@
+"""The figures of certified accuracy against radius, and of bounds against samples."""
+
+from math import inf
+
+import pandas as pd
+
+from app.figures.bounds import Track, bounds
+from app.figures.curves import certified_accuracy
+from app.figures.palette import run_labels
+from backend.reproduction import usual
+from backend.store import queries
+
+
+def drawn(sigma: float, *recipes: str) -> dict:
+    """The table's lines at one σ: {method and recipe: trace}."""
+    runs = queries.runs().query("dataset == 'mnist' and sigma == @sigma and recipe in @recipes")
+    groups = queries.over_seeds(runs[usual(runs)].run_id)
+    figure = certified_accuracy(groups, queries.group_curves(runs.run_id.to_list()), run_labels(groups))
+    return dict(zip(zip(groups.method, groups.recipe, strict=True), figure.data, strict=True))
+
+
+def test_a_recipe_is_as_pale_in_every_panel(published):
+    """Rows come in another order where a recipe has more seeds: the opacity must not."""
+    for sigma in (0.25, 0.5, 1.0):
+        lines = drawn(sigma, "paper", "quick")
+        assert {lines[method, "paper"].opacity for method in ("gaussian", "consistency", "stability")} == {1.0}
+        assert {line.opacity for (_, recipe), line in lines.items() if recipe == "quick"} == {1 - 0.75 / 2}
+    assert {line.opacity for line in drawn(0.5, "quick").values()} == {1.0}
+
+
+def test_a_line_claims_nothing_between_its_radii_and_ends_at_the_ceiling(published):
+    line = drawn(0.25, "paper")["consistency", "paper"]
+    (most,) = queries.runs().query("dataset == 'mnist' and sigma == 0.25 and recipe == 'paper'").ceiling.unique()
+    assert line.line.shape == "vh"  # from one radius on the share that the next has
+    assert line.x[-2:] == (most, most)
+    assert line.y[-2] > 0.8
+    assert line.y[-1] == 0  # beyond
+    assert line.text[-1] == "0.7996"  # rounded down
+
+
+def test_the_least_upper_bound_so_far_is_drawn():
+    """At each look another share of α is spent: a bound may be above an earlier one, and both hold."""
+    track = Track("a", "#000000")
+    for samples, upper in ((64, inf), (96, 3.6), (144, 3.7), (216, 3.4), (324, inf)):
+        track.add(samples, 0.5, upper)
+    assert track.upper == [None, 3.6, 3.6, 3.4, 3.4]
+    _, dotted = bounds([track], 1000).data
+    assert pd.isna(dotted.y[0])
+    assert list(dotted.y[1:]) == [3.6, 3.6, 3.4, 3.4]
