@@ -65,7 +65,8 @@ def certified_accuracy(
         "xaxis": {"title": {"text": "ℓ2 radius r (pixels in [0, 1])"}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "certified accuracy at r"}, "range": [0, 1.06], "tickformat": ".0%"},
         "legend": {"orientation": "h", "y": -0.22, "yanchor": "top"}, "margin": {"l": 10, "r": 10, "t": 20, "b": 10},
-        "height": 480 + 24 * min(8, max(0, len(runs) - 6)), "hovermode": "closest",  # a longer legend takes nothing from the plot
+        "height": 310 + 29 * min(16, max(6, sum(trace.get("showlegend", True) for trace in traces))),  # a longer legend takes nothing from the plot
+        "hovermode": "closest",
     }  # fmt: skip
     return go.Figure(traces, layout)
 
@@ -122,7 +123,7 @@ def ranking(ranked: pd.DataFrame) -> go.Figure:
     }  # fmt: skip
     layout = {
         "xaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "certified accuracy at r"}},
-        "yaxis": {"automargin": True}, "margin": {"l": 10, "r": 10, "t": 10, "b": 10}, "height": 90 + len(rows) * (12 + 17 * max(map(len, lines), default=1)),
+        "yaxis": {"automargin": True}, "bargap": 0.45, "margin": {"l": 10, "r": 10, "t": 10, "b": 10}, "height": 90 + len(rows) * (12 + 17 * max(map(len, lines), default=1)),
     }  # fmt: skip
     return go.Figure([bars], layout)
 
