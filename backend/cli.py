@@ -173,6 +173,11 @@ def _add_place(sub: argparse.ArgumentParser) -> None:
 
 
 def _training(options) -> dict:
+    dataset = find_dataset(options.dataset)
+    if options.architecture not in (None, *dataset.architectures):  # now, and not in every run of a queue
+        from backend.classifier.architectures import check_network
+
+        check_network(options.architecture, dataset.shape)
     values = {k.removeprefix("hyper_"): v for k, v in vars(options).items() if k.startswith("hyper_") and v is not None}
     names = ("dataset", "architecture", "recipe", "epochs", "train_precision", "weights_dtype")
     given = {name: getattr(options, name) for name in names} | {"values": values}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -228,7 +229,7 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
             )
         settings = replace(settings, limit=len(idx))
     kinds = {f.name: type(f.default) for method in KNOWN.values() for f in fields(method)}
-    hyper = {name: kinds.get(name, str)(_value(value)) for name, value in facts.items() if name not in FACTS}
+    hyper = {name: _hyper(name, value, kinds) for name, value in facts.items() if name not in FACTS}
     if (digits := int(facts.get("digits", DIGITS))) < DIGITS:
         raise LogError(f"its radii have {digits} significant digits; at least {DIGITS} are wanted")
     name = str(facts.get("recipe", "paper"))
@@ -256,7 +257,18 @@ def _seconds(text: str) -> float:
     if not match:
         raise ValueError(f"{text!r} is no time")
     days, hours, minutes, seconds = match.groups()
-    return int(days or 0) * 86_400 + int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+    whole = int(days or 0) * 86_400 + int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+    if not isfinite(whole):
+        raise ValueError(f"{text!r} is no time")
+    return whole
+
+
+def _hyper(name: str, value, kinds: Mapping[str, type]):
+    """A hyper-parameter in its method's type. Raises LogError for one that would become another."""
+    known = kinds.get(name, str)(value := _value(value))
+    if not isinstance(known, str) and known != value:
+        raise LogError(f"its {name} is a whole number, not {value}")
+    return known
 
 
 def _value(value):

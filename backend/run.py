@@ -234,7 +234,10 @@ class Run:
         kinds = Certificate.__annotations__
         try:
             rows = read_tsv(self.certificates_file)
-            return [Certificate(**{column: kinds[column](value) for column, value in row.items()}) for row in rows]
+            certificates = [Certificate(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
+            if wrong := [c.time for c in certificates if not (isfinite(c.time) and c.time >= 0)]:
+                raise ValueError(f"it took {wrong[0]} seconds")
+            return certificates
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{self.certificates_file} holds a row that is no certificate: {error}") from error
 

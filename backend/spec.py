@@ -74,6 +74,13 @@ def whole(name: str, value, low: int, high: int | None = None) -> None:
     between(name, value, low, high)
 
 
+def _floats(record, *names: str) -> None:
+    """Make floats of numbers that may have been given as whole ones: equal specs have one JSON form, so one id."""
+    for name in names:
+        if (value := getattr(record, name)) is not None:
+            object.__setattr__(record, name, float(value))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How the weights are optimised: SGD with momentum. `name` says which named recipe it came from."""
@@ -103,6 +110,7 @@ class Recipe:
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("init", self.init, INITS)
         one_of("precision", self.precision, PRECISIONS)
+        _floats(self, "lr", "warmup", "momentum", "weight_decay")
 
 
 RECIPES = {
@@ -146,6 +154,7 @@ class Certification:
             raise SpecError(f"float_sound must be true or false, not {self.float_sound!r}")
         if self.mode == "at-radius" and self.radius is None:
             raise SpecError("mode at-radius wants a radius to decide about, not none")
+        _floats(self, "alpha", "radius", "width")
 
     @property
     def label(self) -> str:
@@ -197,7 +206,7 @@ class RunSpec:
             )
         between("lam", self.hyper.get("lam", 0), 0)
         between("sigma", self.sigma, 1e-4, 100)
-        object.__setattr__(self, "sigma", float(self.sigma))
+        _floats(self, "sigma")
         whole("seed", self.seed, 0, 2**63 - 1)
         one_of("weights_dtype", self.weights_dtype, WEIGHT_TYPES)
         one_of("precision", self.precision, PRECISIONS)

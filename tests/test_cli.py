@@ -86,6 +86,11 @@ def test_dry_run_starts_nothing(home):
         (["run", "--dataset", "digits", "--sigma", "-1"], "sigma must be from 0.0001 to 100, not -1.0"),
         (["run", "--dataset", "digits", "--lam", "5"], "gaussian has no hyper-parameter 'lam'"),
         (["run", "--dataset", "digits", "--method", "consistency", "--m", "1"], "consistency.m must be from 2"),
+        (
+            ["sweep", "--dataset", "digits", "--architecture", "lennet", "--dry-run"],
+            "or a classification network of torchvision, not 'lennet'",
+        ),
+        (["run", "--dataset", "digits", "--architecture", "resnet18"], "want colour images of at least 32×32"),
         (["run", "--dataset", "digits", "--alpha", "1"], "alpha must be from 1e-12 to 0.999"),
         (["run", "--dataset", "digits", "--device", "tpu"], "device must be auto, cpu, cuda"),
         (["certify", "nothing"], "there is no run 'nothing'"),

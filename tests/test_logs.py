@@ -121,6 +121,14 @@ def test_a_log_becomes_an_ordinary_run_folder(home, tmp_path):
     assert [r.run.run_id for r in take(tmp_path / "x.tsv", **KNOWN, seed=4, lam=2)] == [run.run_id]  # once more
 
 
+def test_a_hyper_parameter_or_a_time_that_cannot_be_is_refused(home, tmp_path):
+    (result,) = take(log(tmp_path / "x.tsv"), **KNOWN, m="4.7")
+    assert result.reason == "its m is a whole number, not 4.7"
+    content = (tmp_path / "x.tsv").read_text()
+    (tmp_path / "y.tsv").write_text(content.replace("12.5", "1e999"))
+    assert "'1e999' is no time" in take(tmp_path / "y.tsv", **KNOWN)[0].reason
+
+
 def test_extra_columns_and_windows_line_ends_are_read(home, tmp_path):
     path = tmp_path / "x.tsv"
     path.write_bytes(b"idx\tlabel\tpredict\tradius\tcorrect\ttime\tnote\r\n0\t7\t7\t0.5\t1\t1 day, 0:00:01\tok\r\n")

@@ -20,6 +20,18 @@ def test_run_id_is_readable_and_stable():
     assert shipped.run_id == "mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4"
 
 
+def test_equal_specs_have_one_id():
+    """Whether a number was written as a whole one or not."""
+    for one, other in (
+        ({"mode": "at-radius", "radius": 1}, {"mode": "at-radius", "radius": 1.0}),
+        ({"mode": "anytime", "width": 2}, {"mode": "anytime", "width": 2.0}),
+    ):
+        a, b = (plan("mnist", "gaussian", 1, certification=Certification(**given)) for given in (one, other))
+        assert (a, a.run_id, a.to_json()) == (b, b.run_id, b.to_json())
+    a, b = (replace(a, recipe=Recipe(name="own", lr=lr, warmup=0)) for lr in (1, 1.0))
+    assert (a, a.run_id) == (b, b.run_id)
+
+
 def test_run_id_tells_specs_apart():
     spec = plan("mnist", "gaussian", 0.5, certification=Certification())
     others = [

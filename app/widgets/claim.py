@@ -37,11 +37,16 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
                 f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals", here.rename(columns={"half": "half_of_95_interval"}),
                 setting,
             )  # fmt: skip
-            for (source, recipe, epochs), alone in here[here.method == "consistency"].groupby(
-                ["source", "recipe", "epochs"]
+            for (source, network, recipe, epochs), alone in here[here.method == "consistency"].groupby(
+                ["source", "architecture", "recipe", "epochs"]
             ):
-                said = {"source": source, "recipe": f"recipe `{recipe}`", "epochs": f"{epochs} epochs"}
-                telling = [said[name] for name in _telling(rows) if name in said]
+                said = {
+                    "source": source,
+                    "architecture": network,
+                    "recipe": f"recipe `{recipe}`",
+                    "epochs": f"{epochs} epochs",
+                }
+                telling = [said[name] for name in _telling(rows)]
                 whose = ", ".join(telling)
                 st.markdown((f"{whose[0].upper()}{whose[1:]}: " if whose else "") + _versus(alone))
     lams = rows[(rows.method == "consistency") & rows.lam.notna()].groupby("sigma").lam.unique()
@@ -63,10 +68,19 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, same_terms: bool, setti
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """In a sentence, by the longest training at each σ that each baseline had here; by imported logs where none had one."""
+    """In a sentence a network, by the longest training at each σ that each baseline had here; by imported logs where none had one."""
     rows = rows[rows.method == "consistency"]
     ours = (rows.source == "trained").any()
-    rows = rows[rows.source == "trained"] if ours else rows
+    whose = "Measured here" if ours else "By the imported logs"
+    networks = (rows[rows.source == "trained"] if ours else rows).groupby("architecture")
+    return " ".join(
+        f"{whose}{f' with {network}' if len(networks) > 1 else ''}: the ACR of Gaussian + Consistency is {_answer(some)}."
+        for network, some in networks
+    )
+
+
+def _answer(rows: pd.DataFrame) -> str:
+    """Of which baselines Consistency is above and of which not, and at which σ, with one network."""
     longest = rows[rows.epochs == rows.groupby(["baseline", "sigma"]).epochs.transform("max")]
     found: dict[tuple[bool, str], list[str]] = {}
     for (_, baseline), some in longest.groupby([longest.baseline.map(place), "baseline"]):
@@ -78,11 +92,9 @@ def answer(rows: pd.DataFrame) -> str:
         else:  # it was not run at the others
             where = _at(above.index)
         found.setdefault((above.any(), where), []).append(title(baseline) + _less_trained(some, rows.epochs.max()))
-    said = [
+    return ", ".join(
         f"**{'above' if above else 'not above'} {_listed(names)}** {where}" for (above, where), names in found.items()
-    ]
-    whose = "Measured here" if ours else "By the imported logs"
-    return f"{whose}: the ACR of Gaussian + Consistency is {', '.join(said)}." if said else ""
+    )
 
 
 def _less_trained(some: pd.DataFrame, most: int) -> str:

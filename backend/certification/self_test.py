@@ -30,8 +30,8 @@ def check_values(z: Tensor, step: float = 0.0) -> None:
     n, far = z.numel(), -ndtri(DOUBT / 2)
     variance = 1 + step**2 / 12  # rounding to a grid adds this (Sheppard)
     _expect("mean", z.mean().item(), 0.0, far * (variance / n) ** 0.5)
-    _expect("variance", z.square().mean().item(), variance, far * (2 / n) ** 0.5 * 1.05)
-    _expect("third moment", z.pow(3).mean().item(), 0.0, far * (15 / n) ** 0.5 * 1.05)
+    _expect("variance", z.square().mean().item(), variance, far * variance * (2 / n) ** 0.5 * 1.05)
+    _expect("third moment", z.pow(3).mean().item(), 0.0, far * variance**1.5 * (15 / n) ** 0.5 * 1.05)
     for sd in (3.0, 4.0, 5.0):
         edge = sd if not step else (int(sd / step) + 0.5) * step  # a boundary of the rounding cells
         seen, p = int((z.abs() > edge).sum()), 2 * ndtr(-edge)
@@ -39,7 +39,7 @@ def check_values(z: Tensor, step: float = 0.0) -> None:
             raise SamplingError(
                 f"the noise is not Gaussian: {seen} of {n} values beyond {edge:.2f} sd, {n * p:.0f} expected"
             )
-    correlation = (z - z.mean()) @ (z - z.mean()).T / z.shape[1]
+    correlation = (z - z.mean()) @ (z - z.mean()).T / (variance * z.shape[1])
     correlation.fill_diagonal_(0)
     _expect(
         "correlation of two images",

@@ -83,11 +83,20 @@ def network(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
         return ARCHITECTURES[name](shape, classes)
     from torchvision import models
 
+    check_network(name, shape)
+    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    return models.get_model(name, weights=None, num_classes=classes, **extra)
+
+
+def check_network(name: str, shape: tuple[int, int, int]) -> None:
+    """Raise ValueError for a name that is no network's, and for one of torchvision's on images that those do not take."""
+    if name in ARCHITECTURES:
+        return
+    from torchvision import models
+
     if name not in models.list_models(module=models):
         raise ValueError(
             f"architecture must be one of {', '.join(ARCHITECTURES)} or a classification network of torchvision, not {name!r}"
         )
     if shape[0] != 3 or min(shape[1:]) < 32:
         raise ValueError(f"torchvision's networks want colour images of at least 32×32, not {shape}")
-    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    return models.get_model(name, weights=None, num_classes=classes, **extra)

@@ -103,12 +103,26 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
 
 
 def _weights_of(source: str) -> bytes:
-    """The weights that were trained by that run: from its folder, or from one that certified them since. Raises RunError where none has them."""
-    for root in (runs_root(), PRECOMPUTED):
-        for run in (Run(root / source), *all_runs(root)):
-            with contextlib.suppress(RunError, OSError):
-                if run.weights_file.exists() and source in (run.run_id, run.spec.weights_of):
+    """The weights that were trained by that run: from its folder, or from one that certified them since.
+
+    Raises RunError where none has them, and where several certified different ones under that name and its folder does not say which are its own.
+    """
+    roots, holders = (runs_root(), PRECOMPUTED), {}
+    own = [Run(root / source) for root in roots]
+    for run in (*own, *(run for root in roots for run in all_runs(root))):
+        with contextlib.suppress(RunError, OSError):
+            if run.weights_file.exists() and source in (run.run_id, run.spec.weights_of):
+                if run.run_id == source:
                     return run.weights()
+                holders.setdefault(run.weights_sha256(), run)
+    if known := {run.environment().get("weights_sha256") for run in own} - {None}:
+        holders = {digest: run for digest, run in holders.items() if digest in known}
+    if len(holders) > 1:
+        raise RunError(
+            f"{' and '.join(run.run_id for run in holders.values())} hold different weights, all called those of {source}: bring that run's folder back, or delete the others"
+        )
+    for run in holders.values():
+        return run.weights()
     raise RunError(f"{source} has no weights here; train it first, by the command on its page")
 
 

@@ -106,6 +106,9 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
     except DatasetError:  # a folder of images on the machine where it ran: its size is what the rows say
         size, classes = min(max(rows["idx"], default=-1) + 1, settings.every * len(rows)), 1_000_000
     chosen = settings.chosen(size)
+    numbers = rows[["radius", "p_lower", "time"]]
+    if not (np.isfinite(numbers) & (numbers >= 0)).all(axis=None):
+        raise RunError("it has a radius, a bound or a time that cannot be")
     if not (rows["label"].between(0, classes - 1) & rows["predict"].between(ABSTAIN, classes - 1)).all():
         raise RunError(f"it has labels or answers that are none of {classes} classes")
     if len(rows) != len(chosen) or sorted(rows["idx"]) != chosen:
@@ -122,8 +125,8 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
         ):
             raise RunError("it calls itself published, and is not what an import of a log makes")
         largest = ceiling(spec.sigma, settings.n, settings.alpha)
-        if (rows["radius"] < 0).any() or (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
-            raise RunError("it has a radius that cannot be")
+        if (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
+            raise RunError("it abstains with a radius")
         if (rows["radius"] > largest * (1 + digits_error(spec.radius_digits)) + ROUNDING).any():
             raise RunError(f"it has a radius beyond {largest:.4f}, the most that n = {settings.n} samples certify")
         return

@@ -176,12 +176,17 @@ def test_a_link_to_a_view_that_is_not_here_says_so_until_the_visitor_chooses(pub
 )
 def test_the_claim_in_a_sentence(verdicts, said):
     rows = [(*key, "consistency", verdict) for key, verdict in verdicts.items()]
-    rows = pd.DataFrame(rows, columns=["baseline", "sigma", "epochs", "method", "verdict"]).assign(source="trained")
+    rows = pd.DataFrame(rows, columns=["baseline", "sigma", "epochs", "method", "verdict"])
+    rows = rows.assign(source="trained", architecture="lenet")
     assert answer(rows) == f"Measured here: the ACR of Gaussian + Consistency is {said}"
     assert (
         answer(rows.assign(source="published")) == f"By the imported logs: the ACR of Gaussian + Consistency is {said}"
     )
     assert answer(rows.assign(method="smoothadv_consistency")) == ""  # says nothing of it
+    other = rows.assign(architecture="resnet20", verdict="below", epochs=1)
+    first, second = answer(pd.concat([rows, other])).split(" Measured here with resnet20: ")
+    assert first == f"Measured here with lenet: the ACR of Gaussian + Consistency is {said}"
+    assert "**above" not in second
 
 
 def test_departures_from_the_paper_are_said_at_their_sigma(published):

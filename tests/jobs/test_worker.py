@@ -144,6 +144,14 @@ def test_certifying_again_takes_the_weights_and_trains_nothing(home, digits_spec
     assert third.spec.weights_of == source.run_id
     assert work(third, "cpu")
     assert third.weights() == again.weights()
+    third.weights_file.write_bytes(b"of another training of the same spec, on another machine")
+    fourth = Run.create(runs_root(), certify_again(again.spec, again.run_id, Certification(n=70, every=90)))
+    with pytest.raises(RunError, match="hold different weights, all called those of"):
+        work(fourth, "cpu")
+    source.path.mkdir()  # without its weights, but it knows which they were
+    source.set_environment({"weights_sha256": again.weights_sha256()})
+    assert work(fourth, "cpu")
+    assert fourth.weights() == again.weights()
 
 
 @pytest.mark.parametrize("cut", [0, 4, 300, -10])

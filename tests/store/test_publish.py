@@ -137,6 +137,10 @@ def test_damaged_folders_are_named_and_cost_themselves_alone(home):
         ({"idx": 0}, "not one for each of the 4 images"),
         ({"idx": 99_999_999_999}, "not one for each of the 4 images"),
         ({"label": "x"}, "holds a row that is no certificate"),
+        ({"time": float("inf")}, "a radius, a bound or a time that cannot be"),
+        ({"time": -1.0}, "a radius, a bound or a time that cannot be"),
+        ({"radius": -0.1}, "a radius, a bound or a time that cannot be"),
+        ({"p_lower": float("nan")}, "holds a row that is no certificate"),
     ],
 )
 def test_a_claim_that_the_counts_do_not_support_is_not_published(home, change, says):
