@@ -9,9 +9,9 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, ndtri, stdtrit
+from scipy.special import betaincinv, stdtrit
 
-from backend.certification.confidence import DECIMALS
+from backend.certification.confidence import lower_bounds, radii
 
 NS = [100, 1_000, 10_000, 100_000, 1_000_000]  # numbers of samples at which a run is shown
 
@@ -189,9 +189,7 @@ def thinned(top_count: np.ndarray, n: int, fewer: int, run_id: str) -> np.ndarra
 
 def certified_radii(top_count: np.ndarray, n: int, sigma: float, alpha: float) -> np.ndarray:
     """σ Φ⁻¹(p̲) for counts of n, 0 where p̲ <= 1/2; rounded down to twelve decimals, as wherever it is claimed."""
-    p = np.where(top_count > 0, betaincinv(np.maximum(top_count, 1), n - top_count + 1, alpha), 0.0)
-    p = np.floor(p * DECIMALS) / DECIMALS
-    return np.floor(np.where(p > 0.5, sigma * ndtri(np.maximum(p, 0.5)), 0.0) * DECIMALS) / DECIMALS
+    return radii(lower_bounds(top_count, n, alpha), sigma)
 
 
 def counts_of_radii(radius: np.ndarray, n: int, sigma: float, alpha: float, digits: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Bounds from vote counts, and radii from bounds. Everything that is claimed is rounded down."""
 
-from math import ceil, floor, inf
+from math import ceil, inf
 
+import numpy as np
 from scipy.special import betaincinv, ndtri
 
 FIRST_LOOK, GROWTH = 64, 1.5  # of the geometric grid of looks
@@ -18,12 +19,23 @@ def lower_bound(k: int, n: int, alpha: float) -> float:
         raise ValueError(f"counts must satisfy 0 <= k <= n and n >= 1, not k = {k}, n = {n}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie strictly between 0 and 1, not {alpha}")
-    return _floor(float(betaincinv(k, n - k + 1, alpha))) if k else 0.0
+    return float(lower_bounds(k, n, alpha))
+
+
+def lower_bounds(k, n, alpha) -> np.ndarray:
+    """`lower_bound` of arrays (N,) of counts, which are not checked; n and alpha are numbers or arrays, too."""
+    k = np.asarray(k)
+    return _floor(np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, alpha), 0.0))
 
 
 def radius(p_lower: float, sigma: float) -> float:
     """σ Φ⁻¹(p_lower), the certified ℓ2 radius in pixels in [0, 1]; 0 where p_lower <= 1/2. Cohen, Theorem 1."""
-    return _floor(sigma * float(ndtri(p_lower))) if p_lower > 0.5 else 0.0
+    return float(radii(p_lower, sigma))
+
+
+def radii(p_lower, sigma: float) -> np.ndarray:
+    """`radius` of an array (N,) of bounds."""
+    return _floor(np.where(np.asarray(p_lower) > 0.5, sigma * ndtri(np.maximum(p_lower, 0.5)), 0.0))
 
 
 def radius_upper(p_upper: float, sigma: float) -> float:
@@ -74,5 +86,5 @@ def top_two_differ(k1: int, k2: int, alpha: float) -> bool:
     return k1 + k2 > 0 and bool(binomtest(k1, k1 + k2, 0.5).pvalue <= alpha)
 
 
-def _floor(value: float) -> float:
-    return floor(value * DECIMALS) / DECIMALS
+def _floor(values: np.ndarray) -> np.ndarray:
+    return np.floor(values * DECIMALS) / DECIMALS

@@ -9,9 +9,8 @@ from statistics import median
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv, ndtri
 
-from backend.certification.confidence import ROUNDING, ceiling, digits_error
+from backend.certification.confidence import ROUNDING, ceiling, digits_error, lower_bounds, radii
 from backend.certification.grid_noise import spending
 from backend.datasets import DatasetError, find_dataset
 from backend.run import ABSTAIN, Certificate, Run, RunError
@@ -132,10 +131,9 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
         return
     if not rows["top_count"].between(0, rows["n"]).all():
         raise RunError("its rows count more votes than samples")
-    k = rows["top_count"].clip(lower=1)
-    p_lower = np.where(rows["top_count"] > 0, betaincinv(k, rows["n"] - k + 1, spent), 0.0)
-    largest = np.where(rows["p_lower"] > 0.5, spec.sigma * ndtri(rows["p_lower"].clip(0, 1)), 0.0)
-    too_much = (rows["p_lower"] > p_lower + ROUNDING) | (rows["radius"] > largest + ROUNDING)
+    counts, n = rows["top_count"].to_numpy(), rows["n"].to_numpy()
+    too_much = rows["p_lower"] > lower_bounds(counts, n, spent.to_numpy()) + ROUNDING
+    too_much |= rows["radius"] > radii(rows["p_lower"].to_numpy().clip(0, 1), spec.sigma) + ROUNDING
     too_much |= (rows["predict"] >= 0) & (rows["p_lower"] <= 0.5)
     if too_much.any():
         raise RunError(f"image {rows['idx'][too_much].iloc[0]} claims more than its votes support")
