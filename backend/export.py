@@ -49,7 +49,7 @@ def _parquet(runs: pd.DataFrame, out: Path, _) -> list[Path]:
 
 def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
     """A file a run in Cohen's format, idx label predict radius correct time, and mapping.json: what `import` needs beside them."""
-    if (others := runs[~runs["mode"].str.startswith("fixed")]).shape[0]:
+    if (others := runs[runs["mode"] != "fixed"]).shape[0]:
         raise ExportError(
             f"logs are of fixed n, and {others.run_id.iloc[0]} is {others['mode'].iloc[0]}: choose with --mode fixed"
         )
@@ -159,7 +159,7 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
 
 
 def _values(runs: pd.DataFrame, run_ids: Sequence[str], radii: Sequence[float]) -> list[np.ndarray]:
-    """A group's columns, each by seed: ACR, and certified accuracy at the radii."""
+    """A group's columns, a value a seed in each, in any order: ACR, and certified accuracy at the radii."""
     acr = runs.acr[runs.run_id.isin(run_ids)]
     return [acr.to_numpy(), *(queries.accuracy_at(r, run_ids).certified_accuracy.to_numpy() for r in radii)]
 

@@ -46,7 +46,7 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
     A row per architecture, method and σ that both have with the hyper-parameters of their recipe, and recipe and epochs of ours: ours (mean
     ACR over seeds), our_seeds, theirs, their_sd, their_seeds, difference, half (of the 95 % interval: what seeds alone make of it),
-    verdict: reproduced, above or below; of one published seed there is none, and half is missing.
+    verdict: reproduced, above or below; where one seed was published it says so, and half is missing.
     """
     found = []
     ours = runs[runs.source == "trained"]

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from backend.certification.confidence import lower_bound, radius
-from backend.export import ExportError, export
+from backend.export import KINDS, ExportError, export
 from backend.home import imported_root, runs_root
 from backend.logs import import_logs
 from backend.plan import plan
+from backend.reports import EXPORTS
 from backend.run import Certificate, Run
 from backend.spec import Certification
 from backend.store import queries
@@ -27,6 +28,11 @@ def finished(method, votes, seed=0, n=1_000, **values):
         run.append(Certificate(idx, 1, 1 if k else -1, radius(p, 0.5), int(bool(k)), 0.25, k or 0, n, 10, p))
     run.set_state("finished")
     return run
+
+
+def test_the_command_line_offers_what_there_is():
+    """Its names stand apart, so that a GPU box without the dashboard's packages can read its help."""
+    assert tuple(KINDS) == EXPORTS
 
 
 @pytest.fixture
