@@ -39,7 +39,7 @@ def finished(specs: Iterable[RunSpec]) -> set[str]:
 
 def estimate(specs: Sequence[RunSpec]) -> Estimate:
     """Of these runs together. An epoch takes what it took in runs of the same data set, network and method, with equal
-    whole-number and word hyper-parameters (m, steps, …); a sample what it took the same network in the same precision.
+    whole-number and word hyper-parameters (m, steps, …); a sample what it took the same network in the same precision, in the same mode where one tells.
     Runs of this machine count first, then those of others, which is said; of a GPU's speed only runs on GPUs tell.
     """
     seconds, missing, basis, cpu = 0.0, {}, [], not gpus()
@@ -103,8 +103,9 @@ def _certification(spec: RunSpec, known: pd.DataFrame) -> tuple[float, pd.DataFr
     alike = known[
         known.samples_per_second.notna() & (known.precision == spec.precision) & (sound == settings.float_sound)
     ]
-    same = alike["mode"].str.split(",").str[0] == settings.mode  # modes that stop early are slower by the sample
-    rows = _nearest([True] * len(alike) if not same.any() else list(same), alike)
+    rows = _nearest([True] * len(alike), alike)
+    same = rows["mode"].str.split(",").str[0] == settings.mode  # modes that stop early are slower by the sample
+    rows = rows[same] if same.any() else rows
     if rows.empty or images is None:
         return 0.0, rows, f"certifying with {spec.architecture} on {spec.dataset}"
     distance = rows.n.map(lambda n: abs(log(n / settings.n)))  # few samples an image are slower each

@@ -4,6 +4,7 @@ A log says `idx label predict radius correct time` an image; what network, metho
 a mapping, or nowhere. Radii have three significant digits, and no vote counts: both are marked in what is imported.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -22,7 +23,7 @@ from backend.datasets import DATASETS, DatasetError
 from backend.files import write_aside
 from backend.plan import recipe_for
 from backend.run import ABSTAIN, Certificate, Run, RunError
-from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError
+from backend.spec import KINDS, RECIPES, Certification, Recipe, RunSpec, SpecError
 from backend.training.methods import METHODS as KNOWN
 
 COLUMNS = ["idx", "label", "predict", "radius", "correct"]
@@ -265,10 +266,11 @@ def _seconds(text: str) -> float:
 
 def _hyper(name: str, value, kinds: Mapping[str, type]):
     """A hyper-parameter in its method's type. Raises LogError for one that would become another."""
-    known = kinds.get(name, str)(value := _value(value))
-    if not isinstance(known, str) and known != value:
-        raise LogError(f"its {name} is a whole number, not {value}")
-    return known
+    kind, value = kinds.get(name, str), _value(value)
+    with contextlib.suppress(ValueError, OverflowError):
+        if (known := kind(value)) == value or kind is str:
+            return known
+    raise LogError(f"its {name} must be {KINDS[kind]}, not {value}")
 
 
 def _value(value):

@@ -134,7 +134,8 @@ class Run:
 
     def set_state(self, state: str, **facts) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        write_aside(self.state_file, json.dumps({"state": state, "since": now, **facts}).encode())
+        text = json.dumps({"state": state, "since": now, **facts}, ensure_ascii=False)
+        write_aside(self.state_file, text.encode(errors="replace"))  # an error may name a path that is no UTF-8
 
     @contextlib.contextmanager
     def held(self, patience: float = 1.0, inherited: int | None = None) -> Iterator[int]:

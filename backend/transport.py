@@ -19,6 +19,7 @@ def pack(runs: Iterable[Run], out: Path) -> list[str]:
     """Write run folders into a tar file, whose last file names all others; returns their ids. Of no run there is no file."""
     ids, aside = [], out.with_name(f".{out.name}.aside")
     if not (runs := list(runs)):
+        out.unlink(missing_ok=True)  # what an earlier call wrote there is not what was asked for now
         return ids
     with tarfile.open(aside, "w") as tar:
         for run in runs:
@@ -66,7 +67,8 @@ def unpack(file: Path) -> list[str]:
             raise RunError(
                 f"{file} is cut off, or not of --pack: its last file must name all others; nothing was taken"
             )
-        new = [run for run in runs if _take_in(run, Run(root / run.run_id), aside)]
+        new = [run for run in runs if not _finished(Run(root / run.run_id))]
+        _move(new, root, aside)
     except (tarfile.TarError, EOFError) as error:
         raise RunError(f"{file} cannot be unpacked: {error}") from error
     finally:
@@ -74,16 +76,31 @@ def unpack(file: Path) -> list[str]:
     return [run.run_id for run in new]
 
 
-def _take_in(run: Run, here: Run, aside: Path) -> bool:
-    """Move a finished run to where it belongs; one that lies there and is not finished goes to `aside`, its rows are among these.
+def _finished(run: Run) -> bool:
+    with contextlib.suppress(RunError):  # there is none, or its state cannot be read
+        return run.state()["state"] == "finished"
+    return False
 
-    Returns whether there was none that is finished. Raises RunError where a process works on it here.
+
+def _move(runs: list[Run], root: Path, aside: Path) -> None:
+    """Move finished runs to root; what lies there of them, begun and not finished, to `aside`: its rows are among these.
+
+    Raises RunError where one of those is being worked on; nothing is moved then.
     """
-    if here.path.exists():
-        with contextlib.suppress(RunError):  # its state cannot be read
-            if here.state()["state"] == "finished":
-                return False
-        with here.held():
-            here.path.rename(aside / f"{run.run_id}.unfinished")
-    run.path.rename(here.path)
-    return True
+    with contextlib.ExitStack() as held:
+        begun = [Run(root / run.run_id) for run in runs if (root / run.run_id).exists()]
+        for run in begun:
+            held.enter_context(run.held())
+            if _runs_elsewhere(run):
+                raise RunError(f"{run.run_id} is running on another machine; nothing was taken")
+        for run in begun:
+            run.path.rename(aside / f"{run.run_id}.begun")
+        for run in runs:
+            run.path.rename(root / run.run_id)
+
+
+def _runs_elsewhere(run: Run) -> bool:
+    """Of a run that is held here."""
+    with contextlib.suppress(RunError):
+        return run.state(mine=True)["state"] == "running"
+    return False

@@ -123,7 +123,7 @@ def test_a_log_becomes_an_ordinary_run_folder(home, tmp_path):
 
 def test_a_hyper_parameter_or_a_time_that_cannot_be_is_refused(home, tmp_path):
     (result,) = take(log(tmp_path / "x.tsv"), **KNOWN, m="4.7")
-    assert result.reason == "its m is a whole number, not 4.7"
+    assert result.reason == "its m must be a whole number, not 4.7"
     content = (tmp_path / "x.tsv").read_text()
     (tmp_path / "y.tsv").write_text(content.replace("12.5", "1e999"))
     assert "'1e999' is no time" in take(tmp_path / "y.tsv", **KNOWN)[0].reason

@@ -91,6 +91,7 @@ def test_a_damaged_folder_is_named_and_the_others_are_done(home, parts, capsys, 
 
 
 def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_its_name(home, parts, tmp_path, monkeypatch):
+    (tmp_path / "empty.tar").write_text("of an earlier call")
     assert pack([], tmp_path / "empty.tar") == []
     assert not (tmp_path / "empty.tar").exists()
     work_off(parts[:1], "cpu", None, (1, 1))
@@ -99,10 +100,16 @@ def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_its_name(home, p
     with pytest.raises(KeyboardInterrupt):
         work_off(parts[:1], "cpu", 0.0, (1, 1))
     begun = Run(runs_root() / packed[0])
-    with begun.held(), pytest.raises(RunError, match="being worked on by another process"):
+    other = Run.create(runs_root(), parts[0].specs[1])
+    with other.held(), pytest.raises(RunError, match="being worked on by another process"):
         unpack(tmp_path / "out.tar")
+    other.set_state("running", host="elsewhere", boot="x", pid=1)
+    with pytest.raises(RunError, match="is running on another machine; nothing was taken"):
+        unpack(tmp_path / "out.tar")
+    other.set_state("failed", error="a path that is no UTF-8: \udce9")
+    assert other.state()["error"].endswith(": ?")
     assert begun.state()["state"] == "interrupted"
-    assert unpack(tmp_path / "out.tar")[0] == packed[0]
+    assert unpack(tmp_path / "out.tar") == packed
     assert begun.state()["state"] == "finished"
     assert {path.name for path in runs_root().iterdir()} == set(packed)
 

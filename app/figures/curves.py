@@ -2,6 +2,7 @@
 
 from textwrap import wrap
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -99,11 +100,12 @@ def _published(line: pd.DataFrame, method: str, sigma: float, lam: float, dash: 
 
 
 def _band(line: pd.DataFrame, shade: str) -> dict:
-    """Between the columns low and high."""
-    low, high = line.low.clip(0, 1), line.high.clip(0, 1)
+    """Between the columns low and high, in the steps of the line."""
+    r, low, high = (np.repeat(values.to_numpy(), 2) for values in (line.r, line.low.clip(0, 1), line.high.clip(0, 1)))
+    r, low, high = r[:-1], low[1:], high[1:]
     return {
         "type": "scatter", "mode": "lines", "line": {"width": 0}, "fill": "toself", "hoverinfo": "skip", "showlegend": False,
-        "fillcolor": translucent(shade, 0.2), "x": [*line.r, *line.r[::-1]], "y": [*high, *low[::-1]],
+        "fillcolor": translucent(shade, 0.2), "x": [*r, *r[::-1]], "y": [*high, *low[::-1]],
     }  # fmt: skip
 
 

@@ -39,14 +39,14 @@ def choose_dataset(where, names: list[str], of: str = "runs", **options) -> str:
 
 def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict:
     """Say which values the link that led here asks for that a widget does not offer; its options by which that ends when the visitor chooses."""
-    absent = [value for value in st.query_params.get_all(key) if value not in there]
-    if absent := st.session_state.setdefault(f"{key} absent", absent):
+    asked = st.session_state.setdefault(f"{key} asked of {of}", st.query_params.get_all(key))
+    if absent := [value for value in asked if value not in there]:
         named = ", ".join(plain(value, 40) for value in absent[:4])
         st.warning(
             f"The link asks for {what} {named}, of which there are no {of} here. What is shown is another choice.",
             icon=":material/link_off:",
         )
-    return {"on_change": st.session_state.update, "kwargs": {f"{key} absent": []}}
+    return {"on_change": st.session_state.update, "kwargs": {f"{key} asked of {of}": []}}
 
 
 def _tell_missing(

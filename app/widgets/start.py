@@ -39,7 +39,7 @@ def _metrics(specs: list[RunSpec], pending: list[RunSpec], cost: Estimate) -> No
     elif cost.seconds is None or (early and cost.missing):
         time = "not known"
     else:
-        time = ("at most " if early else "more than " if cost.missing else "about ") + duration(cost.seconds)
+        time = ("more than " if cost.missing else "about ") + duration(cost.seconds) + " or less" * early
     with st.container(horizontal=True, gap="large"):
         if len(specs) > 1:
             left = f"{len(pending):,} of " if len(pending) < len(specs) else ""
@@ -50,7 +50,7 @@ def _metrics(specs: list[RunSpec], pending: list[RunSpec], cost: Estimate) -> No
         st.metric(
             "Samples",
             f"{samples:,}",
-            help=f"{'at most, ' if early else ''}of all runs: noisy images to classify",
+            help=f"{'at most, ' if early else ''}of the runs to compute: noisy images to classify",
             width="content",
         )
         st.metric("Estimated time", time, width="content", help="of computing, one run after the other")

@@ -34,7 +34,7 @@ def radius(p_lower: float, sigma: float) -> float:
 
 
 def radii(p_lower, sigma: float) -> np.ndarray:
-    """`radius` of an array (N,) of bounds."""
+    """`radius` of an array (N,) of bounds; infinite for 1, which no count supports."""
     return _floor(np.where(np.asarray(p_lower) > 0.5, sigma * ndtri(np.maximum(p_lower, 0.5)), 0.0))
 
 

@@ -160,8 +160,17 @@ def _too_early(run: Run, tried: Counter) -> bool:
             state = trained.state()
             if state["state"] == "queued":
                 return tried[_try(trained, state)] < TRIES
-            return state["state"] == "running" and bool(state.get("queue")) and process.is_here(state)
+            return state["state"] == "running" and bool(state.get("queue")) and _is_held(trained)
     return False
+
+
+def _is_held(run: Run) -> bool:
+    """Whether a process works on it, maybe on another machine that shares the folder; of a folder that was copied none does."""
+    try:
+        with run.held(patience=0):
+            return False
+    except RunError:
+        return True
 
 
 def _try(run: Run, state: dict) -> tuple[str, int]:

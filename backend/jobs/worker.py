@@ -115,7 +115,11 @@ def _weights_of(source: str) -> bytes:
                 if run.run_id == source:
                     return run.weights()
                 holders.setdefault(run.weights_sha256(), run)
-    if known := {run.environment().get("weights_sha256") for run in own} - {None}:
+    known = set()
+    for run in own:
+        with contextlib.suppress(RunError, OSError):
+            known.add(run.environment().get("weights_sha256"))
+    if known - {None}:
         holders = {digest: run for digest, run in holders.items() if digest in known}
     if len(holders) > 1:
         raise RunError(

@@ -158,13 +158,13 @@ def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
 
 
 def envelope(run_ids: Sequence[str]) -> pd.DataFrame:
-    """The best of the given runs at every radius, a method at a time: method, r, certified_accuracy, sigma and run_id of the best."""
+    """The best of the given runs at every radius up to the largest ceiling, a method at a time: method, r, certified_accuracy, sigma and run_id of the best."""
     return ask(
         f"""
-        WITH points AS (SELECT method, sigma, run_id, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
+        WITH points AS (SELECT method, sigma, run_id, ceiling, generate_subscripts(counts, 1) - 1 AS i, unnest(counts) / images AS share
                         FROM curves JOIN runs USING (run_id) WHERE run_id IN (SELECT unnest($1)))
         SELECT method, i / {PER_UNIT}.0 AS r, max(share) AS certified_accuracy, arg_max(sigma, share) AS sigma, arg_max(run_id, share) AS run_id
-        FROM points GROUP BY ALL ORDER BY method, r
+        FROM points WHERE i / {PER_UNIT}.0 <= ceiling GROUP BY ALL ORDER BY method, r
         """,
         [list(run_ids)],
     )

@@ -3,6 +3,7 @@
 from math import inf
 
 import pandas as pd
+import pytest
 
 from app.figures.bounds import Track, bounds
 from app.figures.curves import certified_accuracy
@@ -36,6 +37,22 @@ def test_a_line_claims_nothing_between_its_radii_and_ends_at_the_ceiling(publish
     assert line.y[-2] > 0.8
     assert line.y[-1] == 0  # beyond
     assert line.text[-1] == "0.7996"  # rounded down
+
+
+def test_a_band_has_the_steps_of_its_line(published):
+    (run,) = (
+        queries.runs()
+        .query("dataset == 'mnist' and method == 'gaussian' and sigma == 0.5 and recipe == 'paper' and seed == 0")
+        .itertuples()
+    )
+    rows = queries.runs().query("run_id == @run.run_id")
+    points = queries.curves([run.run_id]).rename(columns={"run_id": "group_id"})
+    share = points.certified_accuracy
+    band, line = certified_accuracy(rows, points.assign(low=share - 0.01, high=share + 0.01), run_labels(rows)).data
+    assert len(band.x) == 2 * (2 * len(points) - 1)
+    upper = dict(zip(band.x[1 : 2 * len(points) - 1 : 2], band.y[1 : 2 * len(points) - 1 : 2], strict=True))
+    for right, y in zip(line.x[1 : len(points) - 1], line.y[2 : len(points)], strict=True):
+        assert upper[right] == pytest.approx(min(1, y + 0.01))  # right of a radius the line is at the next one's share
 
 
 def test_the_least_upper_bound_so_far_is_drawn():

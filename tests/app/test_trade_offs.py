@@ -133,6 +133,7 @@ def test_a_link_to_a_view_that_is_not_here_says_so_until_the_visitor_chooses(pub
     app.run()
     assert not app.exception
     assert said in words(app)
+    assert app.button_group(key="extras").value == ["published networks"]
     (key,) = asks
     if key != "settings":  # there are no others
         app.button_group(key=key).set_value(app.button_group(key=key).value[:1]).run()
