@@ -82,8 +82,7 @@ def _follow(spec: RunSpec, device: str) -> None:
     run = Run.create(runs_root(), spec)
     if os.environ.get("RANK", "0") != "0":
         accompany(run, device)
-        # It has written nothing. Seen once: torch's threads abort the interpreter's end (SIGABRT), and torchrun the run.
-        os._exit(0)
+        _end()
     progress = Progress(spec, run)
     if not work(run, device, progress.show):
         print(f"{run.run_id} is finished already.")
@@ -91,6 +90,14 @@ def _follow(spec: RunSpec, device: str) -> None:
     progress.close()
     print(f"{run.path}")
     publish_if_possible()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        _end()
+
+
+def _end() -> None:
+    """End one of several processes at once. Seen now and then: torch's threads abort the interpreter's end (SIGABRT), and torchrun calls the run failed."""
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def execute_queued(options) -> None:

@@ -82,19 +82,18 @@ def answer(rows: pd.DataFrame) -> str:
 def _answer(rows: pd.DataFrame) -> str:
     """Of which baselines Consistency is above and of which not, and at which σ, with one network."""
     longest = rows[rows.epochs == rows.groupby(["baseline", "sigma"]).epochs.transform("max")]
-    found: dict[tuple[bool, str], list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for (_, baseline), some in longest.groupby([longest.baseline.map(place), "baseline"]):
         above = some.groupby("sigma").verdict.agg(lambda verdicts: (verdicts == "above").all())
+        how = "above" if above.any() else "below" if (some.verdict == "below").all() else "not above"
         if above.any() and not above.all():
             where = f"{_at(above.index[above])} alone"
         elif len(above) == rows.sigma.nunique() > 1:
-            where = "at every σ" if above.all() else "at any σ"
+            where = "at any σ" if how == "not above" else "at every σ"
         else:  # it was not run at the others
             where = _at(above.index)
-        found.setdefault((above.any(), where), []).append(title(baseline) + _less_trained(some, rows.epochs.max()))
-    return ", ".join(
-        f"**{'above' if above else 'not above'} {_listed(names)}** {where}" for (above, where), names in found.items()
-    )
+        found.setdefault((how, where), []).append(title(baseline) + _less_trained(some, rows.epochs.max()))
+    return ", ".join(f"**{how} {_listed(names)}** {where}" for (how, where), names in found.items())
 
 
 def _less_trained(some: pd.DataFrame, most: int) -> str:

@@ -29,21 +29,21 @@ def test_compare_says_what_the_paired_tests_say(published):
     assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
     runs = ordinary(0.5, "quick").map(min)  # one seed of each of the three below
     app.selectbox(key="a").set_value(runs["stability"]).run()
-    app.multiselect(key="b").set_value([runs["smoothadv"]]).run()
+    app.multiselect(key="b").set_value([runs["smoothadv_consistency"]]).run()
     assert not app.exception
-    p = queries.paired([runs["stability"]], [runs["smoothadv"]], 0.5)
+    p = queries.paired([runs["stability"]], [runs["smoothadv_consistency"]], 0.5)
     values = {m.label: m.value for m in app.metric}
     assert values["ACR, b less a"] == f"{p.acr:+.4f}"
     assert (values["Images gained"], values["Images lost"]) == (str(p.gained), str(p.lost))
     assert "On average b certifies **larger radii**; at r = 0.5 the two are **not told apart**." in words(app)
-    app.multiselect(key="b").set_value([runs["smoothadv"], runs["macer"]]).run()
+    app.multiselect(key="b").set_value([runs["smoothadv_consistency"], runs["macer"]]).run()
     assert not app.exception
     app.segmented_control(key="detail").set_value(runs["macer"]).run()
     p = queries.paired([runs["stability"]], [runs["macer"]], 0.5)
     assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
-    app.segmented_control(key="detail").set_value(runs["smoothadv"]).run()
+    app.segmented_control(key="detail").set_value(runs["smoothadv_consistency"]).run()
     app.number_input(key="r").set_value(1.5).run()
-    p = queries.paired([runs["stability"]], [runs["smoothadv"]], 1.5)
+    p = queries.paired([runs["stability"]], [runs["smoothadv_consistency"]], 1.5)
     assert f"at r = 1.5 b certifies **more images** (McNemar's exact test, p = {p.accuracy_p:.2g})." in words(app)
     app.multiselect(key="b").set_value([]).run()
     assert "Choose at least one run" in app.info[0].value
