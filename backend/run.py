@@ -350,9 +350,8 @@ def find_run(run_id: str, *roots: Path) -> Run:
 def _read_json(path: Path) -> dict | None:
     try:
         content = json.loads(path.read_text())
-        json.dumps(
-            content, ensure_ascii=False
-        ).encode()  # half a surrogate pair is JSON, and no page can be sent with it
+        # Half a surrogate pair is JSON, and no page can be sent with it.
+        json.dumps(content, ensure_ascii=False).encode()
         return content
     except FileNotFoundError:
         return None

@@ -6,14 +6,13 @@ import streamlit as st
 
 from app.figures.pairs import acr_by_samples, differences, p_distribution, radius_against_radius
 from app.figures.palette import run_labels
-from app.figures.rounding import round_down
 from app.widgets.comparable import choose_comparable, fullest_training, look_again, trainings
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from app.widgets.images_changed import images_changed
 from app.widgets.outcome import PLAINLY
 from app.widgets.run_choice import choose_run, choose_runs
 from app.widgets.trainings import show_trainings
-from backend.datasets import DatasetError, find_dataset
 from backend.plan import in_words
 from backend.reproduction import usual
 from backend.spec import WHOLE
@@ -23,7 +22,6 @@ from backend.store.snapshot import StoreError, mark
 
 MOST = 6  # others beside the reference
 UNLIKE = {"training": "training", "sigma": "σ", "architecture": "network"}
-PICTURES = 24  # at most, of images gained or lost
 
 st.title("Compare runs")
 st.markdown(
@@ -152,65 +150,10 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     )
 
 
-@st.cache_data(max_entries=8, show_spinner="Reading the test images…")
-def pictures(dataset: str, indices: tuple[int, ...]) -> list[np.ndarray]:
-    """Test images (H, W) or (H, W, 3), 8 bits, enlarged to about 84 pixels without smoothing. Raises DatasetError."""
-    known = find_dataset(dataset)
-    pixels = known.load(train=False).images[list(indices)].transpose(0, 2, 3, 1) * (255.0 / known.scale)
-    factor = max(1, 84 // pixels.shape[1])
-    return [
-        image.squeeze(-1) if image.shape[-1] == 1 else image
-        for image in pixels.repeat(factor, 1).repeat(factor, 2).astype(np.uint8)
-    ]
-
-
 def of_both(b: str, r: float) -> pd.DataFrame:
     """Each image by a and by b: label, and gain, p and reached (a radius of at least r), of either."""
     of_a, of_b = (queries.images_of(seeds_of[i], r) for i in (a, b))
     return of_a.merge(of_b.drop(columns="label"), on="idx", suffixes=("_a", "_b"))
-
-
-def images_changed(b: str, r: float) -> None:
-    """The images that only one of a and b certifies at r (of groups: a larger share of its seeds), with their pictures where they are wanted."""
-    st.header("Images gained and lost")
-    both = of_both(b, r)
-    changed = both[both.reached_a != both.reached_b].copy()
-    if changed.empty:
-        st.caption(f"None at r = {r:g}.")
-        return
-    several = max(len(seeds_of[a]), len(seeds_of[b])) > 1
-    if several:
-        st.caption(
-            "Gained: more of b's seeds than of a's certify the image at r; lost: fewer do. Radii are means over the seeds."
-        )
-    changed["by_b"] = (changed.reached_b > changed.reached_a).map({True: "gained", False: "lost"})
-    changed = changed.loc[(changed.gain_b - changed.gain_a).abs().sort_values(ascending=False).index]
-    if st.toggle("Show the pictures", key="pictures", bind="query-params", help="Reads the data set's test images."):
-        some = changed.head(PICTURES)
-        captions = [
-            f"{row.by_b}: "
-            + (
-                f"{row.reached_a:.0%} → {row.reached_b:.0%} of the seeds"
-                if several
-                else f"{round_down(row.gain_a, 2)} → {round_down(row.gain_b, 2)}"
-            )
-            + f", class {row.label}, image {row.idx}"
-            for row in some.itertuples()
-        ]
-        try:
-            st.image(pictures(one.dataset, tuple(some.idx)), caption=captions, width=112)
-        except (DatasetError, IndexError) as error:
-            st.info(f"The test images are not on this machine: {error}", icon=":material/image_not_supported:")
-        if len(changed) > PICTURES:
-            st.caption(f"The {PICTURES} of {len(changed)} whose radius changes most.")
-    changed[["gain_a", "gain_b"]] = np.floor(changed[["gain_a", "gain_b"]] * 1000) / 1000
-    radius, share = (st.column_config.NumberColumn(format=form) for form in ("%.3f", "percent"))
-    st.dataframe(
-        changed[["by_b", "idx", "label", "gain_a", "gain_b", *["reached_a", "reached_b"] * several]], hide_index=True,
-        alt="images that a and b do not both certify at r",
-        column_config={"by_b": "by b", "idx": "test image", "label": "class", "gain_a": radius | {"label": "radius a"}, "gain_b": radius | {"label": "radius b"},
-                       "reached_a": share | {"label": "seeds of a at r"}, "reached_b": share | {"label": "seeds of b at r"}},
-    )  # fmt: skip
 
 
 @st.fragment
@@ -232,7 +175,7 @@ def at_radius(b: str) -> None:
     if len(chosen) > 1:
         all_differences(pairs, r)
     in_detail(pairs[b], b, r)
-    images_changed(b, r)
+    images_changed(of_both(b, r), one.dataset, r, max(len(seeds_of[a]), len(seeds_of[b])) > 1)
 
 
 b = chosen[0]

@@ -154,7 +154,7 @@ def _next(root: Path, tried: Counter) -> tuple[Run, dict] | None:
 
 
 def _too_early(run: Run, tried: Counter) -> bool:
-    """Whether it certifies the weights of a run that this machine's queue is still at: whose slot takes it up when they are there."""
+    """Whether it certifies the weights of a run that a queue is still at: whose slot takes it up when they are there."""
     with contextlib.suppress(RunError, OSError):
         if (source := run.spec.weights_of) and not (trained := Run(run.path.parent / source)).weights_file.exists():
             state = trained.state()

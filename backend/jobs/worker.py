@@ -119,14 +119,15 @@ def _weights_of(source: str) -> bytes:
     for run in own:
         with contextlib.suppress(RunError, OSError):
             known.add(run.environment().get("weights_sha256"))
-    if known - {None}:
+    known.discard(None)
+    if known:
         holders = {digest: run for digest, run in holders.items() if digest in known}
     if len(holders) > 1:
         raise RunError(
             f"{' and '.join(run.run_id for run in holders.values())} hold different weights, all called those of {source}: bring that run's folder back, or delete the others"
         )
-    for run in holders.values():
-        return run.weights()
+    if holders:
+        return next(iter(holders.values())).weights()
     raise RunError(f"{source} has no weights here; train it first, by the command on its page")
 
 
