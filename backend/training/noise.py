@@ -12,6 +12,7 @@ GENERATOR = {
     "cpu": "mt19937, all 624 words from SHAKE-256 of seed/purpose/index",
     "cuda": "philox4x32-10, 64-bit key from SHA-256 of seed/purpose/index",
 }
+IN_CACHE = 256  # images; MACER (LeNet, m = 16) trains 1.2 times as fast as in one pass, on one core
 MT_WORDS, MT_FIRST = 624, 3  # in torch's state of a CPU generator: 64-bit words, after seed, counters and position
 
 
@@ -42,8 +43,16 @@ def gaussian(m: int, x: Tensor, sigma: float, generator: torch.Generator) -> Ten
 
 
 def noisy_logits(classifier: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
-    """Logits of every image under every noise vector in one forward pass: (m, B, K) for noise (m, B, C, H, W)."""
-    logits = classifier((x + noise).flatten(0, 1))  # the layout is that of the weights
+    """Logits of every image under every noise vector: (m, B, K) for noise (m, B, C, H, W).
+
+    One forward pass on a GPU. On a processor as many of `IN_CACHE` images, so that one layer's output is still in its cache
+    when the next layer reads it, except where a batch norm takes its statistics from the whole batch.
+    """
+    images = (x + noise).flatten(0, 1)  # (mB, C, H, W); the layout is that of the weights
+    whole = images.device.type != "cpu" or any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training for layer in classifier.modules()
+    )
+    logits = torch.cat([classifier(part) for part in images.split(len(images) if whole else IN_CACHE)])
     return logits.float().unflatten(0, noise.shape[:2])  # losses are in float32, also under autocast
 
 
