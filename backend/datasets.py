@@ -84,6 +84,7 @@ class Dataset:
     )
     place: str = ""  # what is there under the data root where the data set is; none: it needs no files
     ink: float | None = None  # drawings: the side of the box that holds what is drawn, of the image's side; else photos
+    like: str = ""  # the data set whose hyper-parameters are taken for this one; none: its own
     version: str = (
         ""  # eight hex digits that change with the test images of a folder; none: they are everywhere the same
     )
@@ -286,7 +287,7 @@ DATASETS = {
         ),
         Dataset(
             "fashion_mnist", (1, 28, 28), GARMENTS, 10_000, "garments, 28×28, 60 000 + 10 000", _read_fashion_mnist,
-            ("lenet",), place="FashionMNIST/raw", ink=1.0,
+            ("lenet",), place="FashionMNIST/raw", ink=1.0, like="mnist",
         ),
         Dataset(
             "cifar10", (3, 32, 32), THINGS, 10_000, "photos of ten things, 32×32, 50 000 + 10 000", _read_cifar10,

@@ -7,7 +7,7 @@ from math import floor, isfinite, log2, prod
 
 from backend.certification.confidence import lower_bound
 from backend.certification.grid_noise import spending
-from backend.datasets import find_dataset
+from backend.datasets import DATASETS, find_dataset
 from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of
 from backend.training.methods import METHODS, make
 
@@ -71,19 +71,24 @@ def usual_values(method: str, dataset: str, sigma: float, recipe: str, epochs: i
     epochs shrink in proportion with a training that is shorter than the one they were chosen for.
     """
     values = {f.name: f.default for f in fields(METHODS[method])}
-    values |= METHODS[method].paper_values.get((dataset, sigma), {})
+    values |= METHODS[method].paper_values.get(_experiment(dataset, sigma), {})
     for f in fields(METHODS[method]):
         whole = f.metadata["of_epochs"]
         if whole and epochs < whole and values[f.name]:
             values[f.name] = max(1, round(values[f.name] * epochs / whole))
     if recipe == "quick":
-        values |= METHODS[method].quick_values | METHODS[method].quick_values_at.get((dataset, sigma), {})
+        values |= METHODS[method].quick_values | METHODS[method].quick_values_at.get(_experiment(dataset, sigma), {})
     return values
+
+
+def _experiment(dataset: str, sigma: float) -> tuple[str, float]:
+    """The experiment whose hyper-parameters are taken: (data set, σ). Planes of the playground and folders that are gone have their own."""
+    return (DATASETS[dataset].like if dataset in DATASETS else "") or dataset, sigma
 
 
 def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str, tuple]:
     """Where hyper-parameters are not those of the paper's experiment: {name: (here, there)}; none where it had no such one."""
-    if method not in METHODS or (dataset, sigma) not in METHODS[method].paper_values:
+    if method not in METHODS or _experiment(dataset, sigma) not in METHODS[method].paper_values:
         return {}
     paper = usual_values(method, dataset, sigma, "paper", 10**6)
     return {name: (hyper[name], value) for name, value in paper.items() if name in hyper and hyper[name] != value}

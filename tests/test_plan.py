@@ -7,7 +7,7 @@ import pytest
 from backend import cli
 from backend.home import PRECOMPUTED
 from backend.pipeline import choose_device, execute
-from backend.plan import certify_again, command, numbers, plan, sweep, usual_values
+from backend.plan import certify_again, command, departures, numbers, plan, sweep, usual_values
 from backend.run import Run, all_runs
 from backend.spec import Certification, SpecError
 from backend.training.methods import METHODS
@@ -99,6 +99,20 @@ def test_a_grid_is_bounded_before_it_is_planned():
 def test_epsilon_grows_longer_at_sigma_one_in_the_quick_recipe(sigma, recipe, epochs, warmup):
     for method in ("smoothadv", "smoothadv_consistency"):
         assert usual_values(method, "mnist", sigma, recipe, epochs)["warmup"] == warmup
+
+
+@pytest.mark.parametrize("recipe", ["quick", "paper"])
+@pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
+def test_garments_take_the_hyper_parameters_of_digits(recipe, sigma):
+    for method in METHODS:
+        taken = [
+            plan(dataset, method, sigma, recipe=recipe, certification=Certification(every=20))
+            for dataset in ("mnist", "fashion_mnist")
+        ]
+        assert taken[0] == replace(taken[1], dataset="mnist")
+    other = plan("fashion_mnist", "consistency", 0.25, values={"lam": 5.0}).hyper
+    assert departures("consistency", "fashion_mnist", 0.25, other) == {"lam": (5.0, 10.0)}
+    assert usual_values("consistency", "a-folder-that-is-gone", 0.25, "paper", 90)["lam"] == 5.0
 
 
 def test_settings_that_certify_nothing_are_refused_before_training():
