@@ -15,6 +15,11 @@ from backend.training.methods import METHODS
 CELL = ["architecture", "method", "sigma"]
 OURS = [*CELL, "recipe", "epochs"]
 VERDICTS = {1: "above", 0: "not told apart", -1: "below"}
+LOGS = (
+    "same terms",
+    "released",
+    "cat-rs",
+)  # sources of published figures that hold networks of several methods; the nearest to ours first
 BASELINES = ("gaussian", "stability", "macer", "smoothadv")
 PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "smoothadv_consistency")]
 
@@ -112,14 +117,21 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*cell, "gain", "half", "verdict", "seed_gains", "lam", "images"])
 
 
-def published_gain(published: pd.DataFrame, row) -> float | None:
-    """The gain of a row of `queries.acr_gains` between published groups at the same σ and λ; None where they are not unique."""
+def published_gain(published: pd.DataFrame, row) -> tuple[float, str] | tuple[None, None]:
+    """The gain of a row of `queries.acr_gains` between published networks of one source at the same σ and λ, and that source, the first of LOGS.
+
+    published: of `queries.published_groups` or `queries.published`. (None, None) where no source has both, or has several of one.
+    """
     if row.method == "consistency" and form_of(json.loads(row.hyper))[:2] != form_of({})[:2]:
-        return None  # an ablation of ours
-    at = without_ablations(published[(published.sigma == row.sigma) & (published.architecture == row.architecture)])
-    ours = at[(at.method == row.method) & (at.lam.isna() | (at.lam == row.lam))]
-    base = at[at.method == row.baseline]
-    return float(ours.acr.iloc[0] - base.acr.iloc[0]) if len(ours) == len(base) == 1 else None
+        return None, None  # an ablation of ours
+    at = published[(published.sigma == row.sigma) & (published.architecture == row.architecture)]
+    for source in LOGS:
+        theirs = without_ablations(at[at.source == source])
+        ours = theirs[(theirs.method == row.method) & (theirs.lam.isna() | (theirs.lam == row.lam))]
+        base = theirs[theirs.method == row.baseline]
+        if len(ours) == len(base) == 1:
+            return float(ours.acr.iloc[0] - base.acr.iloc[0]), source
+    return None, None
 
 
 def without_ablations(published: pd.DataFrame) -> pd.DataFrame:

@@ -25,8 +25,8 @@ TRAINING = ["architecture", "recipe", "epochs"]
 def report(dataset: str) -> str:
     """What the certified runs of the store, on its most common terms, say of the published values of a data set: Markdown.
 
-    Cell by cell beside the released logs on the same terms and beside the authors' table, then the gains of Consistency,
-    then the path along λ. Raises ValueError where there are no such runs.
+    Cell by cell beside the released logs on the same terms and beside the authors' table, or, without such logs, beside what is
+    published; then the gains of Consistency, then the path along λ. Raises ValueError where there are no such runs.
     """
     runs = queries.runs().fillna({"missing_classes": 0})
     runs = runs[
@@ -44,12 +44,16 @@ def report(dataset: str) -> str:
 def _of_one(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     """The report on one architecture, and its published groups on the same terms."""
     one = runs.iloc[0]
+    published = queries.published(one.dataset)
+    published = published[published.architecture == one.architecture]
     parts = [
         f"{one.dataset}, {one.architecture}: {queries.terms(one)}.",
-        _cells_table(runs, peers, queries.published(one.dataset)),
-        "## Consistency over the baselines\n\n" + _gains_table(runs, peers),
-        "## The path along λ\n\n" + _path_table(runs, peers),
+        _beside_table(runs, published) if peers.empty else _cells_table(runs, peers, published),
+        "## Consistency over the baselines\n\n" + _gains_table(runs, published if peers.empty else peers),
     ]
+    path = _path(runs)
+    if not peers.empty or path.duplicated([*TRAINING, "sigma"]).any():
+        parts.append("## The path along λ\n\n" + _path_table(path, peers))
     if ablations := _ablations(runs, peers):
         parts.append("## Other m, other forms of the loss\n\n" + ablations)
     return "\n\n".join(parts)
@@ -89,6 +93,24 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
     return _markdown(head, rows)
 
 
+def _beside_table(runs: pd.DataFrame, published: pd.DataFrame) -> str:
+    """Mean ACR and accuracy over seeds beside what papers report at another n, on other images: no verdict follows."""
+    ours = runs[are_usual(runs)].groupby([*CELL, "recipe"], as_index=False)
+    ours = ours.agg({"acr": "mean", "certified_accuracy_0": "mean", "seed": "nunique", "missing_classes": "max"})
+    rows = []
+    for cell in ours.sort_values(["sigma", "method", "recipe"], key=_in_order).itertuples():
+        theirs = published[(published.method == cell.method) & (published.sigma == cell.sigma)]
+        said = [
+            f"{one.acr:.4f} ({one.certified_accuracy_0:.1%}; {one.source}, n = {one.n:,}, {one.images:,} images)"
+            for one in theirs.itertuples()
+        ]
+        rows.append(
+            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _with_seeds(cell.acr, cell.seed),
+             f"{cell.certified_accuracy_0:.1%}", "; ".join(said), _collapse(cell.missing_classes))
+        )  # fmt: skip
+    return _markdown(("σ", "method", "recipe", "ACR", "certified accuracy at 0", "published: ACR (accuracy)", ""), rows)
+
+
 def _plus_minus(value: float, half: float, sign: str = "") -> str:
     return f"{value:{sign}.4f}" + (f" ± {half:.4f}" if pd.notna(half) else "")
 
@@ -102,7 +124,7 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     gains = gains_over_seeds(gains, ["architecture", "sigma", "method", "baseline", "recipe", "epochs", "hyper"])
     rows = []
     for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
-        theirs, each = published_gain(peers, row), row.seed_gains
+        (theirs, _), each = published_gain(peers, row), row.seed_gains
         rows.append(
             (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+z.4f} ± {row.half:.4f}", f"**{row.verdict}**",
              f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}")
@@ -122,12 +144,16 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     )
 
 
-def _path_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
-    """Consistency's runs that differ from the usual one in λ alone, seeds together, by recipe, beside the released ones at the same λ and m."""
+def _path(runs: pd.DataFrame) -> pd.DataFrame:
+    """Consistency's runs that differ from the usual one in λ alone, seeds together, by training, σ and λ."""
     path = runs[(runs.method == "consistency") & are_usual(runs, free=("lam",))]
-    path = path.groupby([*TRAINING, "sigma", "lam"], as_index=False).agg(
+    return path.groupby([*TRAINING, "sigma", "lam"], as_index=False).agg(
         {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique", "hyper": "first"}
     )
+
+
+def _path_table(path: pd.DataFrame, peers: pd.DataFrame) -> str:
+    """A `_path`, beside the released networks at the same λ and m."""
     rows = []
     for run in path.sort_values([*TRAINING, "sigma", "lam"]).itertuples():
         at = peers[(peers.method == "consistency") & (peers.sigma == run.sigma) & (peers.lam == run.lam)]

@@ -48,7 +48,7 @@ def test_inversion_can_be_chosen():
     assert not any("inverted" in step for step in see(light, MNIST).steps)
 
 
-@pytest.mark.parametrize("name", ["mnist", "digits"])
+@pytest.mark.parametrize("name", ["mnist", "digits", "fashion_mnist"])
 def test_samples_are_seen_exactly_as_they_are_in_the_data_set(name):
     dataset = DATASETS[name]
     split = dataset.load(train=False)

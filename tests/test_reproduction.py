@@ -106,7 +106,7 @@ def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
     peers = pd.DataFrame(
         [("gaussian", 0.5, float("nan"), 1.5, 5), ("consistency", 0.5, 5.0, 1.6, 5), ("consistency", 0.5, 20.0, 1.7, 1)],
         columns=["method", "sigma", "lam", "acr", "seeds"],
-    ).assign(architecture="lenet")  # fmt: skip
+    ).assign(architecture="lenet", source="cat-rs")  # fmt: skip
     row = pd.Series(
         {
             "architecture": "lenet",
@@ -117,10 +117,19 @@ def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
             "hyper": '{"m": 2}',
         }
     )
-    assert published_gain(peers, row) == pytest.approx(0.1)
-    assert published_gain(peers, row.replace({5.0: 20.0})) is None
-    assert published_gain(peers, row.replace({'{"m": 2}': '{"m": 8}'})) is None  # they have m = 2
-    assert published_gain(peers, row.replace({"gaussian": "macer"})) is None
+    assert published_gain(peers, row) == (pytest.approx(0.1), "cat-rs")
+    nearer = peers.assign(source="same terms", acr=peers.acr * 2)
+    assert published_gain(pd.concat([peers, nearer]), row) == (pytest.approx(0.2), "same terms")
+    assert published_gain(pd.concat([peers, nearer[nearer.method == "gaussian"]]), row) == (
+        pytest.approx(0.1),
+        "cat-rs",
+    )
+    for other in (
+        row.replace({5.0: 20.0}),
+        row.replace({'{"m": 2}': '{"m": 8}'}),  # they have m = 2
+        row.replace({"gaussian": "macer"}),
+    ):
+        assert published_gain(peers, other) == (None, None)
 
 
 def test_the_report_says_what_the_store_says(published):
@@ -183,5 +192,5 @@ def test_the_report_keeps_networks_and_entropies_apart(home):
     path, ablations = lenet.split("## Other m")
     assert path.count(f"| quick | 0.5 | 5 | {acr} | 97.8% | 1.43") == 1
     assert f"| quick | 0.5 | 5 | 2 | default, η = 0 | {acr} | 97.8% | {acr} |  |" in ablations
-    assert f"| quick | 0.5 | 5 | {acr} | 97.8% |  |" in resnet
+    assert f"| 0.5 | Gaussian + Consistency | quick | {acr} | 97.8% |  |" in resnet  # nothing is published of it
     assert "1.43" not in resnet

@@ -32,8 +32,11 @@ def translucent(shade: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
+ELSEWHERE = {"catrs": "CAT-RS"}  # methods that are published, and not trained here
+
+
 def title(method: str) -> str:
-    return METHODS[method].title if method in METHODS else method
+    return METHODS[method].title if method in METHODS else ELSEWHERE.get(method, method)
 
 
 def symbols(recipes) -> dict[str, str]:

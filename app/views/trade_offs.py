@@ -72,7 +72,7 @@ peers = without_ablations(released)
 their_curves = queries.published_curves(*terms).merge(
     peers.loc[peers.method.isin(every.method), ["architecture", "method", "sigma", "lam", "hyper"]]
 )
-published = of_the_papers(queries.published(one.dataset)) if peers.empty else peers.assign(source="same terms")
+published = of_the_papers(queries.published(one.dataset)) if peers.empty else peers
 
 if imported := int((every.source == "published").sum()):
     st.caption(
@@ -157,7 +157,7 @@ def curves_of(drawn: pd.DataFrame) -> None:
 
 
 if not early_stop(one["mode"]):
-    claim(every_usual, published, not peers.empty, setting, of_every)
+    claim(every_usual, published, setting, of_every)
 how_trained()
 
 if nearest < furthest:

@@ -15,7 +15,7 @@ from backend.images import FORMATS, INVERSIONS, MAX_BYTES, ImageError, Seen, dec
 def bring_image(dataset: str) -> Seen | None:
     """What the network is to see of what the visitor brings; None so far, or where it is no image."""
     samples = sorted((PRECOMPUTED / "samples" / dataset).glob("*.png"))
-    drawings = find_dataset(dataset).ink is not None
+    drawings, classes = find_dataset(dataset).ink is not None, find_dataset(dataset).classes
     ways = ["Sample"] * bool(samples) + ["Upload"] + ["Draw"] * drawings + ["Paste"]
     key = f"way {len(ways)}"
     st.session_state.setdefault(key, ways[0])  # and no default: a paste sets it
@@ -25,7 +25,7 @@ def bring_image(dataset: str) -> Seen | None:
         if way == "Sample":
             path = st.pills(
                 "A test image of class", samples, default=samples[0], required=True,
-                format_func=lambda path: path.name.split("-")[0], key=f"sample {dataset}", wrap=True,
+                format_func=lambda path: classes[int(path.name.split("-")[0])], key=f"sample {dataset}", wrap=True,
             )  # fmt: skip
             return converted(path.read_bytes(), dataset, "no")
         if way == "Draw":

@@ -266,11 +266,12 @@ def published(dataset: str) -> pd.DataFrame:
 
 def published_groups(dataset: str, n: int, n0: int, alpha: float, image_set: str) -> pd.DataFrame:
     """Published runs on these terms (mode fixed), seeds together: dataset, architecture, method, sigma, lam, hyper, recomputed, seeds,
-    images, acr, acr_sd, certified_accuracy_0. `recomputed`: from logs of more samples or images, as precomputed/published says.
+    images, acr, acr_sd, certified_accuracy_0, source ("same terms"). `recomputed`: from logs of more samples or images, as
+    precomputed/published says.
     """
     return ask(
         """
-        SELECT dataset, architecture, method, sigma, lam, hyper, recomputed, count(*) AS seeds, any_value(images) AS images,
+        SELECT dataset, architecture, method, sigma, lam, hyper, recomputed, 'same terms' AS source, count(*) AS seeds, any_value(images) AS images,
                avg(acr) AS acr, stddev_samp(acr) AS acr_sd, avg(certified_accuracy_0) AS certified_accuracy_0
         FROM published_runs WHERE mode = 'fixed' AND dataset = $1 AND n = $2 AND n0 = $3 AND alpha = $4 AND image_set = $5
         GROUP BY ALL ORDER BY sigma, method, lam, hyper
