@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The verbs with their options; each sets `verb`, a function of the parsed options."""
     top = argparse.ArgumentParser(
         prog="python -m backend", description="Train, certify and publish smoothed classifiers."
     )

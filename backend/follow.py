@@ -14,6 +14,7 @@ from backend.spec import RunSpec
 
 
 def add_executor(sub: argparse.ArgumentParser) -> None:
+    """Add the options that say where runs are executed."""
     sub.add_argument(
         "--executor", default="local", choices=("local", "queue", "ray"),
         help="local (default): in this process; queue: in the background; ray: on a cluster (docs/cluster.md)",
@@ -101,6 +102,7 @@ def _end() -> None:
 
 
 def execute_queued(options) -> None:
+    """What a worker's process does: the one run whose lock, and a slot's, it has inherited; then publish it. Raises RunError where it is gone or damaged."""
     run = find_run(options.run_id, runs_root())
     progress = Progress(run.spec, run)
     try:

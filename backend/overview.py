@@ -28,6 +28,7 @@ class Listed:
 
     @property
     def name(self) -> str:
+        """One of run.STATES, or DAMAGED."""
         return self.state["state"]
 
 

@@ -103,6 +103,7 @@ class Run:
 
     @property
     def spec(self) -> RunSpec:
+        """spec.json. Raises RunError where there is none, or one that this version does not read."""
         try:
             return RunSpec.from_json(self.spec_file.read_text())
         except FileNotFoundError:
@@ -133,6 +134,7 @@ class Run:
         return state
 
     def set_state(self, state: str, **facts) -> None:
+        """Write state.json at once and whole: the state, since when, and facts that JSON can hold."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         text = json.dumps({"state": state, "since": now, **facts}, ensure_ascii=False)
         write_aside(self.state_file, text.encode(errors="replace"))  # an error may name a path that is no UTF-8
@@ -276,10 +278,12 @@ class Run:
         return self.weights_file.read_bytes() if self.weights_file.exists() else None
 
     def weights_sha256(self) -> str | None:
+        """In hex digits, of the file's bytes; None before it is trained."""
         weights = self.weights()
         return hashlib.sha256(weights).hexdigest() if weights is not None else None
 
     def checkpoint(self) -> bytes | None:
+        """What `training.loop.snapshot` made after the last whole epoch; None before the first."""
         return self.checkpoint_file.read_bytes() if self.checkpoint_file.exists() else None
 
     def environment(self) -> dict:

@@ -227,6 +227,7 @@ class RunSpec:
         return "-".join([*words, digest[:8]])
 
     def to_json(self) -> str:
+        """All fields, in their order, as spec.json has them."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod

@@ -25,10 +25,12 @@ class Leftover:
 
     @property
     def size(self) -> int:
+        """Bytes, with all that a folder holds."""
         files = self.path.rglob("*") if self.path.is_dir() else [self.path]
         return sum(file.lstat().st_size for file in files if not file.is_dir())
 
     def remove(self) -> None:
+        """Delete it. Raises OSError where that is not allowed."""
         if self.path.is_dir():
             shutil.rmtree(self.path)
         else:
