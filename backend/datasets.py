@@ -134,6 +134,15 @@ def find_dataset(name: str) -> Dataset:
     )
 
 
+def named(dataset: str, labels: Sequence[int]) -> list[str]:
+    """The names of these classes; their numbers where the data set is not on this machine, or has fewer classes by now."""
+    try:
+        classes = find_dataset(dataset).classes
+    except DatasetError:
+        classes = ()
+    return [classes[label] if label < len(classes) else str(label) for label in labels]
+
+
 def dataset_names() -> list[str]:
     """The names of DATASETS and of the folders of images that are here."""
     folders = data_root() / "folders"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backend.datasets import DATASETS, DatasetError, dataset_names, find_dataset
+from backend.datasets import DATASETS, DatasetError, dataset_names, find_dataset, named
 from backend.home import runs_root
 from backend.images import decode, see
 from backend.jobs.worker import work
@@ -275,3 +275,9 @@ def test_a_folders_image_is_seen_as_an_upload_is(kind, root):
     (folder,) = odd.load(train=False).images[[0]]
     assert np.array_equal(see(decode(path.read_bytes()), odd).pixels, folder)
     assert len(np.unique(folder)) > 50
+
+
+def test_classes_have_names_where_their_data_set_is_here():
+    assert named("fashion_mnist", [9, 0]) == ["ankle boot", "T-shirt"]
+    assert named("fashion_mnist", [10]) == ["10"]
+    assert named("a_folder_that_is_gone", [0, 7]) == ["0", "7"]

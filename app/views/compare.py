@@ -13,6 +13,7 @@ from app.widgets.images_changed import images_changed
 from app.widgets.outcome import PLAINLY
 from app.widgets.run_choice import choose_run, choose_runs
 from app.widgets.trainings import show_trainings
+from backend.datasets import named
 from backend.plan import in_words
 from backend.reproduction import usual
 from backend.spec import WHOLE
@@ -151,9 +152,10 @@ def in_detail(p: Paired, b: str, r: float) -> None:
 
 
 def of_both(b: str, r: float) -> pd.DataFrame:
-    """Each image by a and by b: label, and gain, p and reached (a radius of at least r), of either."""
+    """Each image by a and by b: label (its class), and gain, p and reached (a radius of at least r), of either."""
     of_a, of_b = (queries.images_of(seeds_of[i], r) for i in (a, b))
-    return of_a.merge(of_b.drop(columns="label"), on="idx", suffixes=("_a", "_b"))
+    both = of_a.merge(of_b.drop(columns="label"), on="idx", suffixes=("_a", "_b"))
+    return both.assign(label=named(one.dataset, both.label))
 
 
 @st.fragment
@@ -203,6 +205,7 @@ with right:
     classes = queries.per_class(seeds_of[a]).merge(
         queries.per_class(seeds_of[b]), on=["label", "images"], suffixes=(" a", " b")
     )
+    classes["label"] = named(one.dataset, classes.label)
     accuracy = {"format": "percent", "help": TERMS["certified accuracy at 0"]}
     st.dataframe(
         classes[["label", "images", "acr a", "acr b", "certified_accuracy_0 a", "certified_accuracy_0 b"]],

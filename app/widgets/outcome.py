@@ -9,7 +9,7 @@ from app.figures.palette import run_labels
 from app.figures.rounding import round_down
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
-from backend.datasets import DatasetError, find_dataset
+from backend.datasets import named
 from backend.spec import WHOLE, RunSpec
 from backend.statistics import acr_interval, comparable_radii, early_stop, share_band
 from backend.store import queries
@@ -80,11 +80,7 @@ def _curve(row: pd.DataFrame, most: float) -> None:
 
 def _per_class(run_id: str, dataset: str) -> None:
     table = queries.per_class([run_id])
-    try:
-        names = find_dataset(dataset).classes
-        table.label = [names[label] for label in table.label]
-    except (DatasetError, IndexError):
-        pass
+    table["label"] = named(dataset, table.label)
     st.dataframe(
         table, hide_index=True, alt="images, ACR, certified accuracy and abstention of each class",
         column_config={
