@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import hashlib
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -134,10 +134,11 @@ def find_dataset(name: str) -> Dataset:
     )
 
 
-def named(dataset: str, labels: Sequence[int]) -> list[str]:
-    """The names of these classes; their numbers where the data set is not on this machine, or has fewer classes by now."""
+def named(dataset: str, image_set: str, labels: Iterable[int]) -> list[str]:
+    """The names of the classes of an image set; their numbers where the data set is not on this machine, or is another one by now."""
     try:
-        classes = find_dataset(dataset).classes
+        known = find_dataset(dataset)
+        classes = known.classes if known.version in image_set else ()
     except DatasetError:
         classes = ()
     return [classes[label] if label < len(classes) else str(label) for label in labels]

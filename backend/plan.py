@@ -87,11 +87,20 @@ def _experiment(dataset: str, sigma: float) -> tuple[str, float]:
 
 
 def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str, tuple]:
-    """Where hyper-parameters are not those of the paper's experiment: {name: (here, there)}; none where it had no such one."""
+    """Where hyper-parameters are not those of the paper's experiment: {name: (here, there)}; none where it had no such one.
+
+    Of a data set `like` another, its experiment on that one.
+    """
     if method not in METHODS or _experiment(dataset, sigma) not in METHODS[method].paper_values:
         return {}
     paper = usual_values(method, dataset, sigma, "paper", 10**6)
     return {name: (hyper[name], value) for name, value in paper.items() if name in hyper and hyper[name] != value}
+
+
+def on_another(dataset: str) -> str:
+    """ ", on mnist" where `departures` of a data set are from an experiment on that one, else nothing."""
+    other, _ = _experiment(dataset, 0.0)
+    return "" if other == dataset else f", on {other}"
 
 
 def in_words(value) -> str:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from math import floor
 from pathlib import Path
 
+from backend.datasets import named
 from backend.home import imported_root
 from backend.spec import WHOLE
 
@@ -225,7 +226,9 @@ def _show(options) -> None:
         if run["mode"] == "fixed":
             at = acr_by_n(rows.top_count.to_numpy(), right, int(run.n), run.sigma, run.alpha, options.run_id, NS)
             print("ACR at fewer of its samples: " + ", ".join(f"{acr:.4f} at n = {n:,}" for n, acr in at.items()))
-    print(queries.per_class([options.run_id]).to_string(index=False, float_format="{:.4f}".format))
+    classes = queries.per_class([options.run_id])
+    classes["label"] = named(run.dataset, run.image_set, classes.label)
+    print(classes.to_string(index=False, float_format="{:.4f}".format))
     print("Intervals are 95 % over the choice of images, not of the training seed.")
 
 

@@ -47,7 +47,7 @@ def _is_usual(run, free: Sequence[str]) -> bool:
 
 
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Our runs (rows of `queries.runs`, those trained here) beside published groups on the same terms (`queries.published_groups`).
+    """Our runs on one data set (rows of `queries.runs`, those trained here) beside published groups on the same terms (`queries.published_groups`).
 
     A row per architecture, method and σ that both have with the hyper-parameters of their recipe, and recipe and epochs of ours: ours (mean
     ACR over seeds), our_seeds, theirs, their_sd, their_seeds, difference, half (of the 95 % interval: what seeds alone make of it),
@@ -118,7 +118,7 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
 
 
 def published_gain(published: pd.DataFrame, row) -> tuple[float, str] | tuple[None, None]:
-    """The gain of a row of `queries.acr_gains` between published networks of one source at the same σ and λ, and that source, the first of LOGS.
+    """The gain of a row of `queries.acr_gains` between published networks of one source at the same σ and, where it is told, λ, and that source, the first of LOGS.
 
     published: of `queries.published_groups` or `queries.published`. (None, None) where no source has both, or has several of one.
     """

@@ -94,19 +94,27 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
 
 
 def _beside_table(runs: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Mean ACR and accuracy over seeds beside what papers report at another n, on other images: no verdict follows."""
-    ours = runs[are_usual(runs)].groupby([*CELL, "recipe"], as_index=False)
-    ours = ours.agg({"acr": "mean", "certified_accuracy_0": "mean", "seed": "nunique", "missing_classes": "max"})
+    """Means over seeds beside what papers report at another n, on other images: no verdict follows."""
+    cell = [*OURS, "lam"]
+    ours = (
+        runs[are_usual(runs)]
+        .groupby([*cell, "seed"], dropna=False)[["acr", "certified_accuracy_0", "missing_classes"]]
+        .mean()
+    )
+    ours = ours.reset_index().groupby(cell, dropna=False, as_index=False).agg(
+        acr=("acr", "mean"), accuracy=("certified_accuracy_0", "mean"), missing=("missing_classes", "max"), seeds=("seed", "nunique")
+    )  # fmt: skip
     rows = []
-    for cell in ours.sort_values(["sigma", "method", "recipe"], key=_in_order).itertuples():
-        theirs = published[(published.method == cell.method) & (published.sigma == cell.sigma)]
+    for one in ours.sort_values(["sigma", "method", "recipe", "epochs"], key=_in_order).itertuples():
+        at = published[(published.method == one.method) & (published.sigma == one.sigma)]
         said = [
-            f"{one.acr:.4f} ({one.certified_accuracy_0:.1%}; {one.source}, n = {one.n:,}, {one.images:,} images)"
-            for one in theirs.itertuples()
-        ]
+            f"{their.acr:.4f} (" + (f"{their.certified_accuracy_0:.1%}; " if pd.notna(their.certified_accuracy_0) else "")
+            + f"{their.source}, n = {their.n:,}, {their.images:,} images)"
+            for their in at[at.lam.isna() | (at.lam == one.lam)].itertuples()
+        ]  # fmt: skip
         rows.append(
-            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _with_seeds(cell.acr, cell.seed),
-             f"{cell.certified_accuracy_0:.1%}", "; ".join(said), _collapse(cell.missing_classes))
+            (f"{one.sigma:g}", METHODS[one.method].title, f"{one.recipe}, {one.epochs} epochs", _with_seeds(one.acr, one.seeds),
+             f"{one.accuracy:.1%}", "; ".join(said), _collapse(one.missing))
         )  # fmt: skip
     return _markdown(("σ", "method", "recipe", "ACR", "certified accuracy at 0", "published: ACR (accuracy)", ""), rows)
 
@@ -124,10 +132,10 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     gains = gains_over_seeds(gains, ["architecture", "sigma", "method", "baseline", "recipe", "epochs", "hyper"])
     rows = []
     for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
-        (theirs, _), each = published_gain(peers, row), row.seed_gains
+        (theirs, source), each = published_gain(peers, row), row.seed_gains
         rows.append(
             (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+z.4f} ± {row.half:.4f}", f"**{row.verdict}**",
-             f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}")
+             f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}" + ("" if source == "same terms" else f" ({source}, at its own n)"))
         )  # fmt: skip
     return _markdown(
         (
@@ -138,7 +146,7 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
             "gain in ACR, 95 % interval over images",
             "verdict",
             "seeds",
-            "gain of the released networks",
+            "gain of the published networks",
         ),
         rows,
     )

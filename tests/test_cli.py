@@ -95,7 +95,7 @@ def test_dry_run_starts_nothing(home):
         (["run", "--dataset", "digits", "--device", "tpu"], "device must be auto, cpu, cuda"),
         (["certify", "nothing"], "there is no run 'nothing'"),
         (["certify", "mnist-lenet-gaussian-s0.5-seed1-c2738c04"], "has no weights here"),
-        (["rank", "--radius", "inf"], "a radius is at least 0"),
+        (["rank", "--radius", "inf", "--dataset", "mnist"], "a radius is at least 0"),
         (["certify", "../../etc"], "a run id is made of letters"),
     ],
 )

@@ -277,7 +277,11 @@ def test_a_folders_image_is_seen_as_an_upload_is(kind, root):
     assert len(np.unique(folder)) > 50
 
 
-def test_classes_have_names_where_their_data_set_is_here():
-    assert named("fashion_mnist", [9, 0]) == ["ankle boot", "T-shirt"]
-    assert named("fashion_mnist", [10]) == ["10"]
-    assert named("a_folder_that_is_gone", [0, 7]) == ["0", "7"]
+def test_classes_have_names_where_their_data_set_is_here(pets, root):
+    then = f"val/every 1/images {find_dataset('pets').version}"
+    assert named("pets", then, [0, 1]) == ["cat", "dog"]
+    save(root / "folders" / "pets" / "val" / "ape" / "0.png", "brown")
+    assert named("pets", then, [0, 1]) == ["0", "1"]  # they are no longer the first two
+    assert named("fashion_mnist", "test/every 20", [9, 0]) == ["ankle boot", "T-shirt"]
+    assert named("fashion_mnist", "test/every 20", [10]) == ["10"]
+    assert named("a_folder_that_is_gone", "test/every 20", [0, 7]) == ["0", "7"]

@@ -10,7 +10,7 @@ from backend.classifier.weights import unpack
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED
 from backend.plan import plan
-from backend.precompute import queue
+from backend.precompute import CLAIM, queue
 from backend.run import all_runs
 from backend.shipping import MOST_BYTES, with_weights
 from backend.spec import Certification
@@ -73,7 +73,8 @@ def test_folders_are_complete_and_their_claims_follow_from_the_counts(run):
 
 def test_a_network_a_cell_travels(home):
     assert set(WITH_WEIGHTS) == with_weights(queue(gpu=False))
-    assert len(WITH_WEIGHTS) == len(SIX) * 3
+    cells = {(run.spec.dataset, run.spec.method, run.spec.sigma) for run in WITH_WEIGHTS.values()}
+    assert len(WITH_WEIGHTS) == len(cells) == 3 * len(SIX) + 3 * len(CLAIM)
 
 
 @pytest.mark.parametrize("run", WITH_WEIGHTS.values(), ids=lambda run: run.run_id)

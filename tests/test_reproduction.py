@@ -134,7 +134,7 @@ def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
 
 def test_the_report_says_what_the_store_says(published):
     text = report("mnist")
-    runs = queries.runs()
+    runs = queries.runs().query("dataset == 'mnist'")
     peers = queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20")
     for cell in cells(runs, peers).itertuples():
         seeds = f" ({cell.our_seeds} seeds)" if cell.our_seeds > 1 else ""
@@ -148,6 +148,16 @@ def test_the_report_says_what_the_store_says(published):
     ].itertuples():
         assert f"| {run.sigma:g} | {run.lam:g} | 4 | default | {run.acr:.4f} |" in text
     assert text.rstrip("\n") in (CHECKOUT / "docs" / "reproduction.md").read_text()  # export reproduction makes it anew
+    garments = report("fashion_mnist")
+    run = queries.runs().query("dataset == 'fashion_mnist' and method == 'consistency' and sigma == 0.25").iloc[0]
+    assert (
+        f"| 0.25 | Gaussian + Consistency | quick, 8 epochs | {run.acr:.4f} | {run.certified_accuracy_0:.1%} | "
+        "0.7436 (88.5%; cat-rs, n = 100,000, 10,000 images) |  |"
+    ) in garments
+    assert "| 1: " not in garments  # one seed
+    assert "| **above** | 1 | +0.0735 (cat-rs, at its own n) |" in garments
+    assert "## The path" not in garments  # one λ a σ
+    assert garments.rstrip("\n") in (CHECKOUT / "docs" / "fashion-mnist.md").read_text()
     with pytest.raises(ValueError, match="holds no certified run on cifar10"):
         report("cifar10")
 
@@ -192,5 +202,7 @@ def test_the_report_keeps_networks_and_entropies_apart(home):
     path, ablations = lenet.split("## Other m")
     assert path.count(f"| quick | 0.5 | 5 | {acr} | 97.8% | 1.43") == 1
     assert f"| quick | 0.5 | 5 | 2 | default, η = 0 | {acr} | 97.8% | {acr} |  |" in ablations
-    assert f"| 0.5 | Gaussian + Consistency | quick | {acr} | 97.8% |  |" in resnet  # nothing is published of it
+    assert (
+        f"| 0.5 | Gaussian + Consistency | quick, 8 epochs | {acr} | 97.8% |  |" in resnet
+    )  # nothing is published of it
     assert "1.43" not in resnet

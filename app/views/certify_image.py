@@ -29,7 +29,7 @@ MOST_MODELS, COPIES = 4, 8
 
 st.title("Certify an image")
 st.markdown(
-    "Bring an image, a handwritten digit for a start. The network votes on thousands of noisy copies of it; the votes prove, with an error "
+    "Bring an image, a handwritten digit or a garment for a start. The network votes on thousands of noisy copies of it; the votes prove, with an error "
     "probability of at most α, how far the image may be changed before the answer can change."
 )
 

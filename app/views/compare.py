@@ -155,7 +155,7 @@ def of_both(b: str, r: float) -> pd.DataFrame:
     """Each image by a and by b: label (its class), and gain, p and reached (a radius of at least r), of either."""
     of_a, of_b = (queries.images_of(seeds_of[i], r) for i in (a, b))
     both = of_a.merge(of_b.drop(columns="label"), on="idx", suffixes=("_a", "_b"))
-    return both.assign(label=named(one.dataset, both.label))
+    return both.assign(label=named(one.dataset, one.image_set, both.label))
 
 
 @st.fragment
@@ -205,7 +205,7 @@ with right:
     classes = queries.per_class(seeds_of[a]).merge(
         queries.per_class(seeds_of[b]), on=["label", "images"], suffixes=(" a", " b")
     )
-    classes["label"] = named(one.dataset, classes.label)
+    classes["label"] = named(one.dataset, one.image_set, classes.label)
     accuracy = {"format": "percent", "help": TERMS["certified accuracy at 0"]}
     st.dataframe(
         classes[["label", "images", "acr a", "acr b", "certified_accuracy_0 a", "certified_accuracy_0 b"]],

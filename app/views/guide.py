@@ -195,7 +195,7 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
         "certified accuracy at radius 1, best run first, with intervals", reached,
     )  # fmt: skip
     terms = (one.dataset, int(one.n), int(one.n0), one.alpha, one.image_set)
-    published = queries.published_groups(*terms).query("sigma == 0.5").assign(source="same terms")
+    published = queries.published_groups(*terms).query("sigma == 0.5")
     published = without_ablations(published)
     beside(
         "Beside the paper's", beside_published(middle, published, 0.5),

@@ -21,7 +21,7 @@ from app.widgets.start import start_button
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.overview import listed
-from backend.plan import certify_again, command, departures
+from backend.plan import certify_again, command, departures, on_another
 from backend.run import Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.store import queries
@@ -137,7 +137,7 @@ def settings(spec: RunSpec) -> None:
     table(facts, "settings of this run")
     if other := departures(spec.method, spec.dataset, spec.sigma, dict(spec.hyper)):
         words = ", ".join(f"{name} {here} instead of {there}" for name, (here, there) in other.items())
-        st.caption(f"Other than in the paper's experiment: {words}.")
+        st.caption(f"Other than in the paper's experiment{on_another(spec.dataset)}: {words}.")
 
 
 def circumstances(run: Run) -> None:

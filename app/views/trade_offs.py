@@ -17,7 +17,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
-from backend.plan import departures, in_words
+from backend.plan import departures, in_words, on_another
 from backend.reproduction import along_lambda, cells, usual, without_ablations
 from backend.spec import WHOLE
 from backend.statistics import comparable_radii, early_stop, share_band
@@ -95,7 +95,9 @@ def how_trained() -> None:
         for run in rows.itertuples():
             for name, (here, there) in departures(method, one.dataset, run.sigma, json.loads(run.hyper)).items():
                 field = METHODS[method].__dataclass_fields__[name]
-                at = found.setdefault(f"{symbol(field)} = {in_words(here)} (paper: {in_words(there)})", [])
+                at = found.setdefault(
+                    f"{symbol(field)} = {in_words(here)} (paper{on_another(one.dataset)}: {in_words(there)})", []
+                )
                 at.append(run.sigma)
         words = [text + ("" if set(at) == set(rows.sigma) else at_sigmas(at)) for text, at in found.items()]
         whose = title(method) + (f", `{recipe}`" if len(recipes) > 1 else "")

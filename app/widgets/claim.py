@@ -14,16 +14,16 @@ from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
 from backend.training.methods import place
 
-AS_PUBLISHED = "n = 100,000, 10,000 images: gains at different n compare roughly"
+THEIR_OWN = "at their own n and on all images: gains at different n compare roughly"
 PUBLISHED = {  # of reproduction.LOGS -> whose they are
-    "same terms": "of the paper's released networks, means over their seeds, on the same terms",
-    "released": f"of the paper's released networks, means over their seeds, {AS_PUBLISHED}",
-    "cat-rs": f"of the networks released with CAT-RS (Jeong et al., AAAI 2023), one seed each, {AS_PUBLISHED}",
+    "same terms": "the paper's released networks, means over their seeds, on the same terms",
+    "released": f"the paper's released networks, {THEIR_OWN}",
+    "cat-rs": f"the networks released with CAT-RS (Jeong et al., AAAI 2023), one seed each, whose λ is not told, {THEIR_OWN}",
 }
 
 
 def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Callable) -> None:
-    """Consistency's gain in ACR over each baseline, image by image, beside the published gain at the same λ.
+    """Consistency's gain in ACR over each baseline, image by image, beside the published gain, at the same λ where it is told.
 
     setting: the terms of these runs in words; once: keeps what a name stands for.
     """
@@ -69,7 +69,10 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
         f"ACR of Gaussian + Consistency{f' (λ = {at})' if at else ''} less that of each baseline, image by image: right of the line Consistency certifies more{on_top}. {setting}, "
         f"{'one seed a run' if seeds == 1 else f'means over up to {seeds} seeds (strokes: each of them)'}. Bars are 95 % intervals of the mean paired "
         "difference: they cover the choice of test images, not that of the training seed. "
-        + " ".join(f"Hollow: the difference {PUBLISHED[source]}." for source in rows.published_source.dropna().unique())
+        + " ".join(
+            f"Hollow{f', {network}' if rows.architecture.nunique() > 1 else ''}: the difference of {PUBLISHED[source]}."
+            for (network, source), _ in rows.groupby(["architecture", "published_source"])
+        )
     )  # fmt: skip
 
 
@@ -165,7 +168,7 @@ def _apart(rows: pd.DataFrame) -> list[str]:
 
 
 def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Consistency's gain over each baseline, mean over seeds, with what the paper's released networks gain; maybe no row."""
+    """Consistency's gain over each baseline, mean over seeds, with what published networks gain, and whose they are; maybe no row."""
     rows = queries.acr_gains(common.run_id, PAIRS)
     if rows.empty:
         return rows

@@ -55,7 +55,7 @@ def results(run_id: str, spec: RunSpec) -> None:
         _curve(row, most)
     if not early:
         st.header("By class")
-        _per_class(run_id, spec.dataset)
+        _per_class(one)
 
 
 def _accuracy(where, reached: np.ndarray, r: float) -> None:
@@ -78,9 +78,9 @@ def _curve(row: pd.DataFrame, most: float) -> None:
     draw(figure, "certified accuracy", "certified accuracy of this run at every radius, with its 95 % band", points)
 
 
-def _per_class(run_id: str, dataset: str) -> None:
-    table = queries.per_class([run_id])
-    table["label"] = named(dataset, table.label)
+def _per_class(run) -> None:
+    table = queries.per_class([run.run_id])
+    table["label"] = named(run.dataset, run.image_set, table.label)
     st.dataframe(
         table, hide_index=True, alt="images, ACR, certified accuracy and abstention of each class",
         column_config={

@@ -1,7 +1,7 @@
 """Random streams, and Gaussian noise on images."""
 
 import hashlib
-from math import log
+from math import ceil, log
 
 import numpy as np
 import torch
@@ -45,14 +45,15 @@ def gaussian(m: int, x: Tensor, sigma: float, generator: torch.Generator) -> Ten
 def noisy_logits(classifier: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
     """Logits of every image under every noise vector: (m, B, K) for noise (m, B, C, H, W).
 
-    One forward pass on a GPU. On a processor as many of `IN_CACHE` images, so that one layer's output is still in its cache
+    One forward pass on a GPU. On a processor in parts of up to `IN_CACHE` images, so that one layer's output is still in its cache
     when the next layer reads it, except where a batch norm takes its statistics from the whole batch.
     """
     images = (x + noise).flatten(0, 1)  # (mB, C, H, W); the layout is that of the weights
     whole = images.device.type != "cpu" or any(
         isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training for layer in classifier.modules()
     )
-    logits = torch.cat([classifier(part) for part in images.split(len(images) if whole else IN_CACHE)])
+    parts = images.chunk(1 if whole else ceil(len(images) / IN_CACHE))
+    logits = torch.cat([classifier(part) for part in parts])
     return logits.float().unflatten(0, noise.shape[:2])  # losses are in float32, also under autocast
 
 

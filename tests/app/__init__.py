@@ -53,7 +53,12 @@ def imitate(shipped, spec):
 def ordinary(sigma, recipe="paper"):
     """The table's runs: {method: run ids of its seeds}."""
     runs = queries.runs()
-    return runs[usual(runs)].query("recipe == @recipe and sigma == @sigma").groupby("method").run_id.agg(list)
+    return (
+        runs[usual(runs)]
+        .query("dataset == 'mnist' and recipe == @recipe and sigma == @sigma")
+        .groupby("method")
+        .run_id.agg(list)
+    )
 
 
 def digits(**certification):

@@ -48,7 +48,7 @@ def drawing():
 
 
 def test_two_networks_side_by_side(app):
-    ids = models(app, method=["gaussian"], sigma=[0.5, 1.0])
+    ids = models(app, dataset=["mnist"], method=["gaussian"], sigma=[0.5, 1.0])
     app = press(app.run(), "Certify")
     certificates = app.session_state.certificates
     assert list(certificates) == ids

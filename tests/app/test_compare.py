@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from backend.datasets import DATASETS
 from backend.home import runs_root
 from backend.jobs.worker import work
 from backend.run import Run
@@ -27,28 +28,41 @@ def test_compare_says_what_the_paired_tests_say(published):
     runs = ordinary(0.5)  # five seeds of each
     p = queries.paired(runs["gaussian"], runs["consistency"], 0.5)
     assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
-    runs = ordinary(0.5, "quick").map(min)  # one seed of each of the three below
-    app.selectbox(key="a").set_value(runs["stability"]).run()
-    app.multiselect(key="b").set_value([runs["smoothadv_consistency"]]).run()
+    few, many, other = (
+        f"mnist-lenet-consistency-s0.5-{end}"
+        for end in ("l0-seed0-fdfe35e0", "l5-seed0-a632b8dd", "l5-seed0-afa21f02")  # of settings that have one seed
+    )
+    app.selectbox(key="a").set_value(few).run()
+    app.multiselect(key="b").set_value([many]).run()
     assert not app.exception
-    p = queries.paired([runs["stability"]], [runs["smoothadv_consistency"]], 0.5)
+    p = queries.paired([few], [many], 0.5)
     values = {m.label: m.value for m in app.metric}
     assert values["ACR, b less a"] == f"{p.acr:+.4f}"
     assert (values["Images gained"], values["Images lost"]) == (str(p.gained), str(p.lost))
     assert "On average b certifies **larger radii**; at r = 0.5 the two are **not told apart**." in words(app)
-    app.multiselect(key="b").set_value([runs["smoothadv_consistency"], runs["macer"]]).run()
+    app.multiselect(key="b").set_value([many, other]).run()
     assert not app.exception
-    app.segmented_control(key="detail").set_value(runs["macer"]).run()
-    p = queries.paired([runs["stability"]], [runs["macer"]], 0.5)
+    app.segmented_control(key="detail").set_value(other).run()
+    p = queries.paired([few], [other], 0.5)
     assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
-    app.segmented_control(key="detail").set_value(runs["smoothadv_consistency"]).run()
+    app.segmented_control(key="detail").set_value(many).run()
     app.number_input(key="r").set_value(1.5).run()
-    p = queries.paired([runs["stability"]], [runs["smoothadv_consistency"]], 1.5)
+    p = queries.paired([few], [many], 1.5)
     assert f"at r = 1.5 b certifies **more images** (McNemar's exact test, p = {p.accuracy_p:.2g})." in words(app)
     app.multiselect(key="b").set_value([]).run()
     assert "Choose at least one run" in app.info[0].value
     app.button_group(key="sigma").set_value([]).run()
     assert "wants two runs, or groups of seeds, that were certified with the same n" in app.info[0].value
+
+
+def test_classes_are_named(published):
+    app = page("compare", dataset="fashion_mnist", sigma="0.5").run()
+    app.number_input(key="r").set_value(1.0).run()
+    assert not app.exception
+    tables = [frame.value for frame in app.dataframe if "label" in frame.value]
+    garments = set(DATASETS["fashion_mnist"].classes)
+    assert set(tables[-1].label) == garments  # by class
+    assert set(tables[0].label) <= garments  # images gained and lost
 
 
 def test_trainings_lie_beside_each_other(published):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED, imported_root, runs_root
 from backend.logs import import_logs
 from backend.run import Run, all_runs
@@ -27,8 +28,8 @@ def test_a_shipped_run_has_a_page(published, run_id):
     assert value(app, "Certified accuracy at 0") == f"{row.certified_accuracy_0:.2%}"
     assert "n = 10,000, n0 = 100, α = 0.001, 500 test images (every 20)" in words(app)
     classes = app.dataframe[0].value
-    assert (list(classes.label), classes.images.sum()) == ([str(digit) for digit in range(10)], 500)
-    assert app.code[0].value.startswith("python -m backend run --dataset mnist --method ")
+    assert (list(classes.label), classes.images.sum()) == (list(DATASETS[row.dataset].classes), 500)
+    assert app.code[0].value.startswith(f"python -m backend run --dataset {row.dataset} --method ")
     assert {b.label for b in app.button} == {"Clone"}
     if run_id not in WITH_WEIGHTS:
         assert "Its weights are not shipped with Certscope: those of one network a method and σ are" in words(app)
