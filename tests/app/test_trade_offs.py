@@ -28,7 +28,7 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     assert "n = 10,000, n0 = 100, α = 0.001, 500 test images (every 20)" in text
     assert "on the same terms" in text
     assert "Consistency is **above** Gaussian (gains in each of " in text  # seeds, of the recipe `paper`
-    runs = queries.runs()
+    runs = queries.runs().query("dataset == 'mnist'")
     gains = queries.acr_gains(runs[usual(runs)].run_id, [("smoothadv", "consistency")])
     below = gains[gains.sigma == 0.5]
     assert queries.paired(below.baseline_id.to_list(), below.run_id.to_list()).acr_high < 0
