@@ -15,11 +15,8 @@ from backend.training.methods import METHODS
 CELL = ["architecture", "method", "sigma"]
 OURS = [*CELL, "recipe", "epochs"]
 VERDICTS = {1: "above", 0: "not told apart", -1: "below"}
-LOGS = (
-    "same terms",
-    "released",
-    "cat-rs",
-)  # sources of published figures that hold networks of several methods; the nearest to ours first
+# Sources of published figures that hold networks of several methods; the nearest to ours first.
+LOGS = ("same terms", "released", "cat-rs")
 BASELINES = ("gaussian", "stability", "macer", "smoothadv")
 PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "smoothadv_consistency")]
 

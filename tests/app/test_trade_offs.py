@@ -2,69 +2,19 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
-import pandas as pd
 import pytest
 
 from app.figures.palette import title
-from app.widgets.claim import answer
 from backend.home import PRECOMPUTED, imported_root, runs_root
 from backend.jobs.worker import work
 from backend.logs import import_logs
-from backend.plan import plan, recipe_for
-from backend.reproduction import cells, usual
+from backend.plan import recipe_for
+from backend.reproduction import usual
 from backend.run import Run, find_run
 from backend.store import queries
 from backend.store.publish import publish
 from tests.app import CONSISTENCY, GAUSSIAN, digits, imitate, page, words
-
-
-def test_trade_offs_states_the_claim_with_its_uncertainty(published):
-    app = page("trade_offs").run()
-    assert not app.exception
-    text = words(app)
-    assert "Consistency is **above** Gaussian" in text
-    assert "n = 10,000, n0 = 100, α = 0.001, 500 test images (every 20)" in text
-    assert "on the same terms" in text
-    assert "Consistency is **above** Gaussian (gains in each of " in text  # seeds, of the recipe `paper`
-    runs = queries.runs().query("dataset == 'mnist'")
-    gains = queries.acr_gains(runs[usual(runs)].run_id, [("smoothadv", "consistency")])
-    below = gains[gains.sigma == 0.5]
-    assert queries.paired(below.baseline_id.to_list(), below.run_id.to_list()).acr_high < 0
-    assert "**below** SmoothAdv (loses in each of 2 seeds)" in text
-    assert "**below SmoothAdv (both trained for 8 epochs)** at every σ." in text
-    table = cells(runs, queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20"))
-    shown = app.dataframe[0].value
-    assert shown.verdict.to_list() == table.sort_values(["recipe", "sigma"], kind="stable").verdict.to_list()
-    for recipe, verdicts in table.groupby("recipe").verdict:
-        assert f"below in {(verdicts == 'below').sum()} of {len(verdicts)} cells by the recipe `{recipe}`" in text
-
-
-def test_garments_stand_beside_the_networks_that_are_published_of_them(published):
-    """At other terms than theirs, and says so; hyper-parameters that depart are those of MNIST's experiment."""
-    app = page("trade_offs", dataset="fashion_mnist").run()
-    assert not app.exception
-    text = words(app)
-    assert "is **above Gaussian" in text
-    assert (
-        "networks released with CAT-RS (Jeong et al., AAAI 2023), one seed each, whose λ is not told, at their own n"
-        in text
-    )
-    assert "on the same terms" not in text
-    (chart,) = [
-        c
-        for c in app.get("plotly_chart")
-        if c.proto.alt.startswith("ACR of Consistency less that of each baseline at σ = 0.25")
-    ]
-    hollow = {
-        y: x
-        for t in json.loads(chart.proto.spec)["data"]
-        if t["name"] == "published networks"
-        for x, y in zip(t["x"], t["y"], strict=True)
-    }
-    assert hollow["Gaussian"] == pytest.approx(0.7436 - 0.6701)
-    assert "(paper: " not in text
 
 
 def test_the_best_at_a_radius_is_asked_of_the_store(published):
@@ -168,94 +118,11 @@ def test_a_link_to_a_view_that_is_not_here_says_so_until_the_visitor_chooses(pub
         assert said not in words(app)
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "said"),
-    [
-        ({("gaussian", 0.25, 90): "above", ("gaussian", 0.5, 90): "above"}, "**above Gaussian** at every σ."),
-        (
-            {("gaussian", 0.25, 90): "below", ("gaussian", 0.5, 90): "not told apart"},
-            "**not above Gaussian** at any σ.",
-        ),
-        (
-            {("gaussian", 0.5, 90): "above", ("macer", 0.5, 90): "above", ("stability", 0.5, 90): "below"},
-            "**above Gaussian and MACER** at σ = 0.5, **below Stability** at σ = 0.5.",
-        ),
-        (
-            {("gaussian", 0.25, 90): "not told apart", ("gaussian", 0.5, 90): "above", ("gaussian", 0.25, 8): "above"},
-            "**above Gaussian** at σ = 0.5 alone.",  # by the longest training
-        ),
-        (
-            {("gaussian", s, 90): "above" for s in (0.25, 0.5, 1)} | {("macer", s, 90): "above" for s in (0.25, 0.5)},
-            "**above Gaussian** at every σ, **above MACER** at σ = 0.25 and 0.5.",
-        ),
-        (
-            {
-                ("gaussian", 0.25, 90): "above",
-                ("gaussian", 0.5, 8): "not told apart",
-                ("gaussian", 1, 8): "not told apart",
-            },
-            "**above Gaussian (at σ = 0.5 and 1 both trained for 8 epochs)** at σ = 0.25 alone.",
-        ),
-        (
-            {("gaussian", 0.5, 90): "above", ("smoothadv", 0.5, 8): "below"},
-            "**above Gaussian** at σ = 0.5, **below SmoothAdv (both trained for 8 epochs)** at σ = 0.5.",
-        ),
-    ],
-)
-def test_the_claim_in_a_sentence(verdicts, said):
-    rows = [(*key, "consistency", verdict) for key, verdict in verdicts.items()]
-    rows = pd.DataFrame(rows, columns=["baseline", "sigma", "epochs", "method", "verdict"])
-    rows = rows.assign(source="trained", architecture="lenet")
-    assert answer(rows) == f"Measured here: the ACR of Gaussian + Consistency is {said}"
-    assert (
-        answer(rows.assign(source="published")) == f"By the imported logs: the ACR of Gaussian + Consistency is {said}"
-    )
-    assert answer(rows.assign(method="smoothadv_consistency")) == ""  # says nothing of it
-    other = rows.assign(architecture="resnet20", verdict="below", epochs=1)
-    first, second = answer(pd.concat([rows, other])).split(" Measured here with resnet20: ")
-    assert first == f"Measured here with lenet: the ACR of Gaussian + Consistency is {said}"
-    assert "**above" not in second
-
-
 def test_departures_from_the_paper_are_said_at_their_sigma(published):
     said = words(page("trade_offs").run())
     assert "MACER, `quick`: λ = 1 (paper: 16) at σ = 0.25 and 0.5, m = 4 (paper: 16), deferred" in said
     assert "λ = 1 (paper: 6) at σ = 1" in said
     assert "warmup = 4 (paper: 10) at σ = 1" in said
-
-
-def test_no_claim_rests_on_the_acr_of_runs_that_stop_on_purpose(home):
-    one = Run.create(runs_root(), digits(mode="at-radius", radius=0.5))
-    assert work(one, "cpu")
-    publish((runs_root(),))
-    app = page("trade_offs").run()
-    assert not app.exception
-    assert "Certified accuracy compares at r = 0.5 alone; neither ACR nor abstention does." in words(app)
-    assert not app.slider  # no other radius to rank at
-    assert not {h.value for h in app.header} & {
-        "Does Consistency beat the baselines?",
-        "Accuracy against robustness, along λ",
-    }
-    app = page("run", run=one.run_id).run()
-    assert not app.exception
-    assert [m.label for m in app.metric] == ["Certified accuracy at 0.5"]
-
-
-def test_settings_that_no_recipe_has_are_told_apart_in_the_claim(home):
-    """λ = 1 with two m and λ = 20: none is the recipe's, so all three stand beside Gaussian, and none is averaged with another."""
-    gaussian, consistency, worse = (find_run(name, PRECOMPUTED) for name in (GAUSSIAN, CONSISTENCY, GAUSSIAN))
-    imitate(gaussian, gaussian.spec)
-    again = partial(
-        plan, "mnist", "consistency", 0.5, weights_dtype="float16", certification=gaussian.spec.certification
-    )
-    for source, values in ((consistency, {"lam": 1.0}), (worse, {"lam": 1.0, "m": 4}), (worse, {"lam": 20.0})):
-        imitate(source, again(values=values))
-    publish((runs_root(),))
-    app = page("trade_offs").run()
-    assert not app.exception
-    assert (
-        "Consistency is **above** Gaussian at λ = 1, m = 2; **not told apart from** Gaussian at λ = 1, m = 4, Gaussian at λ = 20, m = 2."
-    ) in words(app)
 
 
 def test_what_stops_at_a_certified_radius_compares_up_to_it(home):
