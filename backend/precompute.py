@@ -41,17 +41,17 @@ def queue(gpu: bool) -> list[Part]:
 
     On a CPU: six methods at three σ by the quick recipe; the path along λ; the paper's recipe for the three methods that
     it does not take hours for; more seeds of the claim's two methods; m and the loss's forms; the table on Fashion-MNIST; more
-    seeds of the others; more by the paper's recipe. On a GPU first that recipe on the CPU's terms, to stand beside what ships, since it takes minutes;
-    then on the papers' terms for everything, and seeds.
+    seeds of the others; more by the paper's recipe. On a GPU first that recipe on the CPU's terms, to stand beside what ships, since it takes minutes:
+    all six methods, then seeds; then on the papers' terms for everything, and seeds.
     """
-    claim, *by_paper = _by_paper()
+    claim, *by_paper, slowest = _by_paper()
     if not gpu:
         table, path, seeds, ablations, others = _questions()
-        return [table, path, claim, seeds, ablations, *_garments(), others, *by_paper]
+        return [table, path, claim, seeds, ablations, *_garments(), others, *by_paper, slowest]
     table, path, seeds, ablations, others = _questions(full=True, recipe="paper")
     elsewhere = _runs(SIX, dataset="fashion_mnist", full=True, recipe="paper")
     elsewhere += _runs(SIX, sigmas=(0.5,), dataset="cifar10", full=True, recipe="paper")
-    return [claim, *by_paper, table, seeds, others, path, ablations, Part("data sets", elsewhere)]
+    return [claim, slowest, *by_paper, table, seeds, others, path, ablations, Part("data sets", elsewhere)]
 
 
 def _by_paper() -> list[Part]:
@@ -64,7 +64,9 @@ def _by_paper() -> list[Part]:
         _along("paper, lambda", **paper),
         _seeds("paper, seeds of Stability and MACER", ("stability", "macer"), **paper),
         Part(
-            "paper, SmoothAdv", _runs(("smoothadv", "smoothadv_consistency"), (0.5, 1.0, 0.25), **paper), weights=True
+            "paper, SmoothAdv",
+            tuple(spec for m in ("smoothadv", "smoothadv_consistency") for spec in _runs((m,), order, **paper)),
+            weights=True,
         ),
     ]
 
