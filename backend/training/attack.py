@@ -11,7 +11,7 @@ from math import cos, pi
 import torch
 from torch import Generator, Tensor, nn
 
-from backend.training.noise import noisy_logits, soft_loss
+from backend.training.noise import noisy_logits
 
 GAMMA = 0.05  # DDN: by what part the norm changes in a step
 
@@ -42,7 +42,8 @@ def ddn(
     adversarial = best = x
     with frozen(classifier) as still:
         for step in range(steps):
-            gradient, fooled = _gradient(still, adversarial, y, noise)
+            gradient, logits = _gradient(still, adversarial, y, noise)
+            fooled = (logits.softmax(-1).mean(0).argmax(-1) != y)[:, None, None, None]
             delta = adversarial - x
             length = _norm(delta)
             better = fooled & (length < least)
@@ -88,12 +89,22 @@ def frozen(classifier: nn.Module) -> Iterator[nn.Module]:
 
 
 def _gradient(classifier: nn.Module, x: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient (B, C, H, W) of −log F̂(x)_y, and whether F̂ misclassifies: (B, 1, 1, 1)."""
+    """The gradient (B, C, H, W) of −log F̂(x)_y, and the logits (m, B, K)."""
     x = x.detach().requires_grad_()
     logits = noisy_logits(classifier, x, noise)
-    (gradient,) = torch.autograd.grad(soft_loss(logits, y).sum(), x)
-    fooled = logits.detach().softmax(-1).mean(0).argmax(-1) != y
-    return gradient, fooled[:, None, None, None]
+    (gradient,) = torch.autograd.grad(logits, x, slope(logits.detach(), y))
+    return gradient, logits.detach()
+
+
+def slope(logits: Tensor, y: Tensor) -> Tensor:
+    """The gradient of −log F̂_y for the logits (m, B, K) it is made of: w_i (F_i − e_y), where w_i = F_iy / Σ_j F_jy.
+
+    By hand, since a GPU is busier starting the kernels of a loss so small, and of its gradient, than running them.
+    """
+    log = logits.log_softmax(-1)
+    weights = log.gather(-1, y.expand(len(log), -1)[..., None]).softmax(0)  # (m, B, 1); where all F_iy underflow too
+    is_y = y[:, None] == torch.arange(log.shape[-1], device=y.device)  # (B, K)
+    return weights * (log.exp() - is_y.to(log.dtype))
 
 
 def _unit(gradient: Tensor, generator: Generator) -> Tensor:

@@ -1,12 +1,12 @@
 """Random streams, and Gaussian noise on images."""
 
 import hashlib
-from math import ceil, log
+from math import ceil
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, nll_loss
+from torch.nn.functional import cross_entropy
 
 GENERATOR = {
     "cpu": "mt19937, all 624 words from SHAKE-256 of seed/purpose/index",
@@ -52,18 +52,11 @@ def noisy_logits(classifier: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
     whole = images.device.type != "cpu" or any(
         isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training for layer in classifier.modules()
     )
-    parts = images.chunk(1 if whole else ceil(len(images) / IN_CACHE))
-    logits = torch.cat([classifier(part) for part in parts])
+    parts = images.chunk(ceil(len(images) / IN_CACHE))
+    logits = classifier(images) if whole else torch.cat([classifier(part) for part in parts])
     return logits.float().unflatten(0, noise.shape[:2])  # losses are in float32, also under autocast
 
 
 def mean_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """(1/m) Σ_i CE(F_i, y), averaged over the batch, of logits (m, B, K) and labels (B,): a scalar."""
     return cross_entropy(logits.flatten(0, 1), y.repeat(len(logits)))
-
-
-def soft_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """−log F̂(x)_y of each image, F̂ = (1/m) Σ_i F_i: (B,) for logits (m, B, K) and labels (B,)."""
-    log_mean = logits.log_softmax(-1).logsumexp(0) - log(len(logits))
-    # Not gather: where kernels are deterministic, its gradient is a sort, once a step of an attack.
-    return nll_loss(log_mean, y, reduction="none")

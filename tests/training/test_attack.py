@@ -1,6 +1,6 @@
 """Attacks on the smoothed soft classifier."""
 
-from math import log
+from math import exp
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from torch import nn
 
 from backend.classifier.weights import build
 from backend.datasets import DATASETS
-from backend.training.attack import ascent, ddn, frozen, pgd, shortened
-from backend.training.noise import gaussian, noisy_logits, soft_loss
+from backend.training.attack import ascent, ddn, frozen, pgd, shortened, slope
+from backend.training.noise import gaussian, noisy_logits
 from tests.devices import on_each_device
 
 ATTACKS = {"pgd": pgd, "ddn": ddn}
@@ -30,10 +30,29 @@ class Halfspace(nn.Module):
 HALF = Halfspace(), torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([1]), torch.zeros(2, 1, 1, 1, 2)
 
 
-def test_soft_loss_by_hand():
-    """F_1 = (3/4, 1/4), F_2 = (1/4, 3/4) and so F̂ = (1/2, 1/2); one image of label 0."""
+def soft_loss(logits, y):
+    """−log F̂_y of each image, with F̂ the mean of the softmax over the noise vectors: (B,)."""
+    return -logits.softmax(-1).mean(0).gather(1, y[:, None])[:, 0].log()
+
+
+def test_slope_by_hand():
+    """F_1 = (3/4, 1/4), F_2 = (1/4, 3/4), one image of label 0: w = (3/4, 1/4), and both slopes are (−3/16, 3/16)."""
     logits = torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]]]).log()
-    assert float(soft_loss(logits, torch.tensor([0]))) == pytest.approx(log(2))
+    assert slope(logits, torch.tensor([0])).flatten().tolist() == pytest.approx([-3 / 16, 3 / 16] * 2)
+
+
+def test_slope_is_the_gradient_of_the_soft_loss():
+    torch.manual_seed(0)
+    logits, y = 3 * torch.randn(4, 7, 10, dtype=torch.float64, requires_grad=True), torch.arange(7)
+    (gradient,) = torch.autograd.grad(soft_loss(logits, y).sum(), logits)
+    assert torch.allclose(slope(logits.detach(), y), gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_slope_where_every_share_is_zero_in_float32():
+    """F_iy = e^−200, and e^−201 of the second: there is still a way up."""
+    found = slope(torch.tensor([[[0.0, 200.0]], [[0.0, 201.0]]]), torch.tensor([0]))
+    first = 1 / (1 + exp(-1))
+    assert found.flatten().tolist() == pytest.approx([-first, first, first - 1, 1 - first])
 
 
 def test_pgd_walks_straight_down():
