@@ -137,9 +137,10 @@ def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
 @st.fragment
 def curves_of(drawn: pd.DataFrame) -> None:
     """Certified accuracy against radius: a panel a σ, or all in one."""
+    theirs = ["published networks"] if not their_curves.empty else []
     extras = st.pills(
-        "Also show", ["all σ in one", "95 % bands", "envelope", "published networks"], selection_mode="multi",
-        default=["published networks"], key="extras", bind="query-params",
+        "Also show", ["all σ in one", "95 % bands", "envelope", *theirs], selection_mode="multi",
+        default=theirs, key="extras" if theirs else "extra", bind="query-params",  # back among published curves they are chosen anew
         help="*95 % bands*: Clopper–Pearson's interval over the choice of images; of several seeds that of their mean, wider than need be. "
         "*envelope*: " + TERMS["envelope"],
     )  # fmt: skip

@@ -118,6 +118,16 @@ def test_a_link_to_a_view_that_is_not_here_says_so_until_the_visitor_chooses(pub
         assert said not in words(app)
 
 
+def test_published_networks_are_offered_where_there_are_some(published):
+    app = page("trade_offs").run()
+    offered = ["all σ in one", "95 % bands", "envelope"]
+    for name, there in (("mnist", ["published networks"]), ("fashion_mnist", []), ("mnist", ["published networks"])):
+        app.selectbox(key="dataset").set_value(name).run()
+        assert not app.exception
+        (pills,) = (group for group in app.button_group if group.label == "Also show")
+        assert (pills.options, pills.value) == (offered + there, there)
+
+
 def test_departures_from_the_paper_are_said_at_their_sigma(published):
     said = words(page("trade_offs").run())
     assert "MACER, `quick`: λ = 1 (paper: 16) at σ = 0.25 and 0.5, m = 4 (paper: 16), deferred" in said
