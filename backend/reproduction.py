@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from backend.plan import departures, usual_values
-from backend.statistics import reproduction
+from backend.statistics import reproduction, with_seeds
 from backend.store import queries
 from backend.training.methods import METHODS
 
@@ -92,25 +92,17 @@ def _is_the_papers(method: str, dataset: str, sigma: float, hyper: dict) -> bool
 def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one.
 
-    gain, half (of its 95 % interval over the images) and verdict (above, below, or not told apart) are of the means over seeds, image by
-    image: `queries.paired`. seed_gains: the gain of each, in order of size.
+    gain, half (of its 95 % interval: `statistics.with_seeds`) and verdict (above, below, or not told apart) are of the means over seeds, image
+    by image: `queries.paired`. seed_gains: the gain of each, in order of size.
     """
     # Of one seed once: a network's weights may have been rounded in several ways.
     once = gains.sort_values("run_id").drop_duplicates([*cell, "seed"])
     found = []
     for place, rows in once.groupby(cell, dropna=False):
         p = queries.paired(rows.baseline_id.to_list(), rows.run_id.to_list())
-        found.append(
-            (
-                *place,
-                p.acr,
-                (p.acr_high - p.acr_low) / 2,
-                VERDICTS[p.acr_told],
-                sorted(rows.gain),
-                rows.lam.iloc[0],
-                p.images,
-            )
-        )
+        half = with_seeds((p.acr_high - p.acr_low) / 2, rows.gain)
+        verdict = VERDICTS[int(p.acr > half) - int(p.acr < -half)]
+        found.append((*place, p.acr, half, verdict, sorted(rows.gain), rows.lam.iloc[0], p.images))
     return pd.DataFrame(found, columns=[*cell, "gain", "half", "verdict", "seed_gains", "lam", "images"])
 
 

@@ -143,7 +143,7 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
             "method",
             "over",
             "recipe",
-            "gain in ACR, 95 % interval over images",
+            "gain in ACR, 95 % interval",
             "verdict",
             "seeds",
             "gain of the published networks",

@@ -6,6 +6,7 @@ that test want it.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,17 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """Student's 95 % interval of the mean of values (N,), N >= 2."""
     half = half_width(np.std(values, ddof=1) / np.sqrt(len(values)), len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def with_seeds(half: float, gains: Sequence[float]) -> float:
+    """Half of the 95 % interval of a mean over S seeds for other images and other training seeds together: `half`, of other images alone,
+    and Student's over the gains (S,) of the seeds, as the root of the sum of their squares. Of one seed or two `half` as it is: they do not tell
+    how far a third may lie.
+    """
+    if len(gains) < 3:
+        return half
+    low, high = mean_interval(np.asarray(gains))
+    return float(np.hypot(half, (high - low) / 2))
 
 
 def acr_interval(gains: np.ndarray) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from backend.statistics import (
     seeds_apart,
     share_band,
     thinned,
+    with_seeds,
 )
 
 
@@ -125,6 +126,27 @@ def test_another_seed_falls_where_the_prediction_interval_says():
             inside += abs(difference) <= half
         assert 0.94 < inside / 4_000 < 0.96
     assert reproduction(np.array([1.5]), 1.6, np.nan, 1) == (pytest.approx(-0.1), np.inf)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("image_sd", "seed_sd"), [(1, 0), (1, 0.1), (0.2, 1)])
+def test_the_interval_over_images_and_seeds_covers_the_mean(seeds, image_sd, seed_sd):
+    """Effects of 100 images, of the seeds, and of both; where seeds matter, the interval over images alone misses."""
+    random = np.random.default_rng(0)
+    covered, by_images = 0, 0
+    for _ in range(1000):
+        gains = image_sd * random.standard_normal(100) + seed_sd * random.standard_normal((seeds, 1))
+        gains = gains + 0.3 * random.standard_normal((seeds, 100))
+        low, high = mean_interval(gains.mean(0))
+        covered += abs(gains.mean()) <= with_seeds((high - low) / 2, gains.mean(1))
+        by_images += low <= 0 <= high
+    assert covered >= 935  # 950 less two standard deviations
+    assert by_images < (950 if seed_sd else 980)
+
+
+def test_fewer_than_three_seeds_widen_nothing():
+    assert with_seeds(0.1, [0.0, 1.0]) == with_seeds(0.1, [3.0]) == 0.1
+    assert with_seeds(3.0, [-1.0, 0.0, 1.0]) == pytest.approx((9 + 4.30265**2 / 3) ** 0.5)
 
 
 def test_seeds_are_told_apart_by_welchs_interval():

@@ -9,7 +9,7 @@ import streamlit as st
 from app.figures.acr import gains
 from app.figures.palette import title
 from app.widgets.figure import draw
-from backend.plan import in_words
+from backend.plan import in_words, recipe_for
 from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
 from backend.training.methods import place
@@ -34,8 +34,8 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
             "That wants a run of Consistency and one of a baseline, at equal σ, seed and training, among what is chosen above."
         )
         return
-    st.markdown(answer(rows))
-    sigmas, seeds = sorted(rows.sigma.unique()), rows.seed_gains.map(len).max()
+    st.markdown(answer(rows, recipe_for("paper", common.dataset.iloc[0]).epochs))
+    sigmas = sorted(rows.sigma.unique())
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         here = rows[rows.sigma == sigma]
         with column:
@@ -56,6 +56,12 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
                 telling = [said[name] for name in _telling(rows)]
                 whose = ", ".join(telling)
                 st.markdown((f"{whose[0].upper()}{whose[1:]}: " if whose else "") + _versus(alone))
+    st.caption(_how(rows, setting))
+
+
+def _how(rows: pd.DataFrame, setting: str) -> str:
+    """What the figures of the claim show, of which runs, on which terms and how surely."""
+    seeds = rows.seed_gains.map(len).max()
     lams = rows[(rows.method == "consistency") & rows.lam.notna()].groupby("sigma").lam.unique()
     at = "; ".join(
         f"{' and '.join(f'{lam:g}' for lam in sorted(some))} at σ = {sigma:g}" for sigma, some in lams.items()
@@ -65,10 +71,16 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
         if (rows.method != "consistency").any()
         else ""
     )
-    st.caption(
+    trained = rows[rows.source == "trained"]
+    recipes = [
+        f"`{name}` ({epochs} epochs)" for name, epochs in sorted(set(zip(trained.recipe, trained.epochs, strict=True)))
+    ]
+    return (
         f"ACR of Gaussian + Consistency{f' (λ = {at})' if at else ''} less that of each baseline, image by image: right of the line Consistency certifies more{on_top}. {setting}, "
-        f"{'one seed a run' if seeds == 1 else f'means over up to {seeds} seeds (strokes: each of them)'}. Bars are 95 % intervals of the mean paired "
-        "difference: they cover the choice of test images, not that of the training seed. "
+        + (f"recipe {_listed(recipes)}, " if recipes else "")
+        + ("one seed a run" if seeds == 1 else f"means over up to {seeds} seeds, the same of both (strokes: each of them)")
+        + ". Bars are 95 % intervals of the mean paired difference: they cover the choice of test images"
+        + (", and of three seeds or more that of the training seed too. " if seeds > 2 else ", not that of the training seed. ")
         + " ".join(
             f"Hollow{f', {network}' if rows.architecture.nunique() > 1 else ''}: the difference of {PUBLISHED[source]}."
             for (network, source), _ in rows.groupby(["architecture", "published_source"])
@@ -76,24 +88,33 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
     )  # fmt: skip
 
 
-def answer(rows: pd.DataFrame) -> str:
-    """In a sentence a network, by the longest training at each σ that each baseline had here; by imported logs where none had one."""
+def answer(rows: pd.DataFrame, whole: int) -> str:
+    """In a sentence a network, by the longest training at each σ that each baseline had here; by imported logs where none had one.
+
+    whole: epochs of the paper's recipe.
+    """
     rows = rows[rows.method == "consistency"]
     ours = (rows.source == "trained").any()
     whose = "Measured here" if ours else "By the imported logs"
     networks = (rows[rows.source == "trained"] if ours else rows).groupby("architecture")
     return " ".join(
-        f"{whose}{f' with {network}' if len(networks) > 1 else ''}: the ACR of Gaussian + Consistency is {_answer(some)}."
+        f"{whose}{f' with {network}' if len(networks) > 1 else ''}: the ACR of Gaussian + Consistency is {_answer(some, whole)}"
         for network, some in networks
     )
 
 
-def _answer(rows: pd.DataFrame) -> str:
+def _answer(rows: pd.DataFrame, whole: int) -> str:
     """Of which baselines Consistency is above and of which not, and at which σ, with one network."""
     longest = rows[rows.epochs == rows.groupby(["baseline", "sigma"]).epochs.transform("max")]
+    baselines = [(name, some) for (_, name), some in longest.groupby([longest.baseline.map(place), "baseline"])]
+    caveats = [_caveats(some, whole) for _, some in baselines]
+    of_all = (
+        [caveat for caveat in caveats[0] if all(caveat in others for others in caveats)] if len(caveats) > 1 else []
+    )
     found: dict[tuple[str, str], list[str]] = {}
-    for (_, baseline), some in longest.groupby([longest.baseline.map(place), "baseline"]):
+    for (baseline, some), its_own in zip(baselines, caveats, strict=True):
         above = some.groupby("sigma").verdict.agg(lambda verdicts: (verdicts == "above").all())
+        below = some.groupby("sigma").verdict.agg(lambda verdicts: (verdicts == "below").any())
         how = "above" if above.any() else "below" if (some.verdict == "below").all() else "not above"
         if above.any() and not above.all():
             where = f"{_at(above.index[above])} alone"
@@ -101,17 +122,22 @@ def _answer(rows: pd.DataFrame) -> str:
             where = "at any σ" if how == "not above" else "at every σ"
         else:  # it was not run at the others
             where = _at(above.index)
-        found.setdefault((how, where), []).append(title(baseline) + _less_trained(some, rows.epochs.max()))
-    return ", ".join(f"**{how} {_listed(names)}** {where}" for (how, where), names in found.items())
+        said = [f"below {_at(below.index[below])}"] if how != "below" and below.any() else []
+        said += [caveat for caveat in its_own if caveat not in of_all]
+        found.setdefault((how, where), []).append(title(baseline) + (f" ({', '.join(said)})" if said else ""))
+    words = ", ".join(f"**{how} {_listed(names)}** {where}" for (how, where), names in found.items())
+    return f"{words}." + (f" In every comparison: {', '.join(of_all)}." if of_all else "")
 
 
-def _less_trained(some: pd.DataFrame, most: int) -> str:
-    """At which σ, and for how long, both were trained for fewer than the most epochs, in words; "" where they were not."""
-    short = some[some.epochs < most]
-    if short.empty:
-        return ""
-    at = f"{_at(sorted(short.sigma.unique()))} " if len(short) < len(some) else ""
-    return f" ({at}both trained for {_listed([f'{epochs}' for epochs in sorted(short.epochs.unique())])} epochs)"
+def _caveats(some: pd.DataFrame, whole: int) -> list[str]:
+    """In words: where one seed was trained, and where both were trained for fewer epochs than the `whole` recipe."""
+    said = []
+    for rare, words in ((some.seed_gains.map(len) == 1, "one seed"), (some.epochs < whole, "")):
+        if rare.any():
+            epochs = _listed([f"{epochs}" for epochs in sorted(some.epochs[rare].unique())])
+            at = "" if rare.all() else f"{_at(sorted(some.sigma[rare].unique()))} "
+            said.append(at + (words or f"both trained for {epochs} epochs"))
+    return said
 
 
 def _at(sigmas) -> str:
@@ -144,10 +170,10 @@ def _where(row) -> str:
 
 
 def _of_seeds(row) -> str:
-    """Of several seeds, how many gain or lose as their mean does."""
+    """How many seeds, and, where they are told apart, how many gain or lose as their mean does."""
     seeds = [gain * row.gain > 0 for gain in row.seed_gains]
     if len(seeds) == 1 or row.verdict == "not told apart":
-        return ""
+        return " (one seed)" if len(seeds) == 1 else f" ({len(seeds)} seeds)"
     word = "gains" if row.gain > 0 else "loses"
     return f" ({word} in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
 

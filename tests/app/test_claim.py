@@ -31,6 +31,7 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     assert queries.paired(below.baseline_id.to_list(), below.run_id.to_list()).acr_high < 0
     assert "**below** SmoothAdv (loses in each of 2 seeds)" in text
     assert "**below SmoothAdv (both trained for 8 epochs)** at every σ." in text
+    assert "of three seeds or more that of the training seed too" in text
     table = cells(runs, queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20"))
     shown = app.dataframe[0].value
     assert shown.verdict.to_list() == table.sort_values(["recipe", "sigma"], kind="stable").verdict.to_list()
@@ -44,6 +45,8 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
     assert not app.exception
     text = words(app)
     assert "is **above Gaussian" in text
+    assert "In every comparison: one seed, both trained for 8 epochs." in text
+    assert "recipe `quick` (8 epochs), one seed a run" in text
     assert (
         "networks released with CAT-RS (Jeong et al., AAAI 2023), one seed each, whose λ is not told, at their own n"
         in text
@@ -70,7 +73,7 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
         ({("gaussian", 0.25, 90): "above", ("gaussian", 0.5, 90): "above"}, "**above Gaussian** at every σ."),
         (
             {("gaussian", 0.25, 90): "below", ("gaussian", 0.5, 90): "not told apart"},
-            "**not above Gaussian** at any σ.",
+            "**not above Gaussian (below at σ = 0.25)** at any σ.",
         ),
         (
             {("gaussian", 0.5, 90): "above", ("macer", 0.5, 90): "above", ("stability", 0.5, 90): "below"},
@@ -96,21 +99,43 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
             {("gaussian", 0.5, 90): "above", ("smoothadv", 0.5, 8): "below"},
             "**above Gaussian** at σ = 0.5, **below SmoothAdv (both trained for 8 epochs)** at σ = 0.5.",
         ),
+        (
+            {("gaussian", s, 8): "above" for s in (0.25, 0.5)}
+            | {("smoothadv", 0.25, 8): "not told apart", ("smoothadv", 0.5, 8): "below"},
+            "**above Gaussian** at every σ, **not above SmoothAdv (below at σ = 0.5)** at any σ. In every comparison: both trained for 8 epochs.",
+        ),
     ],
 )
 def test_the_claim_in_a_sentence(verdicts, said):
     rows = [(*key, "consistency", verdict) for key, verdict in verdicts.items()]
     rows = pd.DataFrame(rows, columns=["baseline", "sigma", "epochs", "method", "verdict"])
-    rows = rows.assign(source="trained", architecture="lenet")
-    assert answer(rows) == f"Measured here: the ACR of Gaussian + Consistency is {said}"
-    assert (
-        answer(rows.assign(source="published")) == f"By the imported logs: the ACR of Gaussian + Consistency is {said}"
-    )
-    assert answer(rows.assign(method="smoothadv_consistency")) == ""  # says nothing of it
+    rows = rows.assign(source="trained", architecture="lenet", seed_gains=[[0.1, 0.2]] * len(rows))
+    told = partial(answer, whole=90)
+    assert told(rows) == f"Measured here: the ACR of Gaussian + Consistency is {said}"
+    assert told(rows.assign(source="published")) == f"By the imported logs: the ACR of Gaussian + Consistency is {said}"
+    assert told(rows.assign(method="smoothadv_consistency")) == ""  # says nothing of it
     other = rows.assign(architecture="resnet20", verdict="below", epochs=1)
-    first, second = answer(pd.concat([rows, other])).split(" Measured here with resnet20: ")
+    first, second = told(pd.concat([rows, other])).split(" Measured here with resnet20: ")
     assert first == f"Measured here with lenet: the ACR of Gaussian + Consistency is {said}"
     assert "**above" not in second
+
+
+def test_one_seed_is_said_in_the_sentence():
+    rows = [
+        ("gaussian", 0.5, [0.1, 0.2]),
+        ("macer", 0.5, [0.1]),
+        ("stability", 0.5, [0.1]),
+        ("stability", 1.0, [0.1, 0.2]),
+    ]
+    rows = pd.DataFrame(rows, columns=["baseline", "sigma", "seed_gains"])
+    rows = rows.assign(source="trained", architecture="lenet", method="consistency", verdict="above", epochs=90)
+    assert answer(rows, 90).endswith(
+        "**above Gaussian and MACER (one seed)** at σ = 0.5, **above Stability (at σ = 0.5 one seed)** at every σ."
+    )
+    short = rows.assign(seed_gains=[[0.1]] * 4, epochs=8)
+    assert answer(short, 90).endswith(
+        "Stability** at every σ. In every comparison: one seed, both trained for 8 epochs."
+    )
 
 
 def test_no_claim_rests_on_the_acr_of_runs_that_stop_on_purpose(home):
@@ -143,5 +168,6 @@ def test_settings_that_no_recipe_has_are_told_apart_in_the_claim(home):
     app = page("trade_offs").run()
     assert not app.exception
     assert (
-        "Consistency is **above** Gaussian at λ = 1, m = 2; **not told apart from** Gaussian at λ = 1, m = 4, Gaussian at λ = 20, m = 2."
+        "Consistency is **above** Gaussian at λ = 1, m = 2 (one seed); **not told apart from** Gaussian at λ = 1, m = 4 (one seed), "
+        "Gaussian at λ = 20, m = 2 (one seed)."
     ) in words(app)
