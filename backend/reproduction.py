@@ -102,8 +102,22 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
         p = queries.paired(rows.baseline_id.to_list(), rows.run_id.to_list())
         half = with_seeds((p.acr_high - p.acr_low) / 2, rows.gain)
         verdict = VERDICTS[int(p.acr > half) - int(p.acr < -half)]
-        found.append((*place, p.acr, half, verdict, sorted(rows.gain), rows.lam.iloc[0], p.images))
-    return pd.DataFrame(found, columns=[*cell, "gain", "half", "verdict", "seed_gains", "lam", "images"])
+        found.append(
+            (
+                *place,
+                p.acr,
+                half,
+                verdict,
+                sorted(rows.gain),
+                rows.lam.iloc[0],
+                p.images,
+                p.accuracy,
+                p.accuracy_low,
+                p.accuracy_high,
+            )
+        )
+    measures = ["gain", "half", "verdict", "seed_gains", "lam", "images", "accuracy", "accuracy_low", "accuracy_high"]
+    return pd.DataFrame(found, columns=[*cell, *measures])
 
 
 def published_gain(published: pd.DataFrame, row) -> tuple[float, str] | tuple[None, None]:

@@ -135,7 +135,8 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         (theirs, source), each = published_gain(peers, row), row.seed_gains
         rows.append(
             (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+z.4f} ± {row.half:.4f}", f"**{row.verdict}**",
-             f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}" + ("" if source == "same terms" else f" ({source}, at its own n)"))
+             f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}" + ("" if source == "same terms" else f" ({source}, at its own n)"),
+             f"{100 * row.accuracy:+z.1f} ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f})")
         )  # fmt: skip
     return _markdown(
         (
@@ -147,6 +148,7 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
             "verdict",
             "seeds",
             "gain of the published networks",
+            "certified accuracy at 0, points (95 % over images)",
         ),
         rows,
     )

@@ -14,13 +14,13 @@ from app.widgets.attempt import plain, tell
 from app.widgets.certification import certification_inputs
 from app.widgets.deletion import ask_and_delete, size
 from app.widgets.figure import draw
-from app.widgets.job import ICONS, buttons, log, status
+from app.widgets.job import ICONS, buttons, log, run_link, status
 from app.widgets.launch import symbol
 from app.widgets.outcome import results
 from app.widgets.start import start_button
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
-from backend.overview import listed
+from backend.overview import DAMAGED, Listed, listed, listing
 from backend.plan import certify_again, command, departures, on_another
 from backend.run import Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
@@ -204,6 +204,25 @@ def again(run: Run, spec: RunSpec) -> None:
     start_button([other], "Certify these weights", "again start")
 
 
+def of_these_weights(run: Run) -> list[Listed]:
+    """The runs of this machine that certify the weights of this one."""
+    whole = [one for one in listing(runs_root()) if one.name != DAMAGED]
+    return [one for one in whole if one.run.spec.weights_of == run.run_id and one.run.spec.certification]
+
+
+def certified_again(run: Run) -> None:
+    """Those runs, with how far they are."""
+    for one in of_these_weights(run):
+        settings = one.run.spec.certification
+        words = f"n = {settings.n:,}, n0 = {settings.n0:,}, α = {settings.alpha:g}, {settings.label}, {settings.image_set}, {one.run.spec.precision}"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{ICONS[one.name]} **{one.name}**: {words}", width="content")
+            run_link(one.run.run_id)
+        if one.name in ACTIVE:
+            with readable():
+                status(one)
+
+
 def downloads(run: Run, spec: RunSpec) -> None:
     st.download_button(
         "Settings", spec.to_json(), f"{run.run_id}.json", "application/json", type="tertiary",
@@ -248,6 +267,9 @@ repeat(spec)
 if not read_only():
     with st.expander("Certify these weights again, in another way", icon=":material/verified:"):
         again(run, spec)
+if others := of_these_weights(run):
+    st.header("These weights, certified again")
+    st.fragment(certified_again, run_every=2 if any(one.name in ACTIVE for one in others) else None)(run)
 left, right = st.columns(2)
 with left:
     st.header("Settings")

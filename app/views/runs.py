@@ -17,6 +17,7 @@ from backend.spec import SpecError
 from backend.store import queries
 
 AT_ONCE = 10  # runs of a page of the list
+FINISHED = "runs finished"  # as many as when the page was last drawn whole
 STARTS = 20e9  # nanoseconds within which a job begins where all is well
 
 
@@ -33,6 +34,10 @@ def jobs() -> None:
         )  # fmt: skip
         return
     number = counts(everything)
+    finished = number.get("finished", 0)
+    if st.session_state.setdefault(FINISHED, finished) != finished:  # the form above estimates from what is finished
+        st.session_state[FINISHED] = finished
+        st.rerun()
     st.markdown(" · ".join(f"{ICONS[name]} {count} {name}" for name, count in number.items()))
     idle = not 0 <= time.time_ns() - max(one.changed for one in everything) <= STARTS
     if number.get("queued") and not number.get("running") and idle and not read_only():
@@ -126,10 +131,11 @@ def elsewhere() -> None:
     runs = queries.measured(queries.runs())
     runs = runs[~runs.folder.str.startswith(f"{runs_root()}/")]
     st.dataframe(
-        runs.assign(run="/run?run=" + runs.run_id, what=runs.run_id.map(run_labels(runs)) if len(runs) else "")[["run", "what", "acr", "certified_accuracy_0", "sigma", "lam", "recipe", "source", "n", "images"]],
+        runs.assign(run="/run?run=" + runs.run_id, what=runs.run_id.map(run_labels(runs)) if len(runs) else "")[["run", "what", "dataset", "architecture", "acr", "certified_accuracy_0", "sigma", "lam", "recipe", "source", "n", "images"]],
         hide_index=True, placeholder="–", alt="shipped and imported runs, with links to their pages",
         column_config={
             "run": st.column_config.LinkColumn("run", display_text=r"run=[^-]*-[^-]*-(.*)$", width="medium", pinned=True), "sigma": "σ", "lam": "λ",
+            "dataset": "data set", "architecture": "network",
             "acr": st.column_config.NumberColumn("ACR", format="%.4f"),
             "certified_accuracy_0": st.column_config.NumberColumn("certified accuracy at 0", format="percent"),
         },

@@ -8,16 +8,20 @@ import streamlit as st
 from app.figures.acr import against_accuracy
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
-from backend.statistics import half_width
+from backend.statistics import half_width, share_band
 from backend.store import queries
 
 
 def _over_images(settings: pd.DataFrame) -> str:
-    """How far the choice of images may move one ACR, in words."""
+    """How far the choice of images may move one ACR, and one accuracy, in words."""
     halves = half_width(settings.acr_se, settings.images).groupby(settings.sigma).median()
-    said = ", ".join(f"± {half:.3f} at σ = {sigma:g}" for sigma, half in halves.dropna().items())
+    low, high = share_band((settings.certified_accuracy_0 * settings.images).to_numpy(), settings.images.to_numpy())
+    points = pd.Series(100 * (high - low) / 2, settings.index).groupby(settings.sigma).median()
+    said = ", ".join(
+        f"± {half:.3f} and ± {points[sigma]:.1f} points at σ = {sigma:g}" for sigma, half in halves.dropna().items()
+    )
     return (
-        f"Another choice of images may move an ACR by about {said} (95 %), mostly that of all points together."
+        f"Another choice of images may move an ACR and an accuracy by about {said} (95 %), mostly those of all points together."
         if said
         else ""
     )

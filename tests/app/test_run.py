@@ -47,6 +47,10 @@ def test_weights_are_certified_again(published, submitted):
     app = page("run", run=submitted[0].run_id).run()
     assert not app.exception
     assert app.code[0].value.startswith(f"python -m backend certify {SHIPPED} --n 500 ")
+    assert "certified again" not in " ".join(h.value for h in app.header)
+    app = page("run", run=SHIPPED).run()
+    assert "These weights, certified again" in [h.value for h in app.header]
+    assert "**queued**: n = 500, n0 = 100, α = 0.001, fixed, test/every 20, float32" in words(app)
 
 
 def test_an_imported_run_has_a_page(home, tmp_path):

@@ -35,6 +35,7 @@ def test_a_grid_is_launched_and_finishes(page, own_address):
     expect(page.get_by_text("2 runs are in the queue")).to_be_visible()
     expect(cards(page).get_by_text(re.compile("digits-.* — finished"))).to_have_count(2, timeout=300_000)
     expect(page.get_by_text("2 finished")).to_be_visible()
+    expect(page.get_by_text("Finished already, and not computed again: 2 of the 2 runs.")).to_be_visible()
     page.reload()
     page.get_by_role("radio", name="Grid").click()
     typed(page, "textbox", "Noise σ", "0.25 1")
@@ -97,6 +98,8 @@ def test_the_list_leads_to_a_runs_page_and_its_weights_are_certified_again(page,
     typed(page, "spinbutton", "Samples n", "150")
     page.get_by_role("button", name="Certify these weights").click()
     expect(page.get_by_text(re.compile("is (queued|running)"))).to_be_visible()
+    expect(page.get_by_role("heading", name="These weights, certified again")).to_be_visible()
+    expect(page.get_by_text("finished: n = 150, n0 = 100")).to_be_visible(timeout=120_000)
     opened(page, own_address, "runs?find=consistency+s0.25", "Runs")
     expect(page.get_by_text(re.compile("weights of digits-smallcnn-consistency.*, 90 images certified"))).to_be_visible(
         timeout=120_000
