@@ -103,20 +103,9 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
         half = with_seeds((p.acr_high - p.acr_low) / 2, rows.gain)
         verdict = VERDICTS[int(p.acr > half) - int(p.acr < -half)]
         found.append(
-            (
-                *place,
-                p.acr,
-                half,
-                verdict,
-                sorted(rows.gain),
-                rows.lam.iloc[0],
-                p.images,
-                p.accuracy,
-                p.accuracy_low,
-                p.accuracy_high,
-            )
-        )
-    measures = ["gain", "half", "verdict", "seed_gains", "lam", "images", "accuracy", "accuracy_low", "accuracy_high"]
+            (*place, p.acr, half, verdict, sorted(rows.gain), rows.lam.iloc[0], p.images, p.accuracy, p.accuracy_low, p.accuracy_high, p.accuracy_told)
+        )  # fmt: skip
+    measures = ["gain", "half", "verdict", "seed_gains", "lam", "images", "accuracy", "accuracy_low", "accuracy_high", "accuracy_told"]  # fmt: skip
     return pd.DataFrame(found, columns=[*cell, *measures])
 
 

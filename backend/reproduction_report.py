@@ -136,7 +136,7 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         rows.append(
             (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+z.4f} ± {row.half:.4f}", f"**{row.verdict}**",
              f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}" + ("" if source == "same terms" else f" ({source}, at its own n)"),
-             f"{100 * row.accuracy:+z.1f} ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f})")
+             f"{100 * row.accuracy:+z.1f} ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f})" + ", told apart" * bool(row.accuracy_told))
         )  # fmt: skip
     return _markdown(
         (

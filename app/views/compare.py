@@ -116,7 +116,9 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     next(cards).metric(
         f"Certified accuracy at {r:g}, b less a", f"{100 * p.accuracy:+z.2f} pp", f"{100 * p.accuracy_low:+z.2f} to {100 * p.accuracy_high:+z.2f} pp",
         **PLAINLY,
-        help="paired differences of the seeds' shares" if p.accuracy_p is None else f"McNemar's exact test p = {p.accuracy_p:.2g}",
+        help="mean paired difference of the seeds' shares, with its 95 % interval over the choice of images"
+        if p.accuracy_p is None
+        else f"with an interval over the choice of images that holds with 95 % at least and is wider than need be; McNemar's exact test decides: p = {p.accuracy_p:.2g}",
     )  # fmt: skip
     if p.gained is not None:
         next(cards).metric("Images gained", p.gained, help=f"answered correctly with radius at least {r:g} by b alone")

@@ -146,7 +146,7 @@ def cost(rows: pd.DataFrame) -> str:
     rows = rows[(rows.method == "consistency") & (rows.baseline == "gaussian")]
     rows = rows[rows.epochs == rows.groupby("sigma").epochs.transform("max")].drop_duplicates("sigma")
     said = [
-        f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}) at σ = {row.sigma:g}"
+        f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {'' if row.accuracy_told else 'not '}told apart) at σ = {row.sigma:g}"
         for row in rows.sort_values("sigma").itertuples()
     ]
     return f"Its certified accuracy at r = 0 less that of Gaussian: {', '.join(said)}." if said else ""
