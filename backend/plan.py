@@ -97,6 +97,19 @@ def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str
     return {name: (hyper[name], value) for name, value in paper.items() if name in hyper and hyper[name] != value}
 
 
+def recipe_departures(name: str, dataset: str) -> dict[str, tuple]:
+    """In what a named recipe is not the paper's on a data set, epochs aside: {field: (here, there)}; none for a recipe of another name."""
+    if name not in RECIPES:
+        return {}
+    changes = DATASETS[dataset].recipes if dataset in DATASETS else {}  # a folder, maybe gone, has none
+    here, there = (asdict(replace(RECIPES[recipe], **changes.get(recipe, {}))) for recipe in (name, "paper"))
+    if here["schedule"] != there["schedule"]:  # one alone has epochs between drops, the other a rise
+        here, there = (
+            {k: v for k, v in recipe.items() if k not in ("drop_every", "warmup")} for recipe in (here, there)
+        )
+    return {k: (here[k], there[k]) for k in here if k not in ("name", "epochs") and here[k] != there[k]}
+
+
 def on_another(dataset: str) -> str:
     """ ", on mnist" where `departures` of a data set are from an experiment on that one, else nothing."""
     other, _ = _experiment(dataset, 0.0)

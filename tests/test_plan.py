@@ -7,7 +7,7 @@ import pytest
 from backend import cli
 from backend.home import PRECOMPUTED
 from backend.pipeline import choose_device, execute
-from backend.plan import certify_again, command, departures, numbers, plan, sweep, usual_values
+from backend.plan import certify_again, command, departures, numbers, plan, recipe_departures, sweep, usual_values
 from backend.run import Run, all_runs
 from backend.spec import Certification, SpecError
 from backend.training.methods import METHODS
@@ -136,3 +136,12 @@ def test_settings_that_certify_nothing_are_refused_before_training():
             next(execute(replace(spec, certification=given), choose_device("cpu")))
     assert plan("digits", "gaussian", 0.5, certification=Certification(n=10)).certification.n == 10
     assert plan("digits", "gaussian", 0.5, certification=Certification(n=19, alpha=2e-6))
+
+
+def test_recipes_differ_from_the_papers_in_what_counts():
+    """Of two schedules neither the drops of the one nor the rise of the other are fields that differ; epochs are told by the runs."""
+    changed = {"lr": (0.03, 0.01), "schedule": ("cosine", "step"), "init": ("kaiming", "default")}
+    assert recipe_departures("quick", "mnist") == changed
+    assert recipe_departures("quick", "a folder that is gone").keys() == changed.keys()
+    assert recipe_departures("paper", "cifar10") == {}
+    assert recipe_departures("somebody_s", "mnist") == {}

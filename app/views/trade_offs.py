@@ -17,7 +17,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
-from backend.plan import departures, in_words, on_another
+from backend.plan import departures, in_words, on_another, recipe_departures
 from backend.reproduction import along_lambda, cells, usual, without_ablations
 from backend.spec import WHOLE
 from backend.statistics import comparable_radii, early_stop, share_band
@@ -103,12 +103,23 @@ def how_trained() -> None:
         whose = title(method) + (f", `{recipe}`" if len(recipes) > 1 else "")
         said += [f"{whose}: {', '.join(words)}"] if words else []
     named = ", ".join(f"`{name}` ({epochs} epochs)" for name, epochs in recipes)
+    steps = [
+        f"`{name}`: "
+        + ", ".join(f"{field} = {in_words(here)} (paper{on_another(one.dataset)}: {in_words(there)})" for field, (here, there) in changes.items())
+        for name in sorted(set(trained.recipe)) if (changes := recipe_departures(name, one.dataset))
+    ]  # fmt: skip
     with st.expander(
         "How these networks were trained, and where that departs from the paper", icon=":material/model_training:"
     ):
         st.markdown(
-            f"Recipe {named}; the paper's networks: 90 epochs on MNIST, 150 on CIFAR-10.\n\n"
-            + "\n".join(f"- {text}" for text in said)
+            f"Recipe {named}; the paper's networks: 90 epochs on MNIST, 150 on CIFAR-10"
+            + (
+                f"; it has none of {one.dataset}, and those of its experiment{on_another(one.dataset)}, are taken"
+                if on_another(one.dataset)
+                else ""
+            )
+            + ".\n\n"
+            + "\n".join(f"- {text}" for text in steps + said)
         )
 
 

@@ -133,6 +133,12 @@ def test_departures_from_the_paper_are_said_at_their_sigma(published):
     assert "MACER, `quick`: λ = 1 (paper: 16) at σ = 0.25 and 0.5, m = 4 (paper: 16), deferred" in said
     assert "λ = 1 (paper: 6) at σ = 1" in said
     assert "warmup = 4 (paper: 10) at σ = 1" in said
+    assert (
+        "- `quick`: lr = 0.03 (paper: 0.01), schedule = cosine (paper: step), init = kaiming (paper: default)\n" in said
+    )
+    assert "- `paper`: " not in said
+    garments = words(page("trade_offs", dataset="fashion_mnist").run())
+    assert "it has none of fashion_mnist, and those of its experiment, on mnist, are taken." in garments
 
 
 def test_what_stops_at_a_certified_radius_compares_up_to_it(home):
