@@ -77,6 +77,13 @@ if low > high:  # said above
 setting = f"{one.dataset}, {queries.terms(one)}"
 
 
+def paired_with(b: str) -> tuple[list[str], list[str]]:
+    """The runs of a and of b that are compared: of the seeds that both have, else all."""
+    of_a, of_b = (facts.seed[seeds_of[i]] for i in (a, b))
+    shared = set(of_a) & set(of_b) or {*of_a, *of_b}
+    return tuple(list(seeds.index[seeds.isin(shared)]) for seeds in (of_a, of_b))
+
+
 def verdict(told: int, more: str, less: str) -> str:
     """What `Paired` tells, in words."""
     return {1: more, -1: less, 0: "the two are **not told apart**"}[told]
@@ -141,6 +148,12 @@ def in_detail(p: Paired, b: str, r: float) -> None:
         st.caption(
             f":material/rule: They differ in {' and in '.join(differ)} too: what is seen here is not the method's alone."
         )
+    of_a, of_b = paired_with(b)
+    if len(of_a) + len(of_b) < len(seeds_of[a]) + len(seeds_of[b]):
+        which = sorted(set(facts.seed[of_a]))
+        st.caption(
+            f":material/rule: Compared at equal seeds, as on **Trade-offs**: {', '.join(f'{seed}' for seed in which)}. One of the two has more."
+        )
     apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
     st.caption(
         f"{setting}. Intervals cover the choice of test images, not that of the training seed: "
@@ -155,7 +168,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
 
 def of_both(b: str, r: float) -> pd.DataFrame:
     """Each image by a and by b: label (its class), and gain, p and reached (a radius of at least r), of either."""
-    of_a, of_b = (queries.images_of(seeds_of[i], r) for i in (a, b))
+    of_a, of_b = (queries.images_of(runs, r) for runs in paired_with(b))
     both = of_a.merge(of_b.drop(columns="label"), on="idx", suffixes=("_a", "_b"))
     return both.assign(label=named(one.dataset, one.image_set, both.label))
 
@@ -170,7 +183,7 @@ def at_radius(b: str) -> None:
             "Radius r", low, min(high, 10.0), min(high, 0.5), 0.05, key="r", bind="query-params", help="for certified accuracy at r"
         )  # fmt: skip
     try:
-        pairs = {i: queries.paired(seeds_of[a], seeds_of[i], r) for i in chosen}
+        pairs = {i: queries.paired(*paired_with(i), r) for i in chosen}
     except StoreError as error:
         if mark() != snapshot:  # a run was deleted meanwhile: the whole page looks again
             st.rerun()
@@ -179,7 +192,7 @@ def at_radius(b: str) -> None:
     if len(chosen) > 1:
         all_differences(pairs, r)
     in_detail(pairs[b], b, r)
-    images_changed(of_both(b, r), one.dataset, r, max(len(seeds_of[a]), len(seeds_of[b])) > 1)
+    images_changed(of_both(b, r), one.dataset, r, max(map(len, paired_with(b))) > 1)
 
 
 b = chosen[0]
@@ -204,9 +217,8 @@ with left:
     st.caption("One point an image; above the line b certifies more. A wrong answer or an abstention counts as 0.")
 with right:
     st.header("By class")
-    classes = queries.per_class(seeds_of[a]).merge(
-        queries.per_class(seeds_of[b]), on=["label", "images"], suffixes=(" a", " b")
-    )
+    of_a, of_b = map(queries.per_class, paired_with(b))
+    classes = of_a.merge(of_b, on=["label", "images"], suffixes=(" a", " b"))
     classes["label"] = named(one.dataset, one.image_set, classes.label)
     accuracy = {"format": "percent", "help": TERMS["certified accuracy at 0"]}
     st.dataframe(
@@ -221,13 +233,13 @@ with right:
     )  # fmt: skip
 
 
-def by_samples(group: str) -> dict[int, float]:
+def by_samples(run_ids: list[str]) -> dict[int, float]:
     """ACR at fewer samples, mean over the seeds of a group."""
     found = []
-    for run_id in seeds_of[group]:
+    for run_id in run_ids:
         rows = queries.certificates(run_id)
         right = (rows.predict == rows.label).to_numpy()
-        found.append(acr_by_n(rows.top_count.to_numpy(), right, int(one.n), facts.sigma[group], one.alpha, run_id, NS))
+        found.append(acr_by_n(rows.top_count.to_numpy(), right, int(one.n), facts.sigma[run_id], one.alpha, run_id, NS))
     return {n: float(np.mean([at[n] for at in found])) for n in found[0]}
 
 
@@ -243,7 +255,7 @@ if one["mode"] == "fixed" and both[["p_a", "p_b"]].notna().all(axis=None):
         )
     with right:
         st.header("ACR at fewer samples", help=TERMS["n"])
-        at = {labels[i]: by_samples(i) for i in (a, b)}
+        at = {labels[i]: by_samples(runs) for i, runs in zip((a, b), paired_with(b), strict=True)}
         draw(
             acr_by_samples(at, methods),
             "by n",

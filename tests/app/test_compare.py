@@ -22,6 +22,20 @@ def test_compare_begins_with_the_ordinary_runs(published):
     assert (runs.method[b], runs.sigma[b], runs.lam[b], runs.recipe[b]) == ("consistency", 0.5, 5.0, "paper")
 
 
+def test_groups_are_compared_at_the_seeds_that_both_have(published):
+    """MACER has one seed by the paper's recipe, Consistency five: the difference is that of Trade-offs, and the page says so."""
+    app = page("compare").run()
+    assert "equal seeds" not in words(app)
+    runs = ordinary(0.5)
+    (macer,) = runs["macer"]
+    app.selectbox(key="a").set_value(macer).run()
+    assert not app.exception
+    gains = queries.acr_gains([macer, *runs["consistency"]], [("macer", "consistency")])
+    assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{gains.gain.item():+.4f}"
+    assert "Compared at equal seeds, as on **Trade-offs**: 0. One of the two has more." in words(app)
+    assert "Images gained" in {m.label for m in app.metric}  # of single runs
+
+
 def test_compare_says_what_the_paired_tests_say(published):
     app = page("compare").run()
     assert not app.exception
