@@ -83,9 +83,10 @@ def _panel(sigma: float, height: int, xaxis: dict, places: list[str] = ()) -> di
 
 
 def gains(rows: pd.DataFrame) -> go.Figure:
-    """How much ACR each row's method has over its baseline, with the 95 % interval over images, beside the paper's gain (hollow).
+    """How much ACR each row's method has over its baseline, with its 95 % interval, beside a published gain (hollow).
 
-    rows: of `reproduction.gains_over_seeds`, one σ, with `label` and `published_gain`. Of several seeds each is a stroke.
+    rows: of `reproduction.gains_over_seeds`, one σ, with `label`, `published_gain` and its `published_source`, one of SOURCES. Of several
+    seeds each is a stroke.
     """
     rows = rows[::-1]
     theirs = rows[rows.published_gain.notna()]
@@ -94,7 +95,7 @@ def gains(rows: pd.DataFrame) -> go.Figure:
         _entry("runs of this store", "circle"),
         {
             "type": "scatter", "mode": "markers", "x": theirs.published_gain.to_list(), "y": theirs.label.to_list(), "name": "published networks",
-            "marker": {"symbol": "square-open", "size": 11, "color": GREY, "line": {"width": 2}},
+            "marker": {"symbol": [SOURCES[source][1] for source in theirs.published_source], "size": 11, "color": GREY, "line": {"width": 2}},
             "hovertemplate": "%{x:+.4f}<extra>%{y}, published networks</extra>",
         },
         {

@@ -17,6 +17,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import chance, expected_radius, expected_votes, samples_for
+from backend.datasets import DATASETS
 from backend.home import CHECKOUT, PRECOMPUTED
 from backend.plan import in_words
 from backend.reproduction import along_lambda, gains_over_seeds, usual, without_ablations
@@ -145,7 +146,12 @@ def _in_the_papers(method: type[Method]) -> str:
     for (dataset, sigma), values in method.paper_values.items():
         alike.setdefault((_values(values), dataset), []).append(f"{sigma:g}")
     said = "; ".join(f"{values} on {dataset} at σ = {', '.join(at)}" for (values, dataset), at in alike.items())
-    return f" By the recipe `paper`: {said}." if said else ""
+    likewise = "; ".join(
+        f"{other.name} as {other.like}"
+        for other in DATASETS.values()
+        if other.like in {dataset for _, dataset in alike}
+    )
+    return f" By the recipe `paper`: {'; '.join(filter(None, [said, likewise]))}." if said else ""
 
 
 def beside(heading: str, figure, alt: str, table) -> None:
@@ -184,7 +190,7 @@ def trade_offs(runs: pd.DataFrame, common: pd.DataFrame) -> None:
     if len(rows):
         rows["label"] = rows.baseline.map(title)
         beside(
-            "Gains over the baselines", gains(rows.assign(published_gain=None)),
+            "Gains over the baselines", gains(rows.assign(published_gain=None, published_source=None)),
             "ACR of Consistency less that of each baseline, with intervals", rows,
         )  # fmt: skip
     reached = queries.accuracy_at(1.0, middle.run_id.to_list())

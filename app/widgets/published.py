@@ -9,6 +9,7 @@ from app.figures.acr import beside_published
 from app.figures.palette import title
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from backend.plan import on_another
 
 VERDICTS = ("reproduced", "above", "below", "one published seed")
 
@@ -22,13 +23,14 @@ def beside_the_papers(
     once: Callable,
 ) -> None:
     """ACR of each method, a panel a σ, beside what the papers report: their networks on the same terms (peers) where there are any."""
-    st.header("Average certified radius beside the paper's", help=TERMS["ACR"])
+    whose = "what others report" if on_another(shown.dataset.iloc[0]) else "the paper's"
+    st.header(f"Average certified radius beside {whose}", help=TERMS["ACR"])
     sigmas = sorted(shown.sigma.unique())
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         with column:
             here = common[common.sigma == sigma]
             draw(
-                once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:g}", f"ACR of each method at σ = {sigma:g} beside the paper's",
+                once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:g}", f"ACR of each method at σ = {sigma:g} beside {whose}",
                 pd.concat([here[["method", "recipe", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]), setting,
             )  # fmt: skip
     st.caption(
@@ -41,9 +43,11 @@ def beside_the_papers(
                 else ", from their logs."
             )
             if not peers.empty
-            else "Hollow: what papers report, at n = 100,000. Where n or images differ, so do the ceilings, and the levels are **not** "
-            "comparable one to one. "
-            + " ".join(f"*{source}*: {rows.reference.iloc[0]}." for source, rows in published.groupby("source"))
+            else "Hollow: what papers report. Where n or images differ, so do the ceilings, and the levels are **not** comparable one to one. "
+            + " ".join(
+                f"*{source}*, n = {rows.n.iloc[0]:,.0f} on {rows.images.iloc[0]:,.0f} images: {rows.reference.iloc[0]}."
+                for source, rows in published.groupby("source")
+            )
         )
     )
 
@@ -58,7 +62,7 @@ def reproduced(table: pd.DataFrame) -> None:
         counted = rows.verdict.value_counts()
         words = ", ".join(f"{word} in {counted[word]}" for word in VERDICTS if word in counted)
         said.append(f"{words} of {len(rows)} cells by the recipe `{recipe}` ({epochs} epochs)")
-    st.markdown(f"**Are the published values reproduced?** They are {'; '.join(said)}.")
+    st.markdown(f"**Are the published values reproduced?** They are {'; '.join(said)}.{_otherwise(table)}")
     method = table.method.map(title)
     if len(said) > 1:
         method += ", " + table.recipe + ", " + table.epochs.astype(str) + " epochs"
@@ -73,5 +77,16 @@ def reproduced(table: pd.DataFrame) -> None:
     )  # fmt: skip
     st.caption(
         "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what another choice of training seeds alone would make "
-        "of it if ours vary as theirs do. All recipes are here: each row stands beside the published network alone. *Below* is what a shorter recipe costs, or a weaker attack (see how these networks were trained); in the paper's own setting, with one seed of ours, it may be that seed."
+        "of it if ours vary as theirs do. All recipes are here: each row stands beside the published network alone. *Below* is what a shorter recipe costs, or a weaker attack (see how these networks were trained). "
+        "Of so many intervals of 95 % one in twenty misses by chance."
     )
+
+
+def _otherwise(table: pd.DataFrame) -> str:
+    """The cells of the longest training that are above or below, and by how much, in words; "" where there are none."""
+    most = table[table.epochs == table.epochs.max()]
+    said = [
+        f"{title(row.method)} at σ = {row.sigma:g} is {row.verdict}, by {abs(row.difference):.4f} ± {row.half:.4f} ({row.our_seeds} {'seed' if row.our_seeds == 1 else 'seeds'} of ours)"
+        for row in most[most.verdict.isin(["above", "below"])].itertuples()
+    ]
+    return f" By the recipe `{most.recipe.iloc[0]}`: {'; '.join(said)}." if said and len(most) > len(said) else ""
