@@ -7,7 +7,7 @@ from math import floor, isfinite, log2, prod
 
 from backend.certification.confidence import lower_bound
 from backend.certification.grid_noise import spending
-from backend.datasets import DATASETS, find_dataset
+from backend.datasets import DATASETS, DatasetError, find_dataset
 from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of
 from backend.training.methods import METHODS, make
 
@@ -98,16 +98,24 @@ def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str
 
 
 def recipe_departures(name: str, dataset: str) -> dict[str, tuple]:
-    """In what a named recipe is not the paper's on a data set, epochs aside: {field: (here, there)}; none for a recipe of another name."""
-    if name not in RECIPES:
+    """In what a named recipe is not the paper's, epochs aside: {field: (here, there)}; none on a data set, or like one, that the paper has none of."""
+    experiment, _ = _experiment(dataset, 0.0)
+    if name not in RECIPES or not any(experiment == of for method in METHODS.values() for of, _ in method.paper_values):
         return {}
-    changes = DATASETS[dataset].recipes if dataset in DATASETS else {}  # a folder, maybe gone, has none
-    here, there = (asdict(replace(RECIPES[recipe], **changes.get(recipe, {}))) for recipe in (name, "paper"))
+    here, there = (asdict(recipe_for(recipe, dataset)) for recipe in (name, "paper"))
     if here["schedule"] != there["schedule"]:  # one alone has epochs between drops, the other a rise
         here, there = (
             {k: v for k, v in recipe.items() if k not in ("drop_every", "warmup")} for recipe in (here, there)
         )
     return {k: (here[k], there[k]) for k in here if k not in ("name", "epochs") and here[k] != there[k]}
+
+
+def whole_training(dataset: str) -> int:
+    """Epochs of the recipe `paper` on a data set, which may be gone."""
+    try:
+        return recipe_for("paper", dataset).epochs
+    except DatasetError:
+        return RECIPES["paper"].epochs
 
 
 def on_another(dataset: str) -> str:

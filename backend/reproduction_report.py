@@ -136,7 +136,7 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         rows.append(
             (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+z.4f} ± {row.half:.4f}", f"**{row.verdict}**",
              f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}" + ("" if source == "same terms" else f" ({source}, at its own n)"),
-             f"{100 * row.accuracy:+z.1f} ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f})" + ", told apart" * bool(row.accuracy_told))
+             _points(row))
         )  # fmt: skip
     return _markdown(
         (
@@ -148,10 +148,17 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
             "verdict",
             "seeds",
             "gain of the published networks",
-            "certified accuracy at 0, points (95 % over images)",
+            "certified accuracy at 0, points (95 %)",
         ),
         rows,
     )
+
+
+def _points(row) -> str:
+    """A row's difference in certified accuracy at 0, with its interval; of one seed McNemar's test decides what is told apart, and p is there."""
+    decided = "" if pd.isna(row.accuracy_p) else f"; p = {row.accuracy_p:.1g}"
+    said = f"{100 * row.accuracy:+z.1f} ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}{decided})"
+    return f"{said}, **told apart**" if row.accuracy_told else said
 
 
 def _path(runs: pd.DataFrame) -> pd.DataFrame:
@@ -222,7 +229,11 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
 
 
 def _collapse(missing_classes: float) -> str:
-    return f"collapsed: {missing_classes:.0f} classes hardly ever answered" if missing_classes > 0 else ""
+    return (
+        f"collapsed: {missing_classes:.0f} {'class' if missing_classes == 1 else 'classes'} hardly ever answered"
+        if missing_classes > 0
+        else ""
+    )
 
 
 def _in_order(column: pd.Series) -> pd.Series:

@@ -177,7 +177,7 @@ def test_export_of_a_table(home, tmp_path):
     )  # where there are several recipes, each row says its own
     backend("export", "markdown", out, "--dataset", "mnist", "--sigma", 0.5, "--recipe", "paper")
     assert "| 0.5 | Gaussian | 1.37" in out.read_text()  # a mean over seeds
-    assert "SmoothAdv" not in out.read_text()
+    assert "SmoothAdv + Consistency" not in out.read_text()  # by `quick` alone
     taken = ("--dataset", "mnist", "--recipe", "paper", "--sigma", 0.5)
     assert "without --recipe, --sigma" in backend("export", "reproduction", out, *taken, status=1)
     assert "no such run among those that fit" in backend("export", "csv", out, "--runs", "nothing", status=1)

@@ -7,7 +7,17 @@ import pytest
 from backend import cli
 from backend.home import PRECOMPUTED
 from backend.pipeline import choose_device, execute
-from backend.plan import certify_again, command, departures, numbers, plan, recipe_departures, sweep, usual_values
+from backend.plan import (
+    certify_again,
+    command,
+    departures,
+    numbers,
+    plan,
+    recipe_departures,
+    sweep,
+    usual_values,
+    whole_training,
+)
 from backend.run import Run, all_runs
 from backend.spec import Certification, SpecError
 from backend.training.methods import METHODS
@@ -142,6 +152,12 @@ def test_recipes_differ_from_the_papers_in_what_counts():
     """Of two schedules neither the drops of the one nor the rise of the other are fields that differ; epochs are told by the runs."""
     changed = {"lr": (0.03, 0.01), "schedule": ("cosine", "step"), "init": ("kaiming", "default")}
     assert recipe_departures("quick", "mnist") == changed
-    assert recipe_departures("quick", "a folder that is gone").keys() == changed.keys()
+    assert recipe_departures("quick", "fashion_mnist") == changed  # like MNIST
+    assert recipe_departures("quick", "digits") == recipe_departures("quick", "a_folder_that_is_gone") == {}
     assert recipe_departures("paper", "cifar10") == {}
+    assert (whole_training("mnist"), whole_training("cifar10"), whole_training("a_folder_that_is_gone")) == (
+        90,
+        150,
+        90,
+    )
     assert recipe_departures("somebody_s", "mnist") == {}

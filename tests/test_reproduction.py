@@ -188,6 +188,20 @@ def test_gains_of_seeds_are_one_row_that_keeps_each(home):
     assert len(all_of_them.seed_gains) == 2
 
 
+def test_verdicts_of_three_seeds_hold_for_other_seeds_too(home):
+    """All images gain nearly alike, so that the images leave no doubt, and the seeds do not."""
+    for seed, votes in enumerate((951, 953, 990)):
+        finished([(1, 1, 950)] * 3, seed=seed)
+        finished([(1, 1, votes + more) for more in range(3)], seed=seed, method="consistency")
+    publish((runs_root(),))
+    gains = queries.acr_gains(queries.runs().run_id, [("gaussian", "consistency")])
+    (over,) = gains_over_seeds(gains, ["baseline"]).itertuples()
+    assert (over.verdict, over.accuracy, over.accuracy_told) == ("not told apart", 0, 0)
+    assert over.half == pytest.approx(4.3027 * np.std(over.seed_gains, ddof=1) / 3**0.5, rel=0.01)
+    (two,) = gains_over_seeds(gains[gains.seed < 2], ["baseline"]).itertuples()
+    assert two.verdict == "above"  # two do not tell: the words beside it say that they are two
+
+
 def test_the_report_keeps_networks_and_entropies_apart(home):
     """Two architectures are two parts, each beside its own published networks alone; η = 0 is an ablation, not on the path."""
     shipped = find_run("mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4", PRECOMPUTED)

@@ -84,6 +84,14 @@ def paired_with(b: str) -> tuple[list[str], list[str]]:
     return tuple(list(seeds.index[seeds.isin(shared)]) for seeds in (of_a, of_b))
 
 
+def left_out(b: str) -> str:
+    """Which seeds a comparison is of where it is not of all, in words; else nothing."""
+    of_a, of_b = paired_with(b)
+    if len(of_a) + len(of_b) == len(seeds_of[a]) + len(seeds_of[b]):
+        return ""
+    return f"{labels[b]} at seed {', '.join(f'{seed}' for seed in sorted(set(facts.seed[of_a])))}"
+
+
 def verdict(told: int, more: str, less: str) -> str:
     """What `Paired` tells, in words."""
     return {1: more, -1: less, 0: "the two are **not told apart**"}[told]
@@ -148,17 +156,11 @@ def in_detail(p: Paired, b: str, r: float) -> None:
         st.caption(
             f":material/rule: They differ in {' and in '.join(differ)} too: what is seen here is not the method's alone."
         )
-    of_a, of_b = paired_with(b)
-    if len(of_a) + len(of_b) < len(seeds_of[a]) + len(seeds_of[b]):
-        which = sorted(set(facts.seed[of_a]))
-        st.caption(
-            f":material/rule: Compared at equal seeds, as on **Trade-offs**: {', '.join(f'{seed}' for seed in which)}. One of the two has more."
-        )
     apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
     st.caption(
         f"{setting}. Intervals cover the choice of test images, not that of the training seed: "
         + (
-            f"over seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+z.4f} to {apart[1]:+z.4f}."
+            f"over all seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+z.4f} to {apart[1]:+z.4f}."
             if apart and not early
             else f"another seed of the same method moves {'accuracy' if early else 'ACR'} too."
         )
@@ -189,6 +191,8 @@ def at_radius(b: str) -> None:
             st.rerun()
         st.warning(str(error), icon=":material/compare_arrows:")
         return
+    if said := "; ".join(filter(None, map(left_out, chosen))):
+        st.caption(f":material/rule: Compared at the seeds that both have, not at all seeds: {said}.")
     if len(chosen) > 1:
         all_differences(pairs, r)
     in_detail(pairs[b], b, r)

@@ -210,9 +210,12 @@ def of_these_weights(run: Run) -> list[Listed]:
     return [one for one in whole if one.run.spec.weights_of == run.run_id and one.run.spec.certification]
 
 
-def certified_again(run: Run) -> None:
-    """Those runs, with how far they are."""
-    for one in of_these_weights(run):
+def certified_again(run: Run, active: bool) -> None:
+    """Those runs, with how far they are. active: some were on their way when the page was drawn; at their end it is drawn anew."""
+    others = of_these_weights(run)
+    if active and not any(one.name in ACTIVE for one in others):
+        st.rerun()
+    for one in others:
         settings = one.run.spec.certification
         words = f"n = {settings.n:,}, n0 = {settings.n0:,}, α = {settings.alpha:g}, {settings.label}, {settings.image_set}, {one.run.spec.precision}"
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -269,7 +272,8 @@ if not read_only():
         again(run, spec)
 if others := of_these_weights(run):
     st.header("These weights, certified again")
-    st.fragment(certified_again, run_every=2 if any(one.name in ACTIVE for one in others) else None)(run)
+    active = any(one.name in ACTIVE for one in others)
+    st.fragment(certified_again, run_every=2 if active else None)(run, active)
 left, right = st.columns(2)
 with left:
     st.header("Settings")

@@ -35,8 +35,7 @@ def jobs() -> None:
         return
     number = counts(everything)
     finished = number.get("finished", 0)
-    if st.session_state.setdefault(FINISHED, finished) != finished:  # the form above estimates from what is finished
-        st.session_state[FINISHED] = finished
+    if st.session_state[FINISHED] != finished:  # the form above estimates from what is finished
         st.rerun()
     st.markdown(" · ".join(f"{ICONS[name]} {count} {name}" for name, count in number.items()))
     idle = not 0 <= time.time_ns() - max(one.changed for one in everything) <= STARTS
@@ -142,6 +141,7 @@ def elsewhere() -> None:
     )  # fmt: skip
 
 
+st.session_state[FINISHED] = counts(listing(runs_root())).get("finished", 0)
 st.title("Runs")
 st.markdown(
     "What runs, waits and is finished on this machine."

@@ -151,7 +151,7 @@ def curves_of(drawn: pd.DataFrame) -> None:
     theirs = ["published networks"] if not their_curves.empty else []
     extras = st.pills(
         "Also show", ["all σ in one", "95 % bands", "envelope", *theirs], selection_mode="multi",
-        default=theirs, key="extras" if theirs else "extra", bind="query-params",  # back among published curves they are chosen anew
+        default=theirs, key="extras", bind="query-params",
         help="*95 % bands*: Clopper–Pearson's interval over the choice of images; of several seeds that of their mean, wider than need be. "
         "*envelope*: " + TERMS["envelope"],
     )  # fmt: skip
@@ -188,7 +188,7 @@ if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
     names = run_labels(shown)
     st.warning(
         "Training collapsed, and is shown as it is: "
-        + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} classes" for r in collapsed.itertuples()),
+        + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} {'class' if r.missing_classes == 1 else 'classes'}" for r in collapsed.itertuples()),
         icon=":material/trending_down:",
     )  # fmt: skip
 drawn = common

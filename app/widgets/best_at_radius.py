@@ -38,9 +38,9 @@ def best_at_radius(
     best = ranked.iloc[0]
     left.metric("Best here", f"{best.certified_accuracy:.1%}", help="certified accuracy at r")
     left.markdown(f"**{best.label}**" if best.certified_accuracy else "No run certifies an image that far.")
-    if near := int((ranked.high.iloc[1:] >= best.certified_accuracy).sum()) if best.certified_accuracy else 0:
+    if near := int((ranked.high.iloc[1:] >= best.low).sum()) if best.certified_accuracy else 0:
         left.caption(
-            f"{best.low:.1%} to {best.high:.1%} on other images (95 %); {near} other{'s' if near > 1 else ''} may reach as much: **Compare** tells pairs apart."
+            f"{best.low:.1%} to {best.high:.1%} on other images (95 %); {near} other{'s have intervals' if near > 1 else ' has an interval'} that overlap{'' if near > 1 else 's'} it: **Compare** tells pairs apart."
         )
     with right:
         draw(

@@ -9,7 +9,7 @@ import streamlit as st
 from app.figures.acr import gains
 from app.figures.palette import title
 from app.widgets.figure import draw
-from backend.plan import in_words, recipe_for
+from backend.plan import in_words, whole_training
 from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
 from backend.training.methods import place
@@ -34,7 +34,7 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
             "That wants a run of Consistency and one of a baseline, at equal σ, seed and training, among what is chosen above."
         )
         return
-    st.markdown(answer(rows, recipe_for("paper", common.dataset.iloc[0]).epochs))
+    st.markdown(answer(rows, whole_training(common.dataset.iloc[0])))
     st.markdown(cost(rows))
     sigmas = sorted(rows.sigma.unique())
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
@@ -131,9 +131,10 @@ def _answer(rows: pd.DataFrame, whole: int) -> str:
 
 
 def _caveats(some: pd.DataFrame, whole: int) -> list[str]:
-    """In words: where one seed was trained, and where both were trained for fewer epochs than the `whole` recipe."""
+    """In words: where too few seeds were trained for an interval over them, and where both were trained for fewer epochs than the `whole` recipe."""
     said = []
-    for rare, words in ((some.seed_gains.map(len) == 1, "one seed"), (some.epochs < whole, "")):
+    seeds = some.seed_gains.map(len)
+    for rare, words in ((seeds == 1, "one seed"), (seeds == 2, "two seeds"), (some.epochs < whole, "")):
         if rare.any():
             epochs = _listed([f"{epochs}" for epochs in sorted(some.epochs[rare].unique())])
             at = "" if rare.all() else f"{_at(sorted(some.sigma[rare].unique()))} "
@@ -142,14 +143,21 @@ def _caveats(some: pd.DataFrame, whole: int) -> list[str]:
 
 
 def cost(rows: pd.DataFrame) -> str:
-    """What Consistency costs or gains in certified accuracy at r = 0 over Gaussian, by the longest training at each σ, in words; maybe none."""
+    """What Consistency costs or gains in certified accuracy at r = 0 over Gaussian, of the runs that `answer` speaks of, in words; maybe none."""
     rows = rows[(rows.method == "consistency") & (rows.baseline == "gaussian")]
-    rows = rows[rows.epochs == rows.groupby("sigma").epochs.transform("max")].drop_duplicates("sigma")
-    said = [
-        f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {'' if row.accuracy_told else 'not '}told apart) at σ = {row.sigma:g}"
-        for row in rows.sort_values("sigma").itertuples()
-    ]
-    return f"Its certified accuracy at r = 0 less that of Gaussian: {', '.join(said)}." if said else ""
+    rows = rows[rows.source == "trained"] if (rows.source == "trained").any() else rows
+    rows = rows[rows.epochs == rows.groupby(["architecture", "sigma"]).epochs.transform("max")].sort_values("sigma")
+    networks = rows.groupby("architecture")
+    return " ".join(
+        f"{f'With {network} its' if len(networks) > 1 else 'Its'} certified accuracy at r = 0 less that of Gaussian: {', '.join(map(_cost, some.itertuples()))}."
+        for network, some in networks
+    )
+
+
+def _cost(row) -> str:
+    apart = ("" if row.accuracy_told else "not ") + "told apart"
+    apart += "" if pd.isna(row.accuracy_p) else f" by McNemar's test, p = {row.accuracy_p:.1g}"
+    return f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {apart}) at σ = {row.sigma:g}{_where(row).replace(' at ', ', ')}"
 
 
 def _at(sigmas) -> str:

@@ -84,9 +84,13 @@ def reproduced(table: pd.DataFrame) -> None:
 
 def _otherwise(table: pd.DataFrame) -> str:
     """The cells of the longest training that are above or below, and by how much, in words; "" where there are none."""
-    most = table[table.epochs == table.epochs.max()]
-    said = [
-        f"{title(row.method)} at σ = {row.sigma:g} is {row.verdict}, by {abs(row.difference):.4f} ± {row.half:.4f} ({row.our_seeds} {'seed' if row.our_seeds == 1 else 'seeds'} of ours)"
-        for row in most[most.verdict.isin(["above", "below"])].itertuples()
+    most = table[(table.epochs == table.epochs.max()) & table.verdict.isin(["above", "below"])]
+    names = [
+        title(row.method) + (f" with {row.architecture}" if table.architecture.nunique() > 1 else "")
+        for row in most.itertuples()
     ]
-    return f" By the recipe `{most.recipe.iloc[0]}`: {'; '.join(said)}." if said and len(most) > len(said) else ""
+    said = [
+        f"{name} at σ = {row.sigma:g} is {row.verdict}, by {abs(row.difference):.4f} ± {row.half:.4f} (`{row.recipe}`, {row.our_seeds} {'seed' if row.our_seeds == 1 else 'seeds'} of ours)"
+        for name, row in zip(names, most.itertuples(), strict=True)
+    ]
+    return f" Of those trained longest: {'; '.join(said)}." if said else ""

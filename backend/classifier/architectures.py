@@ -6,7 +6,7 @@ Beside those, every classification network of torchvision is there under its nam
 from torch import Tensor, nn, tensor
 
 from backend.classifier.densenet import densenet
-from backend.classifier.first_layer import FirstConv2d
+from backend.classifier.image_convolution import ImageConv2d
 from backend.classifier.resnet import resnet
 
 
@@ -35,7 +35,7 @@ def lenet(shape: tuple[int, int, int], classes: int) -> nn.Module:
     if min(side) < 1:
         raise ValueError(f"images must be at least 16×16, not {height}×{width}")
     return nn.Sequential(
-        FirstConv2d(channels, 20, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
+        ImageConv2d(channels, 20, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
         nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.ReLU(inplace=True),
         nn.Flatten(), nn.Linear(50 * side[0] * side[1], 500), nn.ReLU(inplace=True), nn.Linear(500, classes),
     )  # fmt: skip
@@ -45,7 +45,7 @@ def smallcnn(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """A network for 8×8 digits that trains in seconds: conv 16@3×3, conv 32@3×3, pool 2, fc 64."""
     channels, height, width = shape
     return nn.Sequential(
-        FirstConv2d(channels, 16, 3, padding=1), nn.ReLU(inplace=True),
+        ImageConv2d(channels, 16, 3, padding=1), nn.ReLU(inplace=True),
         nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True),
         nn.Flatten(), nn.Linear(32 * (height // 2) * (width // 2), 64), nn.ReLU(inplace=True), nn.Linear(64, classes),
     )  # fmt: skip

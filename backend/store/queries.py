@@ -101,20 +101,20 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
     """ACR of runs against runs of a baseline that differ in the method alone, image by image, for pairs (baseline, method).
 
     Both are among run_ids, of equal source, data set, architecture, σ, seed, recipe, epochs, precisions, n, n0, α, mode and
-    images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr, and gain, the mean
-    paired difference over the images, of which there are two or more.
+    images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr, and gain and accuracy_gain, the mean
+    paired differences of ACR and of certified accuracy at 0 over the images, of which there are two or more.
     """
     return ask(
         """
         WITH chosen AS (SELECT * FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
-        gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
+        gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain, (predict = label)::INT AS sure FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
         wanted AS (SELECT unnest($2) AS baseline, unnest($3) AS method),
         pairs AS (
             SELECT b.method AS baseline, a.method, source, a.run_id, b.run_id AS baseline_id, architecture, epochs, a.sigma, a.lam, a.hyper, b.hyper AS baseline_hyper, a.seed, recipe, a.images,
                    a.acr, b.acr AS baseline_acr, b.images AS baseline_images
             FROM chosen a JOIN chosen b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
             WHERE (b.method, a.method) IN (SELECT (baseline, method) FROM wanted))
-        SELECT p.*, avg(x.gain - y.gain) AS gain
+        SELECT p.*, avg(x.gain - y.gain) AS gain, avg(x.sure - y.sure) AS accuracy_gain
         FROM pairs p JOIN gained x USING (run_id) JOIN gained y ON y.run_id = p.baseline_id AND y.idx = x.idx
         GROUP BY ALL HAVING count(*) = p.images AND count(*) = p.baseline_images AND count(*) > 1
         ORDER BY p.sigma, p.method, p.baseline, p.lam, p.seed

@@ -52,8 +52,10 @@ def noisy_logits(classifier: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
     whole = images.device.type != "cpu" or any(
         isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training for layer in classifier.modules()
     )
-    parts = images.chunk(ceil(len(images) / IN_CACHE))
-    logits = classifier(images) if whole else torch.cat([classifier(part) for part in parts])
+    if whole:
+        logits = classifier(images)
+    else:
+        logits = torch.cat([classifier(part) for part in images.chunk(ceil(len(images) / IN_CACHE))])
     return logits.float().unflatten(0, noise.shape[:2])  # losses are in float32, also under autocast
 
 

@@ -1,12 +1,14 @@
 """The claim on the page Trade-offs: Consistency over the baselines, in figures and in a sentence."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from app.widgets.claim import answer
+from app.widgets.claim import answer, cost
 from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan
@@ -30,7 +32,14 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     below = gains[gains.sigma == 0.5]
     assert queries.paired(below.baseline_id.to_list(), below.run_id.to_list()).acr_high < 0
     assert "**below** SmoothAdv (loses in each of 2 seeds)" in text
-    assert "**below SmoothAdv (both trained for 8 epochs)** at every σ." in text
+    assert (
+        "**below SmoothAdv (at σ = 0.5 one seed, at σ = 0.25 and 1 two seeds, at σ = 0.25 and 1 both trained for 8 epochs)** at every σ."
+        in text
+    )
+    assert (
+        "Its certified accuracy at r = 0 less that of Gaussian: +0.2 points (-0.3 to +0.7, not told apart) at σ = 0.25"
+        in text
+    )
     assert "of three seeds or more that of the training seed too" in text
     table = cells(runs, queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20"))
     shown = app.dataframe[0].value
@@ -109,7 +118,7 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
 def test_the_claim_in_a_sentence(verdicts, said):
     rows = [(*key, "consistency", verdict) for key, verdict in verdicts.items()]
     rows = pd.DataFrame(rows, columns=["baseline", "sigma", "epochs", "method", "verdict"])
-    rows = rows.assign(source="trained", architecture="lenet", seed_gains=[[0.1, 0.2]] * len(rows))
+    rows = rows.assign(source="trained", architecture="lenet", seed_gains=[[0.1, 0.2, 0.3]] * len(rows))
     told = partial(answer, whole=90)
     assert told(rows) == f"Measured here: the ACR of Gaussian + Consistency is {said}"
     assert told(rows.assign(source="published")) == f"By the imported logs: the ACR of Gaussian + Consistency is {said}"
@@ -120,9 +129,36 @@ def test_the_claim_in_a_sentence(verdicts, said):
     assert "**above" not in second
 
 
+def test_what_it_costs_is_said_of_the_runs_that_the_answer_is_of():
+    """By network, of trained runs where there are some, of the longest; with what decides."""
+    rows = [
+        ("lenet", "trained", 90, -0.02, np.nan, -1), ("lenet", "trained", 8, 0.5, np.nan, 1),
+        ("lenet", "published", 100, 0.5, np.nan, 1), ("resnet20", "trained", 8, 0.0, 0.254, 0),
+    ]  # fmt: skip
+    rows = pd.DataFrame(rows, columns=["architecture", "source", "epochs", "accuracy", "accuracy_p", "accuracy_told"])
+    rows = rows.assign(accuracy_low=rows.accuracy - 0.01, accuracy_high=rows.accuracy + 0.01)
+    rows = rows.assign(method="consistency", baseline="gaussian", sigma=0.5, setting="")
+    assert cost(rows) == (
+        "With lenet its certified accuracy at r = 0 less that of Gaussian: -2.0 points (-3.0 to -1.0, told apart) at σ = 0.5. "
+        "With resnet20 its certified accuracy at r = 0 less that of Gaussian: +0.0 points (-1.0 to +1.0, not told apart by McNemar's test, p = 0.3) at σ = 0.5."
+    )
+    assert cost(rows.head(1).assign(setting="λ = 1")).endswith("told apart) at σ = 0.5, λ = 1.")
+    assert cost(rows.assign(baseline="macer")) == ""
+
+
+def test_runs_on_a_folder_that_is_gone_are_claimed_too(home):
+    for name in (GAUSSIAN, CONSISTENCY):
+        shipped = find_run(name, PRECOMPUTED)
+        imitate(shipped, replace(shipped.spec, dataset="a_folder_that_is_gone"))
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert "(one seed, both trained for 8 epochs)** at σ = 0.5." in words(app)
+
+
 def test_one_seed_is_said_in_the_sentence():
     rows = [
-        ("gaussian", 0.5, [0.1, 0.2]),
+        ("gaussian", 0.5, [0.1] * 3),
         ("macer", 0.5, [0.1]),
         ("stability", 0.5, [0.1]),
         ("stability", 1.0, [0.1, 0.2]),
@@ -130,7 +166,7 @@ def test_one_seed_is_said_in_the_sentence():
     rows = pd.DataFrame(rows, columns=["baseline", "sigma", "seed_gains"])
     rows = rows.assign(source="trained", architecture="lenet", method="consistency", verdict="above", epochs=90)
     assert answer(rows, 90).endswith(
-        "**above Gaussian and MACER (one seed)** at σ = 0.5, **above Stability (at σ = 0.5 one seed)** at every σ."
+        "**above Gaussian and MACER (one seed)** at σ = 0.5, **above Stability (at σ = 0.5 one seed, at σ = 1 two seeds)** at every σ."
     )
     short = rows.assign(seed_gains=[[0.1]] * 4, epochs=8)
     assert answer(short, 90).endswith(

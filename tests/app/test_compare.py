@@ -25,15 +25,25 @@ def test_compare_begins_with_the_ordinary_runs(published):
 def test_groups_are_compared_at_the_seeds_that_both_have(published):
     """MACER has one seed by the paper's recipe, Consistency five: the difference is that of Trade-offs, and the page says so."""
     app = page("compare").run()
-    assert "equal seeds" not in words(app)
+    assert "not at all seeds" not in words(app)
     runs = ordinary(0.5)
     (macer,) = runs["macer"]
     app.selectbox(key="a").set_value(macer).run()
     assert not app.exception
     gains = queries.acr_gains([macer, *runs["consistency"]], [("macer", "consistency")])
     assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{gains.gain.item():+.4f}"
-    assert "Compared at equal seeds, as on **Trade-offs**: 0. One of the two has more." in words(app)
-    assert "Images gained" in {m.label for m in app.metric}  # of single runs
+    (b,) = app.multiselect(key="b").value
+    assert "Compared at the seeds that both have, not at all seeds: Gaussian + Consistency" in words(app)
+    assert " at seed 0." in words(app)
+    one_of_b = gains.run_id.item()
+    p = queries.paired([macer], [one_of_b], 0.5)
+    values = {m.label: m.value for m in app.metric}
+    assert (values["Images gained"], values["Images lost"]) == (str(p.gained), str(p.lost))  # of single runs
+    by_class = next(table.value for table in app.dataframe if "acr b" in table.value)
+    assert by_class["acr b"].to_list() == pytest.approx(queries.per_class([one_of_b]).acr.to_list())
+    gaussian = runs["gaussian"][0]
+    app.multiselect(key="b").set_value([b, gaussian]).run()
+    assert words(app).count(" at seed 0") == 2
 
 
 def test_compare_says_what_the_paired_tests_say(published):

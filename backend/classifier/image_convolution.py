@@ -1,4 +1,4 @@
-"""The convolution that sees the image: an attack asks it for its gradient, which libraries compute slowly for so few channels."""
+"""The convolution that sees the image: an attack asks it for its gradient, which libraries compute slowly for one channel."""
 
 import torch
 from torch import Tensor, nn
@@ -6,17 +6,21 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, fold
 
 
-class FirstConv2d(nn.Conv2d):
+class ImageConv2d(nn.Conv2d):
     """An nn.Conv2d whose gradient for the image is a matrix product, where its weights take no gradients (an attack's case)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad and not self.weight.requires_grad:
+        learns = any(parameter.requires_grad for parameter in self.parameters())
+        plain = (self.groups, self.dilation, self.padding_mode) == (1, (1, 1), "zeros") and not isinstance(
+            self.padding, str
+        )
+        if x.requires_grad and not learns and plain and x.dim() == 4:
             return _ForImage.apply(x, self.weight, self.bias, self.stride, self.padding)
         return super().forward(x)
 
 
 class _ForImage(torch.autograd.Function):
-    """conv2d, differentiable for the image alone: every output's gradient times the kernel, added up where patches overlap."""
+    """conv2d, differentiable once and for the image alone: every output's gradient times the kernel, added up where patches overlap."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding) -> Tensor:
