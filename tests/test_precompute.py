@@ -40,6 +40,8 @@ def test_a_gpu_begins_with_what_stands_beside_the_shipped_runs():
     cpu = {spec.run_id for part in queue(gpu=False) for spec in part.specs}
     first = [part for part in queue(gpu=True) if part.name.startswith("paper")]
     assert first == queue(gpu=True)[: len(first)]
+    assert [part.name for part in first[:2]] == ["paper", "paper, SmoothAdv"]  # what misses in the table, before seeds
+    assert queue(gpu=False)[-1] == first[1]
     assert {spec.run_id for part in first for spec in part.specs} <= cpu
 
 

@@ -27,6 +27,10 @@ def app(published):
     return app
 
 
+def test_a_data_set_that_is_like_another_takes_its_values(app):
+    assert "; fashion_mnist as mnist." in words(app)
+
+
 def test_every_method_has_its_formula_and_every_word_its_sentence(app):
     assert all(method.formula for method in METHODS.values())
     shown = [e.value for e in app.latex]

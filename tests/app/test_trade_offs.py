@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from app.figures.palette import title
@@ -12,6 +13,7 @@ from backend.logs import import_logs
 from backend.plan import recipe_for
 from backend.reproduction import usual
 from backend.run import Run, find_run
+from backend.statistics import share_band
 from backend.store import queries
 from backend.store.publish import publish
 from tests.app import CONSISTENCY, GAUSSIAN, digits, imitate, page, words
@@ -29,6 +31,34 @@ def test_the_best_at_a_radius_is_asked_of_the_store(published):
         assert app.metric[-1].value == f"{each.max():.1%}"
         assert f"**{title(method)}, σ = {sigma:g}, " in words(app)
     assert "looks better than it is" in words(app)
+
+
+def test_how_many_others_may_be_as_good_is_said(published):
+    """Of the settings of the paper's recipe at r = 0.5, by Clopper–Pearson's intervals of their means over seeds."""
+    app = page("trade_offs").run()
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper'")
+    settings = queries.over_seeds(runs[usual(runs)].run_id)
+    each = queries.accuracy_at(0.5, [i for ids in settings.run_ids for i in ids]).set_index("run_id").certified_accuracy
+    shares = sorted((each[list(ids)].mean() for ids in settings.run_ids), reverse=True)
+    low, high = share_band(np.round(np.array(shares) * 500), 500)
+    near = int((high[1:] >= low[0]).sum())
+    assert (
+        f"{low[0]:.1%} to {high[0]:.1%} on other images (95 %); {near} others have intervals that overlap it"
+        in words(app)
+    )
+
+
+def test_captions_say_terms_and_how_far_images_move_things(published):
+    text = words(page("trade_offs").run())
+    assert (
+        "Of those trained longest: Gaussian + Consistency at σ = 0.5 is above, by 0.0025 ± 0.0021 (`paper`, 5 seeds of ours); MACER at σ = 1 is below, by"
+        in text
+    )
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper' and sigma == 0.25")
+    low, high = share_band(500 * queries.over_seeds(runs.run_id).certified_accuracy_0.to_numpy(), 500)
+    assert f"± {50 * np.median(high - low):.1f} points at σ = 0.25" in text
+    garments = words(page("trade_offs", dataset="fashion_mnist").run())
+    assert "*cat-rs*, n = 100,000 on 10,000 images: " in garments
 
 
 def test_methods_are_compared_within_a_recipe_unless_more_are_asked_for(home):
