@@ -19,7 +19,7 @@ from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
 from backend.plan import departures, in_words, on_another, recipe_departures
 from backend.reproduction import along_lambda, cells, usual, without_ablations
-from backend.spec import WHOLE
+from backend.spec import PRECISIONS, WHOLE
 from backend.statistics import comparable_radii, early_stop, share_band
 from backend.store import queries
 from backend.store.snapshot import mark
@@ -108,6 +108,8 @@ def how_trained() -> None:
         + ", ".join(f"{field} = {in_words(here)} (paper{on_another(one.dataset)}: {in_words(there)})" for field, (here, there) in changes.items())
         for name in sorted(set(trained.recipe)) if (changes := recipe_departures(name, one.dataset))
     ]  # fmt: skip
+    if other := sorted(set(trained.train_precision) - {PRECISIONS[0]}):
+        steps.append(f"some in {' and '.join(other)} (paper: {PRECISIONS[0]})")
     with st.expander(
         "How these networks were trained, and where that departs from the paper", icon=":material/model_training:"
     ):

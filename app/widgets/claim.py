@@ -9,17 +9,11 @@ import streamlit as st
 from app.figures.acr import gains
 from app.figures.palette import title
 from app.widgets.figure import draw
+from app.widgets.verdicts import answer, cost, terms, versus
 from backend.plan import in_words, whole_training
 from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
 from backend.training.methods import place
-
-THEIR_OWN = "at their own n and on all images: gains at different n compare roughly"
-PUBLISHED = {  # of reproduction.LOGS -> whose they are
-    "same terms": "the paper's released networks, means over their seeds, on the same terms",
-    "released": f"the paper's released networks, {THEIR_OWN}",
-    "cat-rs": f"the networks released with CAT-RS (Jeong et al., AAAI 2023), one seed each, whose λ is not told, {THEIR_OWN}",
-}
 
 
 def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Callable) -> None:
@@ -56,116 +50,8 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
                 }
                 telling = [said[name] for name in _telling(rows)]
                 whose = ", ".join(telling)
-                st.markdown((f"{whose[0].upper()}{whose[1:]}: " if whose else "") + _versus(alone))
-    st.caption(_how(rows, setting))
-
-
-def _how(rows: pd.DataFrame, setting: str) -> str:
-    """What the figures of the claim show, of which runs, on which terms and how surely."""
-    seeds = rows.seed_gains.map(len).max()
-    lams = rows[(rows.method == "consistency") & rows.lam.notna()].groupby("sigma").lam.unique()
-    at = "; ".join(
-        f"{' and '.join(f'{lam:g}' for lam in sorted(some))} at σ = {sigma:g}" for sigma, some in lams.items()
-    )
-    on_top = (
-        " (*on top of SmoothAdv*: SmoothAdv + Consistency less SmoothAdv)"
-        if (rows.method != "consistency").any()
-        else ""
-    )
-    trained = rows[rows.source == "trained"]
-    recipes = [
-        f"`{name}` ({epochs} epochs)" for name, epochs in sorted(set(zip(trained.recipe, trained.epochs, strict=True)))
-    ]
-    return (
-        f"ACR of Gaussian + Consistency{f' (λ = {at})' if at else ''} less that of each baseline, image by image: right of the line Consistency certifies more{on_top}. {setting}, "
-        + (f"recipe {_listed(recipes)}, " if recipes else "")
-        + ("one seed a run" if seeds == 1 else f"means over up to {seeds} seeds, the same of both (strokes: each of them)")
-        + ". Bars are 95 % intervals of the mean paired difference: they cover the choice of test images"
-        + (", and of three seeds or more that of the training seed too. " if seeds > 2 else ", not that of the training seed. ")
-        + " ".join(
-            f"Hollow{f', {network}' if rows.architecture.nunique() > 1 else ''}: the difference of {PUBLISHED[source]}."
-            for (network, source), _ in rows.groupby(["architecture", "published_source"])
-        )
-    )  # fmt: skip
-
-
-def answer(rows: pd.DataFrame, whole: int) -> str:
-    """In a sentence a network, by the longest training at each σ that each baseline had here; by imported logs where none had one.
-
-    whole: epochs of the paper's recipe.
-    """
-    rows = rows[rows.method == "consistency"]
-    ours = (rows.source == "trained").any()
-    whose = "Measured here" if ours else "By the imported logs"
-    networks = (rows[rows.source == "trained"] if ours else rows).groupby("architecture")
-    return " ".join(
-        f"{whose}{f' with {network}' if len(networks) > 1 else ''}: the ACR of Gaussian + Consistency is {_answer(some, whole)}"
-        for network, some in networks
-    )
-
-
-def _answer(rows: pd.DataFrame, whole: int) -> str:
-    """Of which baselines Consistency is above and of which not, and at which σ, with one network."""
-    longest = rows[rows.epochs == rows.groupby(["baseline", "sigma"]).epochs.transform("max")]
-    baselines = [(name, some) for (_, name), some in longest.groupby([longest.baseline.map(place), "baseline"])]
-    caveats = [_caveats(some, whole) for _, some in baselines]
-    of_all = (
-        [caveat for caveat in caveats[0] if all(caveat in others for others in caveats)] if len(caveats) > 1 else []
-    )
-    found: dict[tuple[str, str], list[str]] = {}
-    for (baseline, some), its_own in zip(baselines, caveats, strict=True):
-        above = some.groupby("sigma").verdict.agg(lambda verdicts: (verdicts == "above").all())
-        below = some.groupby("sigma").verdict.agg(lambda verdicts: (verdicts == "below").any())
-        how = "above" if above.any() else "below" if (some.verdict == "below").all() else "not above"
-        if above.any() and not above.all():
-            where = f"{_at(above.index[above])} alone"
-        elif len(above) == rows.sigma.nunique() > 1:
-            where = "at any σ" if how == "not above" else "at every σ"
-        else:  # it was not run at the others
-            where = _at(above.index)
-        said = [f"below {_at(below.index[below])}"] if how != "below" and below.any() else []
-        said += [caveat for caveat in its_own if caveat not in of_all]
-        found.setdefault((how, where), []).append(title(baseline) + (f" ({', '.join(said)})" if said else ""))
-    words = ", ".join(f"**{how} {_listed(names)}** {where}" for (how, where), names in found.items())
-    return f"{words}." + (f" In every comparison: {', '.join(of_all)}." if of_all else "")
-
-
-def _caveats(some: pd.DataFrame, whole: int) -> list[str]:
-    """In words: where too few seeds were trained for an interval over them, and where both were trained for fewer epochs than the `whole` recipe."""
-    said = []
-    seeds = some.seed_gains.map(len)
-    for rare, words in ((seeds == 1, "one seed"), (seeds == 2, "two seeds"), (some.epochs < whole, "")):
-        if rare.any():
-            epochs = _listed([f"{epochs}" for epochs in sorted(some.epochs[rare].unique())])
-            at = "" if rare.all() else f"{_at(sorted(some.sigma[rare].unique()))} "
-            said.append(at + (words or f"both trained for {epochs} epochs"))
-    return said
-
-
-def cost(rows: pd.DataFrame) -> str:
-    """What Consistency costs or gains in certified accuracy at r = 0 over Gaussian, of the runs that `answer` speaks of, in words; maybe none."""
-    rows = rows[(rows.method == "consistency") & (rows.baseline == "gaussian")]
-    rows = rows[rows.source == "trained"] if (rows.source == "trained").any() else rows
-    rows = rows[rows.epochs == rows.groupby(["architecture", "sigma"]).epochs.transform("max")].sort_values("sigma")
-    networks = rows.groupby("architecture")
-    return " ".join(
-        f"{f'With {network} its' if len(networks) > 1 else 'Its'} certified accuracy at r = 0 less that of Gaussian: {', '.join(map(_cost, some.itertuples()))}."
-        for network, some in networks
-    )
-
-
-def _cost(row) -> str:
-    apart = ("" if row.accuracy_told else "not ") + "told apart"
-    apart += "" if pd.isna(row.accuracy_p) else f" by McNemar's test, p = {row.accuracy_p:.1g}"
-    return f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {apart}) at σ = {row.sigma:g}{_where(row).replace(' at ', ', ')}"
-
-
-def _at(sigmas) -> str:
-    return f"at σ = {_listed([f'{sigma:g}' for sigma in sigmas])}"
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+                st.markdown((f"{whose[0].upper()}{whose[1:]}: " if whose else "") + versus(alone))
+    st.caption(terms(rows, setting))
 
 
 def _telling(rows: pd.DataFrame) -> list[str]:
@@ -173,29 +59,6 @@ def _telling(rows: pd.DataFrame) -> list[str]:
     names = [name for name in ("source", "architecture", "recipe", "epochs") if rows[name].nunique() > 1]
     told = rows.groupby("recipe").epochs.nunique().max() == 1
     return [name for name in names if not (name == "epochs" and told)]
-
-
-def _versus(rows: pd.DataFrame) -> str:
-    """Which baselines Consistency is above, not told apart from and below, in words."""
-    said = {"above": "above", "not told apart": "not told apart from", "below": "below"}
-    parts = [
-        f"**{words}** " + ", ".join(title(row.baseline) + _where(row) + _of_seeds(row) for row in some.itertuples())
-        for verdict, words in said.items() if len(some := rows[rows.verdict == verdict])
-    ]  # fmt: skip
-    return "Consistency is " + "; ".join(parts) + "."
-
-
-def _where(row) -> str:
-    return f" at {row.setting}" if row.setting else ""
-
-
-def _of_seeds(row) -> str:
-    """How many seeds, and, where they are told apart, how many gain or lose as their mean does."""
-    seeds = [gain * row.gain > 0 for gain in row.seed_gains]
-    if len(seeds) == 1 or row.verdict == "not told apart":
-        return " (one seed)" if len(seeds) == 1 else f" ({len(seeds)} seeds)"
-    word = "gains" if row.gain > 0 else "loses"
-    return f" ({word} in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
 
 
 def _apart(rows: pd.DataFrame) -> list[str]:
