@@ -50,7 +50,7 @@ def _answer(rows: pd.DataFrame, whole: int) -> str:
         said = [f"below {_at(below.index[below])}"] if how != "below" and below.any() else []
         said += [caveat for caveat in its_own if caveat not in of_all]
         found.setdefault((how, where), []).append(title(baseline) + (f" ({', '.join(said)})" if said else ""))
-    words = ", ".join(f"**{how} {_listed(names)}** {where}" for (how, where), names in found.items())
+    words = ", ".join(f"**{how}** {_listed(names)} {where}" for (how, where), names in found.items())
     return f"{words}." + (f" In every comparison: {', '.join(of_all)}." if of_all else "")
 
 

@@ -33,7 +33,7 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     assert queries.paired(below.baseline_id.to_list(), below.run_id.to_list()).acr_high < 0
     assert "**below** SmoothAdv (loses in each of 2 seeds)" in text
     assert (
-        "**below SmoothAdv (at σ = 0.5 one seed, at σ = 0.25 and 1 two seeds, at σ = 0.25 and 1 both trained for 8 epochs)** at every σ."
+        "**below** SmoothAdv (at σ = 0.5 one seed, at σ = 0.25 and 1 two seeds, at σ = 0.25 and 1 both trained for 8 epochs) at every σ."
         in text
     )
     assert (
@@ -53,7 +53,7 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
     app = page("trade_offs", dataset="fashion_mnist").run()
     assert not app.exception
     text = words(app)
-    assert "is **above Gaussian" in text
+    assert "is **above** Gaussian" in text
     assert "In every comparison: one seed, both trained for 8 epochs." in text
     assert "recipe `quick` (8 epochs), one seed a run" in text
     assert (
@@ -79,22 +79,22 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        ({("gaussian", 0.25, 90): "above", ("gaussian", 0.5, 90): "above"}, "**above Gaussian** at every σ."),
+        ({("gaussian", 0.25, 90): "above", ("gaussian", 0.5, 90): "above"}, "**above** Gaussian at every σ."),
         (
             {("gaussian", 0.25, 90): "below", ("gaussian", 0.5, 90): "not told apart"},
-            "**not above Gaussian (below at σ = 0.25)** at any σ.",
+            "**not above** Gaussian (below at σ = 0.25) at any σ.",
         ),
         (
             {("gaussian", 0.5, 90): "above", ("macer", 0.5, 90): "above", ("stability", 0.5, 90): "below"},
-            "**above Gaussian and MACER** at σ = 0.5, **below Stability** at σ = 0.5.",
+            "**above** Gaussian and MACER at σ = 0.5, **below** Stability at σ = 0.5.",
         ),
         (
             {("gaussian", 0.25, 90): "not told apart", ("gaussian", 0.5, 90): "above", ("gaussian", 0.25, 8): "above"},
-            "**above Gaussian** at σ = 0.5 alone.",  # by the longest training
+            "**above** Gaussian at σ = 0.5 alone.",  # by the longest training
         ),
         (
             {("gaussian", s, 90): "above" for s in (0.25, 0.5, 1)} | {("macer", s, 90): "above" for s in (0.25, 0.5)},
-            "**above Gaussian** at every σ, **above MACER** at σ = 0.25 and 0.5.",
+            "**above** Gaussian at every σ, **above** MACER at σ = 0.25 and 0.5.",
         ),
         (
             {
@@ -102,16 +102,16 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
                 ("gaussian", 0.5, 8): "not told apart",
                 ("gaussian", 1, 8): "not told apart",
             },
-            "**above Gaussian (at σ = 0.5 and 1 both trained for 8 epochs)** at σ = 0.25 alone.",
+            "**above** Gaussian (at σ = 0.5 and 1 both trained for 8 epochs) at σ = 0.25 alone.",
         ),
         (
             {("gaussian", 0.5, 90): "above", ("smoothadv", 0.5, 8): "below"},
-            "**above Gaussian** at σ = 0.5, **below SmoothAdv (both trained for 8 epochs)** at σ = 0.5.",
+            "**above** Gaussian at σ = 0.5, **below** SmoothAdv (both trained for 8 epochs) at σ = 0.5.",
         ),
         (
             {("gaussian", s, 8): "above" for s in (0.25, 0.5)}
             | {("smoothadv", 0.25, 8): "not told apart", ("smoothadv", 0.5, 8): "below"},
-            "**above Gaussian** at every σ, **not above SmoothAdv (below at σ = 0.5)** at any σ. In every comparison: both trained for 8 epochs.",
+            "**above** Gaussian at every σ, **not above** SmoothAdv (below at σ = 0.5) at any σ. In every comparison: both trained for 8 epochs.",
         ),
     ],
 )
@@ -153,7 +153,7 @@ def test_runs_on_a_folder_that_is_gone_are_claimed_too(home):
     publish((runs_root(),))
     app = page("trade_offs").run()
     assert not app.exception
-    assert "(one seed, both trained for 8 epochs)** at σ = 0.5." in words(app)
+    assert "(one seed, both trained for 8 epochs) at σ = 0.5." in words(app)
 
 
 def test_one_seed_is_said_in_the_sentence():
@@ -166,12 +166,10 @@ def test_one_seed_is_said_in_the_sentence():
     rows = pd.DataFrame(rows, columns=["baseline", "sigma", "seed_gains"])
     rows = rows.assign(source="trained", architecture="lenet", method="consistency", verdict="above", epochs=90)
     assert answer(rows, 90).endswith(
-        "**above Gaussian and MACER (one seed)** at σ = 0.5, **above Stability (at σ = 0.5 one seed, at σ = 1 two seeds)** at every σ."
+        "**above** Gaussian and MACER (one seed) at σ = 0.5, **above** Stability (at σ = 0.5 one seed, at σ = 1 two seeds) at every σ."
     )
     short = rows.assign(seed_gains=[[0.1]] * 4, epochs=8)
-    assert answer(short, 90).endswith(
-        "Stability** at every σ. In every comparison: one seed, both trained for 8 epochs."
-    )
+    assert answer(short, 90).endswith("Stability at every σ. In every comparison: one seed, both trained for 8 epochs.")
 
 
 def test_no_claim_rests_on_the_acr_of_runs_that_stop_on_purpose(home):
