@@ -84,6 +84,14 @@ def paired_with(b: str) -> tuple[list[str], list[str]]:
     return tuple(list(seeds.index[seeds.isin(shared)]) for seeds in (of_a, of_b))
 
 
+def names_of(b: str) -> tuple[str, str]:
+    """What a and b are called beside each other, with as many seeds as are compared."""
+    pair = groups[groups.run_id.isin([a, b])]
+    compared = dict(zip((a, b), map(len, paired_with(b)), strict=True))
+    said = run_labels(pair.assign(seeds=pair.run_id.map(compared)))
+    return said[a], said[b]
+
+
 def left_out(b: str) -> str:
     """Which seeds a comparison is of where it is not of all, in words; else nothing."""
     of_a, of_b = paired_with(b)
@@ -138,6 +146,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     if p.gained is not None:
         next(cards).metric("Images gained", p.gained, help=f"answered correctly with radius at least {r:g} by b alone")
         next(cards).metric("Images lost", p.lost, help="by a alone")
+    names = names_of(b)
     average = (
         ""
         if early
@@ -146,7 +155,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     at_r = verdict(p.accuracy_told, "b certifies **more images**", "b certifies **fewer images**")
     if p.accuracy_told and p.accuracy_p is not None:  # the interval, wider than need be, may hold 0
         at_r += f" (McNemar's exact test, p = {p.accuracy_p:.2g})"
-    st.markdown(f"a: **{labels[a]}**, b: **{labels[b]}**. {average}{'At' if early else 'at'} r = {r:g} {at_r}.")
+    st.markdown(f"a: **{names[0]}**, b: **{names[1]}**. {average}{'At' if early else 'at'} r = {r:g} {at_r}.")
     differ = [
         f"{words} ({in_words(left)} and {in_words(right)})"
         for name, words in UNLIKE.items()
@@ -211,13 +220,11 @@ show_trainings(folders, [facts.method[i] for i in compared if facts.source[i] ==
 if early:  # what follows is of ACR and of every radius
     st.stop()
 
-both = of_both(b, 0.0)
+both, names = of_both(b, 0.0), names_of(b)
 left, right = st.columns(2)
 with left:
     st.header("Radius against radius")
-    draw(
-        radius_against_radius(both, (labels[a], labels[b])), "radii", "radius of each image by both runs", both, setting
-    )
+    draw(radius_against_radius(both, names), "radii", "radius of each image by both runs", both, setting)
     st.caption("One point an image; above the line b certifies more. A wrong answer or an abstention counts as 0.")
 with right:
     st.header("By class")
@@ -252,14 +259,14 @@ if one["mode"] == "fixed" and both[["p_a", "p_b"]].notna().all(axis=None):
     methods = [facts.method[a], facts.method[b]]
     with left:
         st.header("How sure the votes are", help=TERMS["p_A"])
-        shares = {labels[a]: both.p_a.to_numpy(), labels[b]: both.p_b.to_numpy()}
+        shares = dict(zip(names, (both.p_a.to_numpy(), both.p_b.to_numpy()), strict=True))
         draw(p_distribution(shares, methods), "p", "distribution of p_A over the images, both runs", both, setting)
         st.caption(
             "The share of votes for the class that was selected, image by image: an estimate of p_A, not its bound."
         )
     with right:
         st.header("ACR at fewer samples", help=TERMS["n"])
-        at = {labels[i]: by_samples(runs) for i, runs in zip((a, b), paired_with(b), strict=True)}
+        at = {name: by_samples(runs) for name, runs in zip(names, paired_with(b), strict=True)}
         draw(
             acr_by_samples(at, methods),
             "by n",

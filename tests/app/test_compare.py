@@ -35,6 +35,7 @@ def test_groups_are_compared_at_the_seeds_that_both_have(published):
     (b,) = app.multiselect(key="b").value
     assert "Compared at the seeds that both have, not at all seeds: Gaussian + Consistency" in words(app)
     assert " at seed 0." in words(app)
+    assert "b: **Gaussian + Consistency, σ = 0.5, λ = 5**." in words(app)
     one_of_b = gains.run_id.item()
     p = queries.paired([macer], [one_of_b], 0.5)
     values = {m.label: m.value for m in app.metric}
