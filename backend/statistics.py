@@ -28,7 +28,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def with_seeds(half: float, gains: Sequence[float]) -> float:
+def half_over_seeds(half: float, gains: Sequence[float]) -> float:
     """Half of the 95 % interval of a mean over S seeds for other images and other training seeds together: `half`, of other images alone,
     and Student's over the gains (S,) of the seeds, as the root of the sum of their squares. Of one seed or two `half` as it is: they do not tell
     how far a third may lie.

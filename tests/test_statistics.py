@@ -17,6 +17,7 @@ from backend.statistics import (
     comparable_radii,
     counts_of_radii,
     early_stop,
+    half_over_seeds,
     high_probability_accuracy,
     mean_interval,
     paired,
@@ -25,7 +26,6 @@ from backend.statistics import (
     seeds_apart,
     share_band,
     thinned,
-    with_seeds,
 )
 
 
@@ -138,15 +138,15 @@ def test_the_interval_over_images_and_seeds_covers_the_mean(seeds, image_sd, see
         gains = image_sd * random.standard_normal(100) + seed_sd * random.standard_normal((seeds, 1))
         gains = gains + 0.3 * random.standard_normal((seeds, 100))
         low, high = mean_interval(gains.mean(0))
-        covered += abs(gains.mean()) <= with_seeds((high - low) / 2, gains.mean(1))
+        covered += abs(gains.mean()) <= half_over_seeds((high - low) / 2, gains.mean(1))
         by_images += low <= 0 <= high
     assert covered >= 935  # 950 less two standard deviations
     assert by_images < (950 if seed_sd else 980)
 
 
 def test_fewer_than_three_seeds_widen_nothing():
-    assert with_seeds(0.1, [0.0, 1.0]) == with_seeds(0.1, [3.0]) == 0.1
-    assert with_seeds(3.0, [-1.0, 0.0, 1.0]) == pytest.approx((9 + 4.30265**2 / 3) ** 0.5)
+    assert half_over_seeds(0.1, [0.0, 1.0]) == half_over_seeds(0.1, [3.0]) == 0.1
+    assert half_over_seeds(3.0, [-1.0, 0.0, 1.0]) == pytest.approx((9 + 4.30265**2 / 3) ** 0.5)
 
 
 def test_seeds_are_told_apart_by_welchs_interval():

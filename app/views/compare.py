@@ -17,7 +17,7 @@ from backend.datasets import named
 from backend.plan import in_words
 from backend.reproduction import usual
 from backend.spec import WHOLE
-from backend.statistics import NS, Paired, acr_by_n, comparable_radii, early_stop, seeds_apart, with_seeds
+from backend.statistics import NS, Paired, acr_by_n, comparable_radii, early_stop, half_over_seeds, seeds_apart
 from backend.store import queries
 from backend.store.snapshot import StoreError, mark
 
@@ -92,10 +92,16 @@ def names_of(b: str) -> tuple[str, str]:
     return said[a], said[b]
 
 
+def seed_gains(b: str) -> pd.Series:
+    """b's ACR less a's, of each seed that both have."""
+    known = (facts.loc[runs].dropna(subset="seed").drop_duplicates("seed") for runs in paired_with(b))
+    of_a, of_b = (runs.set_index("seed").acr for runs in known)
+    return (of_b - of_a).dropna()
+
+
 def acr_between(b: str, p: Paired) -> tuple[float, float]:
     """The 95 % interval of the difference in ACR, as on Trade-offs: for other images and, where both have three seeds or more, for other seeds."""
-    of_a, of_b = (facts.loc[runs].set_index("seed").acr for runs in paired_with(b))
-    half = with_seeds((p.acr_high - p.acr_low) / 2, (of_b - of_a).dropna())
+    half = half_over_seeds((p.acr_high - p.acr_low) / 2, seed_gains(b))
     return p.acr - half, p.acr + half
 
 
@@ -175,7 +181,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
         )
     apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
     st.caption(
-        f"{setting}. Intervals cover the choice of test images{', that of ACR the training seed too' if min(map(len, paired_with(b))) > 2 and not early else ', not that of the training seed'}: "
+        f"{setting}. Intervals cover the choice of test images{', that of ACR the training seed too' if len(seed_gains(b)) > 2 and not early else ', not that of the training seed'}: "
         + (
             f"over all seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+z.4f} to {apart[1]:+z.4f}."
             if apart and not early
