@@ -81,7 +81,7 @@ def cost(rows: pd.DataFrame) -> str:
 def _cost(row) -> str:
     apart = ("" if row.accuracy_told else "not ") + "told apart"
     apart += "" if pd.isna(row.accuracy_p) else f" by McNemar's test, p = {row.accuracy_p:.1g}"
-    return f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {apart}) at σ = {row.sigma:g}{_where(row).replace(' at ', ', ')}"
+    return f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {apart}) at σ = {row.sigma:g}{f', {row.setting}' if row.setting else ''}"
 
 
 def versus(rows: pd.DataFrame) -> str:

@@ -107,14 +107,14 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
     return ask(
         """
         WITH chosen AS (SELECT * FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
-        gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain, (predict = label)::INT AS sure FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
+        gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain, (predict = label)::INT AS correct FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
         wanted AS (SELECT unnest($2) AS baseline, unnest($3) AS method),
         pairs AS (
             SELECT b.method AS baseline, a.method, source, a.run_id, b.run_id AS baseline_id, architecture, epochs, a.sigma, a.lam, a.hyper, b.hyper AS baseline_hyper, a.seed, recipe, a.images,
                    a.acr, b.acr AS baseline_acr, b.images AS baseline_images
             FROM chosen a JOIN chosen b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
             WHERE (b.method, a.method) IN (SELECT (baseline, method) FROM wanted))
-        SELECT p.*, avg(x.gain - y.gain) AS gain, avg(x.sure - y.sure) AS accuracy_gain
+        SELECT p.*, avg(x.gain - y.gain) AS gain, avg(x.correct - y.correct) AS accuracy_gain
         FROM pairs p JOIN gained x USING (run_id) JOIN gained y ON y.run_id = p.baseline_id AND y.idx = x.idx
         GROUP BY ALL HAVING count(*) = p.images AND count(*) = p.baseline_images AND count(*) > 1
         ORDER BY p.sigma, p.method, p.baseline, p.lam, p.seed

@@ -97,7 +97,7 @@ def _gradient(classifier: nn.Module, x: Tensor, y: Tensor, noise: Tensor) -> tup
 
 
 def slope(logits: Tensor, y: Tensor) -> Tensor:
-    """The gradient of −log F̂_y for the logits (m, B, K) it is made of: w_i (F_i − e_y), where w_i = F_iy / Σ_j F_jy.
+    """The gradient (m, B, K) of −log F̂_y, labels y (B,), for the logits (m, B, K) F̂ is made of: w_i (F_i − e_y), where w_i = F_iy / Σ_j F_jy.
 
     By hand, since a GPU is busier starting the kernels of a loss so small, and of its gradient, than running them.
     """
