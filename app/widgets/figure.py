@@ -1,16 +1,16 @@
 """A figure with what a reader wants of it: its numbers, and itself as a file."""
 
 import functools
-from threading import Lock
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.widgets.as_file import as_file, find_browser
+
 FORMATS = {"SVG": "image/svg+xml", "PNG": "image/png", "PDF": "application/pdf"}
 WIDTH = 900  # of a file; PNG has twice as many pixels
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
-RENDERING = Lock()  # one browser at a time, however many visitors ask
 
 
 def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame, terms: str = "") -> None:
@@ -31,27 +31,19 @@ def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame, terms: str 
         for kind, mime in FORMATS.items():
             st.download_button(
                 kind, functools.partial(_rendered, figure, kind.lower(), alt, terms), f"{name}.{kind.lower()}", mime,
-                key=f"{key} {kind}", on_click="ignore", width="stretch", disabled=not _browser(),
+                key=f"{key} {kind}", on_click="ignore", width="stretch", disabled=not find_browser(),
             )  # fmt: skip
-        if not _browser():
+        if not find_browser():
             st.caption("Figures as files want Chrome or Chromium on the machine that serves this page.")
 
 
 def _rendered(figure: go.Figure, kind: str, alt: str, terms: str) -> bytes:
     """The file, with a title that says what the page around the figure says."""
     paper = go.Figure(figure).update_layout(template="plotly_white", font={"family": "sans-serif"})
-    height = figure.layout.height
+    height = figure.layout.height or 450
     if terms:
         paper.update_layout(
             title={"text": alt[0].upper() + alt[1:].partition(", ")[0], "font": {"size": 15}, "subtitle": {"text": terms, "font": {"size": 11}}, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 12}},
-            margin={"t": (figure.layout.margin.t or 0) + 50}, height=(height := (height or 450) + 50),
+            margin={"t": (figure.layout.margin.t or 0) + 50}, height=(height := height + 50),
         )  # fmt: skip
-    with RENDERING:
-        return paper.to_image(format=kind, width=WIDTH, height=height, scale=2 if kind == "png" else 1)
-
-
-@functools.cache
-def _browser() -> bool:
-    from choreographer.browsers.chromium import Chromium  # of kaleido, which draws the files
-
-    return bool(Chromium.find_browser(skip_local=False))
+    return as_file(paper, kind, WIDTH, height, scale=2 if kind == "png" else 1)

@@ -83,7 +83,7 @@ def dashboard(tmp_path_factory, *options):
     assert f"Certscope: {address}" in log.read_text()
     yield address
     process.terminate()
-    process.wait(20)
+    process.wait(60)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_a_figure_is_taken_home(page, address):
     opened(page, address, "?sigma=0.5", "What does certified robustness cost?")
     page.locator("[class*=st-key-curves]").get_by_role("button", name="Download", exact=True).click()
     for kind, start in (("CSV", b"group_id,r,certified_accuracy"), ("SVG", b"<svg"), ("PDF", b"%PDF")):
-        with page.expect_download(timeout=60_000) as download:
+        with page.expect_download(timeout=120_000) as download:
             page.get_by_role("button", name=kind, exact=True).click()
         with open(download.value.path(), "rb") as file:
             assert file.read(200).startswith(start)
