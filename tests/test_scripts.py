@@ -1,13 +1,17 @@
 """The two commands of the README, where something is in their way."""
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
+import time
+import urllib.request
 
 import pytest
 
 from backend.home import CHECKOUT
+from backend.store.publish import publish
 
 
 def script(*command, cwd=CHECKOUT, **environment):
@@ -86,6 +90,30 @@ def test_a_full_disk(fresh):
     assert "installing takes 8 GB, and 1 GB are free" in error
     assert error.count("\n") == 1
     assert not (fresh / ".venv").exists()
+
+
+def test_a_store_that_cannot_be_written_is_shown_as_it_was(home):
+    """A full disk, say: the dashboard starts all the same."""
+    publish()
+    (home / ".results.duckdb.next" / "in the way").mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["scripts/run", "--no-browser", "--port", str(port)]
+    with subprocess.Popen(
+        command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 100
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
+                break
+            time.sleep(0.2)
+        assert process.poll() is None
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    assert "could not be brought up to date" in said
+    assert "starts with what was published before" in said
 
 
 def test_the_bench_of_the_store_asks_what_the_store_answers(home):
