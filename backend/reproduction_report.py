@@ -132,12 +132,22 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     gains = gains_over_seeds(gains, ["architecture", "sigma", "method", "baseline", "recipe", "epochs", "hyper"])
     rows = []
     for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
-        (theirs, source), each = published_gain(peers, row), row.seed_gains
+        theirs, source = published_gain(peers, row)
+        whose = "" if source == "same terms" else f" ({source}, at its own n)"
+        each = row.seed_gains
         rows.append(
-            (f"{row.sigma:g}", METHODS[row.method].title, METHODS[row.baseline].title, row.recipe, f"{row.gain:+z.4f} ± {row.half:.4f}", f"**{row.verdict}**",
-             f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1", "" if theirs is None else f"{theirs:+z.4f}" + ("" if source == "same terms" else f" ({source}, at its own n)"),
-             _points(row))
-        )  # fmt: skip
+            (
+                f"{row.sigma:g}",
+                METHODS[row.method].title,
+                METHODS[row.baseline].title,
+                row.recipe,
+                f"{row.gain:+z.4f} ± {row.half:.4f}",
+                f"**{row.verdict}**",
+                f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1",
+                "" if theirs is None else f"{theirs:+z.4f}{whose}",
+                _points(row),
+            )
+        )
     return _markdown(
         (
             "σ",
