@@ -13,7 +13,7 @@ from backend.datasets import find_dataset
 from backend.reproduction_report import report
 from backend.run import Run
 from backend.spec import WHOLE, Certification
-from backend.statistics import certified_radii, counts_of_radii, early_stop, thinned
+from backend.statistics import certified_radii, chances_of_counts, counts_of_radii, early_stop
 from backend.store import queries
 from backend.training.methods import METHODS, place
 
@@ -139,10 +139,11 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     groups = queries.over_seeds(runs.run_id)
     groups["place"] = groups.method.map(place)
     text, several = [], (groups.seeds > 1).any()
+    seeds = dict(zip(runs.run_id, runs.seed, strict=True))
     for sigma, there in groups.sort_values(["sigma", "place", "method", "lam"]).groupby("sigma"):
         values = [_values(runs, ids, radii) for ids in there.run_ids]
         for group, row, bold in zip(
-            there.itertuples(), values, _leading(list(there.run_ids), values, radii), strict=True
+            there.itertuples(), values, _leading(list(there.run_ids), values, radii, seeds), strict=True
         ):
             cells = [_mean(row[0], "{:.4f}"), *(_mean(100 * share, "{:.1f}") for share in row[1:])]
             text.append([(f"{sigma:g}", False), (_label(group, groups), False), *zip(cells, bold, strict=True)])
@@ -150,7 +151,7 @@ def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[
     head = ["σ", "method", "ACR", *(f"{r:g}" for r in radii)]
     note = (
         f"{one.dataset}, {one.architecture}; {queries.terms(one)}. Certified accuracy at r in %. Bold: the best at its σ, and what "
-        "is not told apart from it, image by image, at 5 % (accuracy: McNemar's test, Student's of seeds; ACR: Student's). "
+        "is not told apart from it, image by image, at equal seeds and 5 % (accuracy: McNemar's test, of seeds Student's and signs flipped; ACR: Student's). "
         + ("± is the standard deviation over seeds. " if several else "One seed a row. ")
         + ("Radii of imported logs have three digits. " if (runs.radius_digits < WHOLE).any() else "")
         + "Made with Certscope."
@@ -164,15 +165,23 @@ def _values(runs: pd.DataFrame, run_ids: Sequence[str], radii: Sequence[float]) 
     return [acr.to_numpy(), *(queries.accuracy_at(r, run_ids).certified_accuracy.to_numpy() for r in radii)]
 
 
-def _leading(groups: Sequence[Sequence[str]], values: list[list[np.ndarray]], radii: Sequence[float]) -> np.ndarray:
+def _leading(
+    groups: Sequence[Sequence[str]], values: list[list[np.ndarray]], radii: Sequence[float], seeds: dict[str, int]
+) -> np.ndarray:
     """Of groups × columns, which is the best of its column or, image by image, not told apart from it; none where all are 0."""
-    means = np.array([[seeds.mean() for seeds in row] for row in values])
+    means = np.array([[one.mean() for one in row] for row in values])
     bold = (means == means.max(0)) & (means > 0)
     for column, best in enumerate(means.argmax(0)):
         for i in np.flatnonzero(means[:, column] < means[best, column]):
-            p = queries.paired(groups[best], groups[i], (0.0, *radii)[column])
+            p = queries.paired(*_at_equal_seeds(groups[best], groups[i], seeds), (0.0, *radii)[column])
             bold[i, column] = (p.accuracy_told if column else p.acr_told) == 0
     return bold
+
+
+def _at_equal_seeds(a: Sequence[str], b: Sequence[str], seeds: dict[str, int]) -> tuple[list[str], list[str]]:
+    """Of two groups the runs of the seeds that both have; all where they share none."""
+    shared = {seeds[run] for run in a} & {seeds[run] for run in b}
+    return tuple([run for run in group if not shared or seeds[run] in shared] for group in (a, b))
 
 
 def _label(group, groups: pd.DataFrame) -> str:
@@ -197,7 +206,9 @@ def _mean(values: np.ndarray, form: str) -> str:
 
 
 def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
-    """Of each run ACR, certified accuracy at 0, abstention and curve, as it is and at n = 10 000 on the data set's usual images."""
+    """Of each run ACR, certified accuracy at 0, abstention and curve, as it is and, on the data set's usual images, as n = 10 000 of its
+    samples show it on average.
+    """
     if (others := runs[runs["mode"] != "fixed"]).shape[0]:
         raise ExportError(
             f"figures are of fixed n, and {others.run_id.iloc[0]} is {others['mode'].iloc[0]}: choose with --mode fixed"
@@ -210,29 +221,47 @@ def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
         votes = rows.top_count.to_numpy()
         if pd.notna(run.radius_digits):
             votes = counts_of_radii(rows.radius.to_numpy(), int(run.n), run.sigma, run.alpha, int(run.radius_digits))
-        records.append(_figure(run, rows, rows.radius.to_numpy(), int(run.n), run.image_set, False))
+        right = (rows.predict == rows.label).to_numpy()
+        answered = (rows.predict != -1).to_numpy()
+        records.append(
+            _figure(run, len(rows), int(run.n), run.image_set, False, rows.radius.to_numpy(), right, answered, 0.0)
+        )
         if run.n > FEWER and set(rows.idx[rows.idx % every == 0]) == set(
             Certification(every=every).chosen(find_dataset(run.dataset).test_images)
         ):
-            radius = certified_radii(thinned(votes, int(run.n), FEWER, run.run_id), FEWER, run.sigma, run.alpha)
-            radius[rows.predict == -1] = 0.0
+            radius = certified_radii(counts := np.arange(FEWER + 1), FEWER, run.sigma, run.alpha)
+            counts, radius = counts[radius > 0], radius[radius > 0]
             keep = (rows.idx % every == 0).to_numpy()
-            part = rows[keep].assign(predict=np.where(radius[keep] > 0, rows.predict[keep], -1))
-            records.append(_figure(run, part, radius[keep], FEWER, usual, True))
+            chances = chances_of_counts(votes[keep], int(run.n), FEWER, counts)
+            variances = chances @ radius**2 - (chances @ radius) ** 2  # of each image's radius
+            expected = (right[keep] @ chances, answered[keep] @ chances, np.sqrt(variances @ right[keep]) / keep.sum())
+            records.append(_figure(run, int(keep.sum()), FEWER, usual, True, radius, *expected))
     pd.DataFrame(records).to_csv(out, sep="\t", index=False)
     return [out]
 
 
-def _figure(run, rows: pd.DataFrame, radius: np.ndarray, n: int, image_set: str, recomputed: bool) -> dict:
-    right = (rows.predict == rows.label).to_numpy()
+def _figure(
+    run,
+    images: int,
+    n: int,
+    image_set: str,
+    recomputed: bool,
+    radius: np.ndarray,
+    right: np.ndarray,
+    answered: np.ndarray,
+    sampling_sd: float,
+) -> dict:
+    """A record. right and answered (K,): how many images, or parts of one, have each of the radii (K,). sampling_sd: of ACR."""
     most = ceiling(run.sigma, n, run.alpha)
     grid = np.arange(1 + int(np.ceil(most * PER_UNIT))) / PER_UNIT
-    reached = [int((right & (radius >= r)).sum()) if r <= most else 0 for r in grid]
+    reached = [right[radius >= r].sum() if r <= most else 0 for r in grid]
     return {
         **{name: getattr(run, name) for name in ("dataset", "architecture", "method", "sigma", "lam", "hyper", "seed")},
-        "mode": "fixed", "n": n, "n0": int(run.n0), "alpha": run.alpha, "image_set": image_set, "images": len(rows), "recomputed": recomputed,
-        "acr": round(float((right * radius).mean()), 6), "certified_accuracy_0": round(float(right.mean()), 6),
-        "abstention": round(float((rows.predict == -1).mean()), 6), "per_unit": PER_UNIT, "curve": " ".join(map(str, reached)),
+        "mode": "fixed", "n": n, "n0": int(run.n0), "alpha": run.alpha, "image_set": image_set, "images": images, "recomputed": recomputed,
+        "acr": round(float(right @ radius) / images, 6), "acr_sampling_sd": round(float(sampling_sd), 6),
+        "certified_accuracy_0": round(float(right.sum()) / images, 6),
+        "abstention": round(1 - float(answered.sum()) / images, 6), "per_unit": PER_UNIT,
+        "curve": " ".join(f"{float(count):.2f}".rstrip("0").rstrip(".") for count in reached),
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from backend.plan import departures, usual_values
-from backend.statistics import half_over_seeds, reproduction
+from backend.statistics import reproduction
 from backend.store import queries
 from backend.training.methods import METHODS
 
@@ -92,7 +92,7 @@ def _is_the_papers(method: str, dataset: str, sigma: float, hyper: dict) -> bool
 def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one.
 
-    gain, half (of its 95 % interval: `statistics.half_over_seeds`) and verdict (above, below, or not told apart) are of the means over seeds, image
+    gain, half (of its 95 % interval) and verdict (above, below, or not told apart) are of the means over seeds, image
     by image: `queries.paired`. seed_gains: the gain of each, in order of size. accuracy, accuracy_low, accuracy_high: the same difference in
     certified accuracy at 0 with such an interval; accuracy_told: −1, 0 or 1, by McNemar's test and its accuracy_p where one seed makes that possible.
     """
@@ -101,15 +101,9 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     found = []
     for place, rows in once.groupby(cell, dropna=False):
         p = queries.paired(rows.baseline_id.to_list(), rows.run_id.to_list())
-        half = half_over_seeds((p.acr_high - p.acr_low) / 2, rows.gain)
-        verdict = VERDICTS[int(p.acr > half) - int(p.acr < -half)]
-        low, high, told = p.accuracy_low, p.accuracy_high, p.accuracy_told
-        if p.accuracy_p is None:
-            wide = half_over_seeds((high - low) / 2, rows.accuracy_gain)
-            low, high = p.accuracy - wide, p.accuracy + wide
-            told = int(low > 0) - int(high < 0)
         found.append(
-            (*place, p.acr, half, verdict, sorted(rows.gain), rows.lam.iloc[0], p.images, p.accuracy, low, high, p.accuracy_p, told)
+            (*place, p.acr, (p.acr_high - p.acr_low) / 2, VERDICTS[p.acr_told], sorted(rows.gain), rows.lam.iloc[0],
+             p.images, p.accuracy, p.accuracy_low, p.accuracy_high, p.accuracy_p, p.accuracy_told)
         )  # fmt: skip
     measures = ["gain", "half", "verdict", "seed_gains", "lam", "images", "accuracy", "accuracy_low", "accuracy_high", "accuracy_p", "accuracy_told"]  # fmt: skip
     return pd.DataFrame(found, columns=[*cell, *measures])

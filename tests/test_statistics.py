@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, kstest, norm, t
+from scipy.stats import binomtest, hypergeom, kstest, norm, t
 
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.spec import Certification
@@ -14,6 +14,7 @@ from backend.statistics import (
     acr_by_n,
     acr_shares,
     certified_radii,
+    chances_of_counts,
     comparable_radii,
     counts_of_radii,
     early_stop,
@@ -25,6 +26,7 @@ from backend.statistics import (
     reproduction,
     seeds_apart,
     share_band,
+    sign_flip_p,
     thinned,
 )
 
@@ -82,6 +84,35 @@ def test_a_known_difference_is_detected_at_the_stated_rate_and_no_difference_is_
     assert np.mean([p.acr_p < 0.05 for p in null]) == pytest.approx(0.05, abs=0.02)
     assert np.mean([p.accuracy_p < 0.05 for p in null]) < 0.06  # McNemar's exact test is conservative
     assert kstest([p.acr_p for p in null], "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([-0.5] * 5, 2 / 32),
+        ([0.5, 0.5, -0.5], 1.0),
+        ([1, 0.5, 0, 0], 2 / 4),
+        ([1 / 3, 2 / 3, -1 / 3], 6 / 8),
+        ([0.2, 1 / 3], 2 / 4),
+        ([], 1.0),
+    ],
+)
+def test_signs_flipped_by_hand(differences, p):
+    """Of 1/3, 2/3 and −1/3 the sum is 2/3; of eight sums 4/3 (twice), 2/3 (four times) and 0 (twice), up or down, six are as far from 0."""
+    assert sign_flip_p(np.array([*differences, 0.0])) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("images", [3, 4, 5, 8, 30])
+def test_groups_without_a_difference_are_told_apart_at_most_as_often_as_said(images):
+    """Two seeds each, which differ on few of 500 images, up or down alike: Student's interval alone would miss up to 12 %."""
+    random = np.random.default_rng(images)
+    told = 0
+    for _ in range(2_000):
+        a, b = np.zeros(500), np.zeros(500)
+        signs = random.integers(0, 2, images) * 2 - 1
+        a[:images], b[:images] = 0.5, 0.5 + 0.5 * signs
+        told += paired(a, b, a, b, 0.0).accuracy_told != 0
+    assert told / 2_000 <= 0.05 + 4 * sqrt(0.05 * 0.95 / 2_000)
 
 
 def test_pairs_by_hand():
@@ -181,6 +212,17 @@ def test_thinned_counts_are_a_random_part_of_the_samples():
 def test_samples_that_were_not_drawn_say_nothing(fewer):
     with pytest.raises(ValueError, match="can be shown at fewer"):
         thinned(np.array([9_000]), 10_000, fewer, "x")
+
+
+def test_what_thinning_shows_on_average():
+    """scipy's probabilities, also of what cannot be; and the mean of what is drawn."""
+    votes, counts = np.array([0, 700, 9_990, 10_000]), np.arange(1_001)
+    chances = chances_of_counts(votes, 10_000, 1_000, counts)
+    assert chances == pytest.approx(hypergeom.pmf(counts, 10_000, votes[:, None], 1_000), rel=1e-8, abs=1e-14)
+    assert chances[0, 0] == chances[3, 1_000] == pytest.approx(1)
+    table = certified_radii(counts, 1_000, 1.0, 0.001)
+    drawn = certified_radii(thinned(np.full(20_000, 9_990), 10_000, 1_000, "x"), 1_000, 1.0, 0.001)
+    assert drawn.mean() == pytest.approx(chances[2] @ table, abs=4 * drawn.std() / sqrt(20_000))
 
 
 def test_a_thinned_certificate_is_one():

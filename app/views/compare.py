@@ -17,7 +17,7 @@ from backend.datasets import named
 from backend.plan import in_words
 from backend.reproduction import usual
 from backend.spec import WHOLE
-from backend.statistics import NS, Paired, acr_by_n, comparable_radii, early_stop, half_over_seeds, seeds_apart
+from backend.statistics import NS, Paired, acr_by_n, comparable_radii, early_stop, seeds_apart
 from backend.store import queries
 from backend.store.snapshot import StoreError, mark
 
@@ -92,17 +92,10 @@ def names_of(b: str) -> tuple[str, str]:
     return said[a], said[b]
 
 
-def seed_gains(b: str) -> pd.Series:
-    """b's ACR less a's, of each seed that both have."""
-    known = (facts.loc[runs].dropna(subset="seed").drop_duplicates("seed") for runs in paired_with(b))
-    of_a, of_b = (runs.set_index("seed").acr for runs in known)
-    return (of_b - of_a).dropna()
-
-
-def acr_between(b: str, p: Paired) -> tuple[float, float]:
-    """The 95 % interval of the difference in ACR, as on Trade-offs: for other images and, where both have three seeds or more, for other seeds."""
-    half = half_over_seeds((p.acr_high - p.acr_low) / 2, seed_gains(b))
-    return p.acr - half, p.acr + half
+def cover_seeds(b: str) -> bool:
+    """Whether the intervals cover other training seeds too: `queries.paired`."""
+    of_a, of_b = (set(facts.seed[runs]) for runs in paired_with(b))
+    return of_a == of_b and len(of_a) > 2
 
 
 def left_out(b: str) -> str:
@@ -121,7 +114,7 @@ def verdict(told: int, more: str, less: str) -> str:
 def all_differences(pairs: dict, r: float) -> None:
     """Every b at a glance, where there are several."""
     table = pd.DataFrame(
-        [(labels[b], facts.method[b], p.acr, *acr_between(b, p), p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
+        [(labels[b], facts.method[b], p.acr, p.acr_low, p.acr_high, p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
         columns=["run", "method", "acr", "acr_low", "acr_high", "accuracy", "accuracy_low", "accuracy_high"],
     )  # fmt: skip
     places = iter(st.columns(2))
@@ -144,16 +137,15 @@ def all_differences(pairs: dict, r: float) -> None:
 def in_detail(p: Paired, b: str, r: float) -> None:
     """How one b differs from a, in figures and in words."""
     cards = iter(st.columns(4))
-    low, high = acr_between(b, p)
     if not early:
         next(cards).metric(
-            "ACR, b less a", f"{p.acr:+z.4f}", f"{low:+z.4f} to {high:+z.4f}", **PLAINLY,
+            "ACR, b less a", f"{p.acr:+z.4f}", f"{p.acr_low:+z.4f} to {p.acr_high:+z.4f}", **PLAINLY,
             help=f"mean paired difference with its 95 % interval; over the images alone Student's paired test has p = {p.acr_p:.2g}",
         )  # fmt: skip
     next(cards).metric(
         f"Certified accuracy at {r:g}, b less a", f"{100 * p.accuracy:+z.2f} pp", f"{100 * p.accuracy_low:+z.2f} to {100 * p.accuracy_high:+z.2f} pp",
         **PLAINLY,
-        help="mean paired difference of the seeds' shares, with its 95 % interval over the choice of images"
+        help="mean paired difference of the seeds' shares, with its 95 % interval"
         if p.accuracy_p is None
         else f"with an interval over the choice of images that holds with 95 % at least and is wider than need be; McNemar's exact test decides: p = {p.accuracy_p:.2g}",
     )  # fmt: skip
@@ -164,7 +156,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     average = (
         ""
         if early
-        else f"On average {verdict(int(low > 0) - int(high < 0), 'b certifies **larger radii**', 'b certifies **smaller radii**')}; "
+        else f"On average {verdict(p.acr_told, 'b certifies **larger radii**', 'b certifies **smaller radii**')}; "
     )
     at_r = verdict(p.accuracy_told, "b certifies **more images**", "b certifies **fewer images**")
     if p.accuracy_told and p.accuracy_p is not None:  # the interval, wider than need be, may hold 0
@@ -181,7 +173,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
         )
     apart = seeds_apart(*(facts.acr.reindex(seeds_of[i]).dropna().to_numpy() for i in (a, b)))
     st.caption(
-        f"{setting}. Intervals cover the choice of test images{', that of ACR the training seed too' if len(seed_gains(b)) > 2 and not early else ', not that of the training seed'}: "
+        f"{setting}. Intervals cover the choice of test images{' and of training seeds' if cover_seeds(b) else ', not that of the training seed'}: "
         + (
             f"over all seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+z.4f} to {apart[1]:+z.4f}."
             if apart and not early

@@ -20,7 +20,7 @@ TERMS = {
     "envelope": "The best of a method's runs at every radius, whatever their σ.",
     "Pareto front": "The runs that no other run beats in both accuracy and robustness.",
     "seed": "Names the random numbers of a run: equal settings and seed give the same run. Runs that differ in it alone show how much chance does.",
-    "recipe": "How long and at what learning rate a network is trained. `paper` is that of the papers (90 epochs on MNIST); `quick` is 8 there: a quarter of an hour to two hours on a core, with the certificates.",
+    "recipe": "How long and at what learning rate a network is trained. `paper` is that of the papers (90 epochs on MNIST); `quick` is 8 there: a quarter to half an hour on an idle core, with the certificates.",
     "base classifier": "The network itself. Training and attacks see it; certificates speak of its majority vote under noise, the smoothed classifier.",
     "certificate": "A class, a radius and what they rest on: the votes, n, n0, α and σ. It is wrong with probability at most α.",
     "ℓ2 norm": "Length of a change of an image: the root of the sum of its squared pixel changes, for pixels in [0, 1].",
@@ -30,5 +30,5 @@ TERMS = {
     "any time": "A mode that may be stopped at every moment and is a certificate then: its bounds hold at all looks at once, by spending α over them.",
     "robust at r?": "A mode that decides whether the radius reaches r, often after a few hundred samples; each answer is wrong with probability at most α.",
     "published networks": "Networks of the papers. On the same terms: their released logs, cut down to the n and the images of the runs beside them.",
-    "95 % interval": "Would hold the true value in 95 of 100 repetitions with other test images. It does not cover the choice of the training seed.",
+    "95 % interval": "Would hold the true value in 95 of 100 repetitions with other test images. Of differences between groups of three seeds or more it covers other training seeds too; else, where a page does not say so, it does not.",
 }  # fmt: skip

@@ -36,9 +36,9 @@ def beside_the_papers(
     st.caption(
         f"Filled: runs of this store, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
         + (
-            "Hollow: the paper's released networks **on the same terms**, mean ± sd over seeds"
+            "Hollow: the paper's released networks **on the same terms**, mean ± sd of a run"
             + (
-                f": their logs of n = 100,000, cut down to the same {shown.iloc[0].images:,.0f} images and, at random, to {shown.iloc[0].n:,.0f} of the samples of each."
+                f": their logs of n = 100,000, cut down to the same {shown.iloc[0].images:,.0f} images and, on average over the choice, to {shown.iloc[0].n:,.0f} of the samples of each."
                 if peers.recomputed.any()
                 else ", from their logs."
             )

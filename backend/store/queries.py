@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from backend.statistics import Paired, check_radius, early_stop
+from backend.statistics import Paired, check_radius, early_stop, for_other_seeds
 from backend.statistics import paired as compare
 from backend.store.publish import PER_UNIT
 from backend.store.snapshot import StoreError, ask
@@ -101,20 +101,20 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
     """ACR of runs against runs of a baseline that differ in the method alone, image by image, for pairs (baseline, method).
 
     Both are among run_ids, of equal source, data set, architecture, σ, seed, recipe, epochs, precisions, n, n0, α, mode and
-    images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr, and gain and accuracy_gain, the mean
-    paired differences of ACR and of certified accuracy at 0 over the images, of which there are two or more.
+    images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr, and gain, the mean
+    paired difference over the images, of which there are two or more.
     """
     return ask(
         """
         WITH chosen AS (SELECT * FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0),
-        gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain, (predict = label)::INT AS correct FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
+        gained AS (SELECT run_id, idx, if(predict = label, radius, 0) AS gain FROM certificates WHERE run_id IN (SELECT run_id FROM chosen)),
         wanted AS (SELECT unnest($2) AS baseline, unnest($3) AS method),
         pairs AS (
             SELECT b.method AS baseline, a.method, source, a.run_id, b.run_id AS baseline_id, architecture, epochs, a.sigma, a.lam, a.hyper, b.hyper AS baseline_hyper, a.seed, recipe, a.images,
                    a.acr, b.acr AS baseline_acr, b.images AS baseline_images
             FROM chosen a JOIN chosen b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
             WHERE (b.method, a.method) IN (SELECT (baseline, method) FROM wanted))
-        SELECT p.*, avg(x.gain - y.gain) AS gain, avg(x.correct - y.correct) AS accuracy_gain
+        SELECT p.*, avg(x.gain - y.gain) AS gain
         FROM pairs p JOIN gained x USING (run_id) JOIN gained y ON y.run_id = p.baseline_id AND y.idx = x.idx
         GROUP BY ALL HAVING count(*) = p.images AND count(*) = p.baseline_images AND count(*) > 1
         ORDER BY p.sigma, p.method, p.baseline, p.lam, p.seed
@@ -227,13 +227,15 @@ def images_of(run_ids: Sequence[str], r: float = 0.0) -> pd.DataFrame:
 
 
 def paired(runs_a: Sequence[str], runs_b: Sequence[str], r: float = 0.0) -> Paired:
-    """Runs b less runs a (each one run, or the seeds of a group), image by image.
+    """Runs b less runs a (each one run, or the seeds of a group), image by image; of three seeds or more, the same of both, with intervals
+    that cover other seeds too.
 
     Raises StoreError unless all are of the same mode, n, n0, α and images.
     """
     wanted = [*runs_a, *runs_b]
     rows = ask(
-        f"SELECT run_id, {', '.join(SETTINGS)} FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0", [wanted]
+        f"SELECT run_id, seed, {', '.join(SETTINGS)} FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0",
+        [wanted],
     )
     for run_id in wanted:
         if run_id not in set(rows.run_id):
@@ -244,7 +246,23 @@ def paired(runs_a: Sequence[str], runs_b: Sequence[str], r: float = 0.0) -> Pair
     a, b = images_of(runs_a, r), images_of(runs_b, r)
     if not (a.idx.equals(b.idx) and a.label.equals(b.label)):
         raise StoreError(f"{names} cannot be compared: their images have other labels")
-    return compare(*(table[name].to_numpy() for name in ("gain", "reached") for table in (a, b)), r)
+    p = compare(*(table[name].to_numpy() for name in ("gain", "reached") for table in (a, b)), r)
+    seed = rows.set_index("run_id").seed
+    if len(runs_a) == len(runs_b) == len(set(seed[runs_a])) > 2 and set(seed[runs_a]) == set(seed[runs_b]):
+        gained = _means(runs_b, r).set_index("seed") - _means(runs_a, r).set_index("seed")
+        return for_other_seeds(p, gained.acr, gained.accuracy)
+    return p
+
+
+def _means(run_ids: Sequence[str], r: float) -> pd.DataFrame:
+    """Of each run ACR and certified accuracy at r, which is at most the ceiling: seed, acr, accuracy."""
+    return ask(
+        """
+        SELECT seed, avg(if(predict = label, radius, 0)) AS acr, avg((predict = label AND radius >= $2 AND $2 <= ceiling)::INT) AS accuracy
+        FROM certificates JOIN (SELECT run_id, seed, ceiling FROM runs) USING (run_id) WHERE run_id IN (SELECT unnest($1)) GROUP BY run_id, seed
+        """,
+        [list(run_ids), r],
+    )
 
 
 def per_class(run_ids: Sequence[str]) -> pd.DataFrame:
@@ -267,12 +285,12 @@ def published(dataset: str) -> pd.DataFrame:
 def published_groups(dataset: str, n: int, n0: int, alpha: float, image_set: str) -> pd.DataFrame:
     """Published runs on these terms (mode fixed), seeds together: dataset, architecture, method, sigma, lam, hyper, recomputed, seeds,
     images, acr, acr_sd, certified_accuracy_0, source ("same terms"). `recomputed`: from logs of more samples or images, as
-    precomputed/published says.
+    precomputed/published says. acr_sd: of a run at this n, over seeds and samples.
     """
     return ask(
         """
         SELECT dataset, architecture, method, sigma, lam, hyper, recomputed, 'same terms' AS source, count(*) AS seeds, any_value(images) AS images,
-               avg(acr) AS acr, stddev_samp(acr) AS acr_sd, avg(certified_accuracy_0) AS certified_accuracy_0
+               avg(acr) AS acr, sqrt(var_samp(acr) + avg(acr_sampling_sd ** 2)) AS acr_sd, avg(certified_accuracy_0) AS certified_accuracy_0
         FROM published_runs WHERE mode = 'fixed' AND dataset = $1 AND n = $2 AND n0 = $3 AND alpha = $4 AND image_set = $5
         GROUP BY ALL ORDER BY sigma, method, lam, hyper
         """,
@@ -286,7 +304,7 @@ def published_curves(dataset: str, n: int, n0: int, alpha: float, image_set: str
         """
         WITH points AS (SELECT architecture, method, sigma, lam, hyper, per_unit, images,
                                generate_subscripts(string_split(curve, ' '), 1) - 1 AS i,
-                               unnest(string_split(curve, ' '))::INTEGER AS reached
+                               unnest(string_split(curve, ' '))::DOUBLE AS reached
                         FROM published_runs
                         WHERE mode = 'fixed' AND dataset = $1 AND n = $2 AND n0 = $3 AND alpha = $4 AND image_set = $5)
         SELECT architecture, method, sigma, lam, hyper, i / per_unit AS r, avg(reached / images) AS certified_accuracy,

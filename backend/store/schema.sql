@@ -28,9 +28,10 @@ CREATE TABLE IF NOT EXISTS published (
     certified_accuracy_0 DOUBLE
 );
 
--- Figures of single published runs, from their per-example logs: as logged, and as they would be at our n and images.
+-- Figures of single published runs, from their per-example logs: as logged, and as they would be at our n and images, on average over
+-- every choice of so many of their samples; acr_sampling_sd is what one choice makes of it (0 as logged: that was one).
 CREATE TABLE IF NOT EXISTS published_runs (
     dataset VARCHAR, architecture VARCHAR, method VARCHAR, sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
     mode VARCHAR, n BIGINT, n0 BIGINT, alpha DOUBLE, image_set VARCHAR, images INTEGER, recomputed BOOLEAN,
-    acr DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE, per_unit DOUBLE, curve VARCHAR
+    acr DOUBLE, acr_sampling_sd DOUBLE, certified_accuracy_0 DOUBLE, abstention DOUBLE, per_unit DOUBLE, curve VARCHAR
 );

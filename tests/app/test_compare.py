@@ -63,7 +63,7 @@ def test_the_interval_of_three_seeds_or_more_is_that_of_trade_offs(published):
         f"{over.gain:+.4f}",
         f"{over.gain - over.half:+.4f} to {over.gain + over.half:+.4f}",
     )
-    assert "Intervals cover the choice of test images, that of ACR the training seed too: " in words(app)
+    assert "Intervals cover the choice of test images and of training seeds: " in words(app)
 
 
 def test_compare_says_what_the_paired_tests_say(published):
