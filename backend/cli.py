@@ -9,7 +9,7 @@ from dataclasses import fields
 
 from backend.datasets import dataset_names, find_dataset
 from backend.follow import add_executor, execute_queued, follow_all
-from backend.home import PRECOMPUTED, home, runs_root
+from backend.home import PRECOMPUTED, home, runs_root, settle
 from backend.jobs import local
 from backend.jobs.verbs import add_verbs as add_job_verbs
 from backend.plan import certify_again, plan, sweep
@@ -22,6 +22,7 @@ from backend.training.methods import METHODS
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C, 141 where nobody reads on."""
+    settle()
     options = parser().parse_args(arguments)
     try:
         status = options.verb(options) or 0

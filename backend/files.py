@@ -47,6 +47,14 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
+def columns_of(path: Path) -> set[str]:
+    """The names in the header; none where there is no file, or none in it."""
+    if not path.exists():
+        return set()
+    with open(path) as file:
+        return set(file.readline().rstrip("\n").split("\t")) - {""}
+
+
 def count_rows(path: Path) -> int:
     """Whole rows below the header, by counting lines."""
     try:

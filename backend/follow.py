@@ -103,9 +103,9 @@ def _end() -> None:
 
 def execute_queued(options) -> None:
     """What a worker's process does: the one run whose lock, and a slot's, it has inherited; then publish it. Raises RunError where it is gone or damaged."""
-    run = find_run(options.run_id, runs_root())
-    progress = Progress(run.spec, run)
     try:
+        run = find_run(options.run_id, runs_root())
+        progress = Progress(run.spec, run)
         if work(run, on_row=progress.show, lock=options.run_lock, queue=True, slot=run.state(mine=True).get("slot")):
             progress.close()
             publish_if_possible()

@@ -12,6 +12,13 @@ def home() -> Path:
     return Path(os.environ.get("CERTSCOPE_HOME") or CHECKOUT / "var").expanduser().resolve()
 
 
+def settle() -> None:
+    """Make CERTSCOPE_HOME and CERTSCOPE_DATA absolute, in the environment: the processes that this one starts may have another folder."""
+    for name in ("CERTSCOPE_HOME", "CERTSCOPE_DATA"):
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
+
+
 def runs_root() -> Path:
     """The folder that holds one run folder per run."""
     return home() / "runs"

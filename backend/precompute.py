@@ -117,7 +117,7 @@ def done(spec: RunSpec) -> Run | None:
     """The finished folder of a spec, among the user's runs or the shipped ones; one whose state cannot be read is not finished."""
     for root in (runs_root(), PRECOMPUTED):
         run = Run(root / spec.run_id)
-        with contextlib.suppress(RunError):
+        with contextlib.suppress(RunError, OSError):
             if run.state_file.exists() and run.state()["state"] == "finished":
                 return run
     return None
@@ -219,7 +219,11 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
         print(f"{spec.run_id} ({spec.recipe.name})", flush=True)
         try:
             print(f"took {duration(_one(spec, device, end).whole)}\n{overview(parts, gpu)}", flush=True)
-        except (RuntimeError, ValueError) as error:  # damaged, of another process, or diverged: the others go on
+        except (
+            RuntimeError,
+            ValueError,
+            OSError,
+        ) as error:  # damaged, of another process, or diverged: the others go on
             print(f"left out: {error}", flush=True)
 
 
@@ -241,8 +245,8 @@ def _one(spec: RunSpec, device: str, end: float | None) -> Timed:
 
 def finished_here(parts: list[Part]) -> list[Run]:
     """The finished runs of the queue among the user's."""
-    runs = [done(spec) for part in parts for spec in part.specs]
-    return [run for run in runs if run is not None and run.path.parent == runs_root()]
+    specs = {spec.run_id: spec for part in parts for spec in part.specs}  # one may be in several parts
+    return [run for run in map(done, specs.values()) if run is not None and run.path.parent == runs_root()]
 
 
 def add_verb(verb) -> None:
@@ -275,7 +279,10 @@ def _precompute(options) -> None:
         raise SpecError(f"a shard is I/K with 1 <= I <= K, not {options.shard!r}")
     both = [*queue(gpu=False), *queue(gpu=True)]  # what is finished may come from another machine
     if options.pack:
-        print("\n".join(pack(finished_here(both), Path(options.pack))) or "nothing is finished yet")
+        print(
+            "\n".join(pack(finished_here(both), Path(options.pack)))
+            or f"nothing is finished in {runs_root()} yet: {options.pack} was not written"
+        )
     elif options.ship:
         from backend.shipping import ship
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 
-from backend.files import ASIDE, append_tsv, count_rows, drop_half_row, read_tsv, write_aside
+from backend.files import ASIDE, append_tsv, columns_of, count_rows, drop_half_row, read_tsv, write_aside
 from backend.process import is_here
 from backend.spec import WORD, RunSpec, SpecError, check_run_id
 
@@ -251,12 +251,21 @@ class Run:
     def resume_point(self, checkpoint_epoch: int) -> set[int]:
         """Make the folder fit for appending: drop half rows, epochs after the checkpoint's, a checkpoint not needed.
 
-        Returns the indices of the images that are certified already.
+        Returns the indices of the images that are certified already. Raises RunError where another version began it, whose rows have
+        other columns.
         """
         for rest in self.path.glob(ASIDE + "*"):  # of a process that was killed
             rest.unlink(missing_ok=True)
         drop_half_row(self.training_file)
         drop_half_row(self.certificates_file)
+        for file, wanted in (
+            (self.certificates_file, set(Certificate.__annotations__)),
+            (self.training_file, set(EPOCH_COLUMNS)),
+        ):
+            if (begun := columns_of(file)) and not wanted <= begun:
+                raise RunError(
+                    f"{file} was begun by another version, without {', '.join(sorted(wanted - begun))}: delete its folder and start the run anew"
+                )
         if self.weights_file.exists():
             self.checkpoint_file.unlink(missing_ok=True)
         rows = self.training_file.read_text().splitlines(True) if self.training_file.exists() else []

@@ -71,12 +71,17 @@ def _size(files: Iterable[Path]) -> int:
 
 def _copy(files: list[Path], folder: Path) -> None:
     """Put files into a folder, maybe a new one; cut short, it leaves what was there, or nothing, which the next call makes anew."""
-    aside = folder.with_name(f".aside-{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside, before = (folder.with_name(f".{word}-{folder.name}") for word in ("aside", "before"))
+    if before.exists() and not folder.exists():
+        before.rename(folder)
+    for rest in (aside, before):
+        shutil.rmtree(rest, ignore_errors=True)
     if folder.exists():
         shutil.copytree(folder, aside)
     aside.mkdir(exist_ok=True)
     for file in files:
         shutil.copy2(file, aside)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        folder.rename(before)
     aside.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)

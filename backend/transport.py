@@ -16,21 +16,25 @@ UNPACKED = ".unpacked-"  # a folder of what comes out of a tar, until it is seen
 
 
 def pack(runs: Iterable[Run], out: Path) -> list[str]:
-    """Write run folders into a tar file, whose last file names all others; returns their ids. Of no run there is no file."""
+    """Write run folders into a tar file, whose last file names all others; returns their ids. Of no run no file is written, and one that
+    is there stays.
+    """
     ids, aside = [], out.with_name(f".{out.name}.aside")
     if not (runs := list(runs)):
-        out.unlink(missing_ok=True)  # what an earlier call wrote there is not what was asked for now
         return ids
-    with tarfile.open(aside, "w") as tar:
-        for run in runs:
-            for file in run.portable():
-                tar.add(file, f"{run.run_id}/{file.name}")
-            ids.append(run.run_id)
-        listed = "\n".join(tar.getnames()).encode()
-        last = tarfile.TarInfo(CONTENTS)
-        last.size = len(listed)
-        tar.addfile(last, io.BytesIO(listed))
-    aside.replace(out)
+    try:
+        with tarfile.open(aside, "w") as tar:
+            for run in runs:
+                for file in run.portable():
+                    tar.add(file, f"{run.run_id}/{file.name}")
+                ids.append(run.run_id)
+            listed = "\n".join(tar.getnames()).encode()
+            last = tarfile.TarInfo(CONTENTS)
+            last.size = len(listed)
+            tar.addfile(last, io.BytesIO(listed))
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)  # of a full disk, say
     return ids
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from backend.datasets import DATASETS, DatasetError, dataset_names, find_dataset, named
-from backend.home import runs_root
+from backend.home import runs_root, snapshot_path
 from backend.images import decode, see
 from backend.jobs.worker import work
 from backend.plan import plan
@@ -160,6 +160,10 @@ def test_runs_of_other_images_of_one_name_are_not_compared(pets, root, home):
     assert queries.terms(queries.runs().iloc[0]).endswith(f"6 test images (every 1, images {first[-8:]})")
     with pytest.raises(StoreError, match="cannot be compared: they differ in image_set"):
         queries.paired([runs[0].run_id], [runs[1].run_id])
+    save(root / "folders" / "pets" / "val" / "cat" / "newer.png", "red", (50, 90))  # a run of six stays one of six
+    snapshot_path().unlink()
+    assert publish((runs_root(),)).skipped == {}
+    assert queries.runs().image_set.tolist() == [first, second]
     runs[0].set_state("interrupted")
     with pytest.raises(RunError, match="the test images of pets are not those that its earlier rows rest on"):
         work(runs[0], "cpu")

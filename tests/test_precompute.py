@@ -1,13 +1,15 @@
 """The queue of the shipped results, worked off for real on small runs."""
 
 import io
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 
 import pytest
 
 from backend import precompute, shipping
-from backend.home import PRECOMPUTED, runs_root
+from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.precompute import Part, done, finished_here, overview, queue, work_off
 from backend.run import Run, RunError, all_runs
 from backend.shipping import ship
@@ -93,9 +95,6 @@ def test_a_damaged_folder_is_named_and_the_others_are_done(home, parts, capsys, 
 
 
 def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_its_name(home, parts, tmp_path, monkeypatch):
-    (tmp_path / "empty.tar").write_text("of an earlier call")
-    assert pack([], tmp_path / "empty.tar") == []
-    assert not (tmp_path / "empty.tar").exists()
     work_off(parts[:1], "cpu", None, (1, 1))
     packed = pack(finished_here(parts), tmp_path / "out.tar")
     monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "elsewhere"))
@@ -120,11 +119,15 @@ def test_packed_runs_arrive_whole_elsewhere(home, parts, tmp_path, monkeypatch):
     work_off(parts[:1], "cpu", None, (1, 1))
     ids = pack(finished_here(parts), tmp_path / "out.tar")
     assert ids == [spec.run_id for spec in parts[0].specs]
+    assert [run.run_id for run in finished_here([*parts, *parts])] == ids  # a run of two parts is packed once
     before = {i: (Run(runs_root() / i).certificates(), Run(runs_root() / i).weights_sha256()) for i in ids}
     monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "elsewhere"))
     assert sorted(unpack(tmp_path / "out.tar")) == sorted(ids)
     assert {i: (Run(runs_root() / i).certificates(), Run(runs_root() / i).weights_sha256()) for i in ids} == before
     assert unpack(tmp_path / "out.tar") == []
+    whole = (tmp_path / "out.tar").read_bytes()
+    assert pack([], tmp_path / "out.tar") == []
+    assert (tmp_path / "out.tar").read_bytes() == whole
     with tarfile.open(tmp_path / "out.tar") as whole:
         *_, weights, _ = whole.getmembers()
     assert weights.name.endswith("model.safetensors")
@@ -192,6 +195,41 @@ def test_a_tar_holds_finished_runs_and_nothing_else(home, digits_spec, tmp_path,
     with pytest.raises(RunError, match="which is not finished"):
         unpack(tar())
     assert list(runs_root().iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_half_a_tar(home, parts, tmp_path):
+    work_off(parts[:1], "cpu", None, (1, 1))
+    small = (
+        "import resource, signal; from pathlib import Path; from backend.run import Run; from backend.transport import pack\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
+        f"pack([Run(Path({str(runs_root() / parts[0].specs[0].run_id)!r}))], Path({str(tmp_path / 'out.tar')!r}))"
+    )
+    ended = subprocess.run([sys.executable, "-c", small], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert "File too large" in ended.stderr
+    assert not list(tmp_path.glob("*.tar*")) + list(tmp_path.glob(".*.tar*"))
+
+
+def test_a_copy_that_was_cut_short_is_made_anew(tmp_path):
+    """Killed between two names: the old folder waits beside; killed before that, it stands."""
+    source, folder = tmp_path / "source", tmp_path / "run"
+    source.mkdir()
+    for name in ("a", "b"):
+        (source / name).write_text("new")
+    shipping._copy([source / "a"], folder)
+    (folder / "weights").write_text("kept")
+    folder.rename(folder.with_name(".before-run"))
+    shipping._copy([source / "a", source / "b"], folder)
+    assert {file.name for file in folder.iterdir()} == {"a", "b", "weights"}
+    assert {path.name for path in tmp_path.iterdir() if "run" in path.name} == {"run"}
+
+
+def test_one_state_that_cannot_be_read_stops_nothing(home, parts, capsys):
+    run = Run.create(runs_root(), parts[0].specs[0])
+    run.state_file.mkdir()
+    assert done(parts[0].specs[0]) is None
+    work_off(parts[:1], "cpu", None, (1, 1))
+    assert "left out: " in capsys.readouterr().out
+    assert done(parts[0].specs[1])
 
 
 def test_shipping_copies_what_travels_within_the_budget(home, parts, tmp_path, monkeypatch):

@@ -45,6 +45,18 @@ def test_rows_come_back_as_they_were_written(home, digits_spec):
     assert header == "idx\tlabel\tpredict\tradius\tcorrect\ttime\ttop_count\tn\tn0\tp_lower\tstop"
 
 
+def test_what_another_version_began_is_not_continued(home, digits_spec):
+    """Rows of other columns would follow its header, and nothing could read the file any more."""
+    run = Run.create(runs_root(), digits_spec())
+    run.append(ROW)
+    whole = run.certificates_file.read_text()
+    run.certificates_file.write_text("\n".join(line.rpartition("\t")[0] for line in whole.splitlines()) + "\n")
+    with pytest.raises(RunError, match="was begun by another version, without stop: delete its folder"):
+        run.resume_point(0)
+    run.certificates_file.write_text(whole)
+    assert run.resume_point(0) == {ROW.idx}
+
+
 @pytest.mark.parametrize("cut", range(1, 40, 3))
 def test_a_half_written_row_costs_itself_alone(home, digits_spec, cut):
     run = Run.create(runs_root(), digits_spec())

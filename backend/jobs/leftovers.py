@@ -64,14 +64,22 @@ def _taken(leftover: Leftover, delete: bool) -> tuple[Leftover, int]:
 
 def _in_root(root: Path) -> Iterator[Leftover]:
     for path in root.iterdir() if root.is_dir() else ():
-        if time.time() - path.lstat().st_mtime < OLD or path.is_symlink():
-            continue
-        if path.name.startswith(DELETED):
-            yield Leftover(path, "deleting this run was cut short")
-        elif path.name.startswith(UNPACKED):
-            yield Leftover(path, "unpacking was cut short")
-        elif path.is_dir() and not path.name.startswith(".") and all(f.name.startswith(ASIDE) for f in path.iterdir()):
-            yield Leftover(path, "making this run was cut short")
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to read
+            if reason := _reason(path):
+                yield Leftover(path, reason)
+
+
+def _reason(path: Path) -> str | None:
+    """Why nobody needs what lies in a root; None where somebody may."""
+    if time.time() - path.lstat().st_mtime < OLD or path.is_symlink():
+        return None
+    if path.name.startswith(DELETED):
+        return "deleting this run was cut short"
+    if path.name.startswith(UNPACKED):
+        return "unpacking was cut short"
+    if path.is_dir() and not path.name.startswith(".") and all(f.name.startswith(ASIDE) for f in path.iterdir()):
+        return "making this run was cut short"
+    return None
 
 
 @contextlib.contextmanager

@@ -61,6 +61,7 @@ def delete(run: Run) -> None:
     aside = run.path.with_name(f"{DELETED}{run.run_id}-{os.getpid()}-{time.monotonic_ns()}")
     with run.held():
         run.path.rename(aside)
+    os.utime(aside, follow_symlinks=False)  # as old as it is under this name, for `gc`
     if aside.is_symlink():  # what it leads to is not ours
         aside.unlink()
     else:

@@ -30,7 +30,7 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
     certification = spec.certification
     certificates = _certificates(run)
     if certification is not None:
-        _check_claims(spec, certificates)
+        _check_claims(spec, certificates, environment.get("images"))
     epochs = run.epochs()
     seconds = [row["seconds"] for row in epochs]
     values = {
@@ -96,13 +96,17 @@ def _spending(spec: RunSpec) -> list[tuple[int, float]]:
     return spending(spec.certification, spec.sigma, scale, pixels)
 
 
-def _check_claims(spec: RunSpec, rows: pd.DataFrame) -> None:
-    """Raise RunError unless the rows are those of the spec's images, and claim no more than their counts support."""
+def _check_claims(spec: RunSpec, rows: pd.DataFrame, version: str | None) -> None:
+    """Raise RunError unless the rows are those of the spec's images, and claim no more than their counts support. version: of a
+    folder of images when it was certified.
+    """
     settings = spec.certification
     try:
         dataset = find_dataset(spec.dataset)
+        if version is not None and version != dataset.version:
+            raise DatasetError("it holds other images now")
         size, classes = dataset.test_images, len(dataset.classes)
-    except DatasetError:  # a folder of images on the machine where it ran: its size is what the rows say
+    except DatasetError:  # a folder of images, elsewhere or as it was then: its size is what the rows say
         size, classes = min(max(rows["idx"], default=-1) + 1, settings.every * len(rows)), 1_000_000
     chosen = settings.chosen(size)
     numbers = rows[["radius", "p_lower", "time"]]

@@ -140,6 +140,20 @@ def test_the_queue_goes_on_when_its_worker_dies(home, digits_spec):
     wait(second, "finished")
 
 
+def test_the_queue_goes_on_when_its_worker_dies_and_the_next_job_cannot_begin(home, digits_spec):
+    """It finds its rows damaged before it computes anything."""
+    first, damaged, last = local.submit([
+        digits_spec(certification=Certification(n=20_000, n0=20, every=30)), digits_spec(seed=1), digits_spec(seed=2)
+    ])  # fmt: skip
+    wait(first, "running")
+    damaged.certificates_file.write_text("no\ncertificates\n")
+    worker = int(Path(f"/proc/{first.state()['pid']}/stat").read_text().rsplit(")", 1)[1].split()[1])  # its parent
+    os.kill(worker, signal.SIGKILL)
+    wait(first, "finished")
+    assert wait(damaged, "failed", "interrupted") == "failed"
+    wait(last, "finished")
+
+
 def test_resuming_leaves_finished_and_running_runs_alone(home, digits_spec, long_spec):
     finished, running = local.submit([digits_spec()])[0], local.submit([long_spec(1)])[0]
     wait(running, "running")
