@@ -47,7 +47,7 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Our runs on one data set (rows of `queries.runs`, those trained here) beside published groups on the same terms (`queries.published_groups`).
 
     A row per architecture, method and σ that both have with the hyper-parameters of their recipe, and recipe and epochs of ours: ours (mean
-    ACR over seeds), our_seeds, theirs, their_sd, their_seeds, difference, half (of the 95 % interval: what seeds alone make of it),
+    ACR over seeds), our_seeds, theirs, their_sd, their_seeds, difference, half (of the 95 % interval: what other seeds and samples make of it),
     verdict: reproduced, above or below; where one seed was published it says so, and half is missing.
     """
     found = []

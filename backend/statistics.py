@@ -68,7 +68,7 @@ def high_probability_accuracy(reached: int, images: int, alpha: float, rho: floa
 
 
 def reproduction(ours: np.ndarray, mean: float, sd: float, seeds: int) -> tuple[float, float]:
-    """Our mean over seeds (M,) less a published one, and half its 95 % interval: what the choice of seeds alone may make of it.
+    """Our mean over seeds (M,) less a published one, and half its 95 % interval: what other seeds, and with the sd of single runs other samples, may make of it.
 
     Taken: our seeds vary as the published ones, whose sd has seeds − 1 degrees of freedom. Of one run of ours that is the
     prediction interval of one more seed of theirs. Equal images and n are presumed; infinite where one seed was published.

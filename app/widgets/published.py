@@ -76,7 +76,7 @@ def reproduced(table: pd.DataFrame) -> None:
                        "their_sd": st.column_config.NumberColumn("their sd", format="%.4f"), "our_seeds": "our seeds", "their_seeds": "their seeds"},
     )  # fmt: skip
     st.caption(
-        "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what another choice of training seeds alone would make "
+        "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what other training seeds and other samples would make "
         "of it if ours vary as theirs do. All recipes are here: each row stands beside the published network alone. *Below* is what a shorter recipe costs, or a weaker attack (see how these networks were trained). "
         "Of so many intervals of 95 % one in twenty misses by chance."
     )

@@ -55,8 +55,9 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
     assert not app.exception
     text = words(app)
     assert "is **above** Gaussian" in text
-    assert "In every comparison: one seed, both trained for 8 epochs." in text
-    assert "recipe `quick` (8 epochs), one seed a run" in text
+    assert "Gaussian (at σ = 0.25 and 1 one seed), Stability (one seed) and MACER (one seed) at every σ" in text
+    assert "In every comparison: both trained for 8 epochs." in text
+    assert "recipe `quick` (8 epochs), means over up to 3 seeds" in text
     assert (
         "networks released with CAT-RS (Jeong et al., AAAI 2023), one seed each, whose λ is not told, at their own n"
         in text
