@@ -233,7 +233,7 @@ def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
             counts, radius = counts[radius > 0], radius[radius > 0]
             keep = (rows.idx % every == 0).to_numpy()
             chances = chances_of_counts(votes[keep], int(run.n), FEWER, counts)
-            variances = chances @ radius**2 - (chances @ radius) ** 2  # of each image's radius
+            variances = np.maximum(chances @ radius**2 - (chances @ radius) ** 2, 0.0)  # of each image's radius
             expected = (right[keep] @ chances, answered[keep] @ chances, np.sqrt(variances @ right[keep]) / keep.sum())
             records.append(_figure(run, int(keep.sum()), FEWER, usual, True, radius, *expected))
     pd.DataFrame(records).to_csv(out, sep="\t", index=False)

@@ -219,11 +219,7 @@ def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[
         print(f"{spec.run_id} ({spec.recipe.name})", flush=True)
         try:
             print(f"took {duration(_one(spec, device, end).whole)}\n{overview(parts, gpu)}", flush=True)
-        except (
-            RuntimeError,
-            ValueError,
-            OSError,
-        ) as error:  # damaged, of another process, or diverged: the others go on
+        except (RuntimeError, ValueError, OSError) as error:  # damaged, another's, or diverged: the others go on
             print(f"left out: {error}", flush=True)
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import lcm
 
 import numpy as np
-from scipy.special import betaincinv, gammaln, stdtrit
+from scipy.special import betaincinv, erfc, gammaln, stdtrit
 
 from backend.certification.confidence import lower_bounds, radii
 
@@ -148,8 +148,12 @@ def paired(gain_a: np.ndarray, gain_b: np.ndarray, reached_a: np.ndarray, reache
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
-    """The probability that differences (N,), shares of few seeds, sum to as much, up or down, if each could as well have the other sign. Exact."""
+    """The probability that differences (N,), shares of few seeds, sum to as much, up or down, if each could as well have the other sign:
+    exact, of more than a thousand that differ by the normal distribution.
+    """
     differences = differences[differences != 0]
+    if len(differences) > 1_000:
+        return float(erfc(abs(differences.sum()) / np.sqrt(2 * (differences**2).sum())))
     whole = lcm(*(Fraction(float(d)).limit_denominator(1_000).denominator for d in np.unique(differences)))
     steps = np.rint(np.abs(differences) * whole).astype(int)
     most = int(steps.sum())

@@ -102,6 +102,16 @@ def test_signs_flipped_by_hand(differences, p):
     assert sign_flip_p(np.array([*differences, 0.0])) == pytest.approx(p)
 
 
+def test_signs_of_many_flipped_are_as_of_a_thousand():
+    """Just below and above where the exact sum ends."""
+    random = np.random.default_rng(0)
+    shares = (random.integers(0, 3, 1_001) - 0.9).round() * 0.5
+    shares = np.where(shares == 0, 0.5, shares)
+    p = [sign_flip_p(shares[:1_000]), sign_flip_p(shares)]
+    z = [abs(some.sum()) / sqrt((some**2).sum()) for some in (shares[:1_000], shares)]
+    assert p == pytest.approx([2 * norm.sf(one) for one in z], rel=0.05)
+
+
 @pytest.mark.parametrize("images", [3, 4, 5, 8, 30])
 def test_groups_without_a_difference_are_told_apart_at_most_as_often_as_said(images):
     """Two seeds each, which differ on few of 500 images, up or down alike: Student's interval alone would miss up to 12 %."""
