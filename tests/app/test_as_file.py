@@ -22,23 +22,23 @@ def end_of_processes(word):
 
 
 @pytest.fixture
-def stalled(tmp_path, monkeypatch):
-    """A browser that takes its orders and never answers, the first `n` times it is started; then the real one."""
+def fake(tmp_path, monkeypatch):
+    """A browser that counts its starts in `starts`, and does something else than the real one the first `times`."""
 
-    def stall(n):
-        script = tmp_path / "stalled-browser"
+    def make(instead, times):
+        script = tmp_path / "fake-browser"
         script.write_text(
             f"#!{sys.executable}\nimport os, sys\nfrom pathlib import Path\n"
             f"starts = Path({str(tmp_path / 'starts')!r})\n"
             "with starts.open('a') as file:\n    file.write('x')\n"
-            f"if starts.stat().st_size > {n}:\n    os.execv({find_browser()!r}, [{find_browser()!r}, *sys.argv[1:]])\n"
-            "while os.read(3, 65536):\n    pass\n"  # the pipe of its orders
+            f"if starts.stat().st_size > {times}:\n    os.execv({find_browser()!r}, [{find_browser()!r}, *sys.argv[1:]])\n"
+            f"{instead}\n"
         )
         script.chmod(0o755)
         monkeypatch.setenv("BROWSER_PATH", str(script))
         return script
 
-    return stall
+    return make
 
 
 def test_each_kind_is_drawn():
@@ -49,21 +49,22 @@ def test_each_kind_is_drawn():
     assert (int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")) == (1800, 800)
 
 
-def test_a_browser_that_stalls_is_killed_and_started_anew(stalled, monkeypatch, tmp_path):
-    script = stalled(1)
-    monkeypatch.setattr(drawing, "SECONDS", 20.0)
+def test_a_browser_that_ends_at_once_is_started_anew(fake, tmp_path):
+    script = fake("sys.exit(3)", 1)
     assert as_file(FIGURE, "svg", 900, 400).startswith(b"<svg")
     assert (tmp_path / "starts").read_text() == "xx"
     assert end_of_processes(str(script))
 
 
-def test_a_browser_that_never_answers_costs_its_time_and_says_so(stalled, monkeypatch):
-    script = stalled(99)
+def test_a_browser_that_never_answers_costs_its_time_and_says_so(fake, monkeypatch, tmp_path):
+    """It takes its orders, from the pipe of number 3, for as long as there is one who gives them."""
+    script = fake("while os.read(3, 65536):\n    pass", 99)
     monkeypatch.setattr(drawing, "SECONDS", 3.0)
     began = time.monotonic()
     with pytest.raises(DrawingError, match=r"no answer in 3 s\. Try again"):
         as_file(FIGURE, "svg", 900, 400)
     assert time.monotonic() - began < 20
+    assert (tmp_path / "starts").read_text() == "xx"
     assert end_of_processes(str(script))
     assert not drawing.DRAWING.locked()
 
