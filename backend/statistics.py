@@ -166,7 +166,7 @@ def sign_flip_p(differences: np.ndarray) -> float:
 
 
 def for_other_seeds(p: Paired, acr_gains: Sequence[float], accuracy_gains: Sequence[float]) -> Paired:
-    """A comparison of groups whose intervals cover other training seeds too, from the gains of each seed: `half_over_seeds`."""
+    """A comparison of groups whose intervals cover other training seeds too, from the gains (S,) of each seed: `half_over_seeds`."""
     acr = half_over_seeds((p.acr_high - p.acr_low) / 2, acr_gains)
     accuracy = half_over_seeds((p.accuracy_high - p.accuracy_low) / 2, accuracy_gains)
     return replace(

@@ -234,7 +234,7 @@ def paired(runs_a: Sequence[str], runs_b: Sequence[str], r: float = 0.0) -> Pair
     """
     wanted = [*runs_a, *runs_b]
     rows = ask(
-        f"SELECT run_id, seed, {', '.join(SETTINGS)} FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0",
+        f"SELECT run_id, seed, acr, {', '.join(SETTINGS)} FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0",
         [wanted],
     )
     for run_id in wanted:
@@ -247,22 +247,14 @@ def paired(runs_a: Sequence[str], runs_b: Sequence[str], r: float = 0.0) -> Pair
     if not (a.idx.equals(b.idx) and a.label.equals(b.label)):
         raise StoreError(f"{names} cannot be compared: their images have other labels")
     p = compare(*(table[name].to_numpy() for name in ("gain", "reached") for table in (a, b)), r)
-    seed = rows.set_index("run_id").seed
-    if len(runs_a) == len(runs_b) == len(set(seed[runs_a])) > 2 and set(seed[runs_a]) == set(seed[runs_b]):
-        gained = _means(runs_b, r).set_index("seed") - _means(runs_a, r).set_index("seed")
-        return for_other_seeds(p, gained.acr, gained.accuracy)
-    return p
-
-
-def _means(run_ids: Sequence[str], r: float) -> pd.DataFrame:
-    """Of each run ACR and certified accuracy at r, which is at most the ceiling: seed, acr, accuracy."""
-    return ask(
-        """
-        SELECT seed, avg(if(predict = label, radius, 0)) AS acr, avg((predict = label AND radius >= $2 AND $2 <= ceiling)::INT) AS accuracy
-        FROM certificates JOIN (SELECT run_id, seed, ceiling FROM runs) USING (run_id) WHERE run_id IN (SELECT unnest($1)) GROUP BY run_id, seed
-        """,
-        [list(run_ids), r],
-    )
+    if min(len(runs_a), len(runs_b)) < 3:
+        return p
+    rates = rows.merge(accuracy_at(r, wanted)[["run_id", "certified_accuracy"]]).set_index("run_id")
+    by_seed = [rates.loc[list(runs)].set_index("seed")[["acr", "certified_accuracy"]] for runs in (runs_a, runs_b)]
+    of_a, of_b = (table[~table.index.duplicated()].sort_index() for table in by_seed)
+    if not (of_a.index.equals(of_b.index) and len(of_a) == len(runs_a) == len(runs_b)):
+        return p
+    return for_other_seeds(p, of_b.acr - of_a.acr, of_b.certified_accuracy - of_a.certified_accuracy)
 
 
 def per_class(run_ids: Sequence[str]) -> pd.DataFrame:
