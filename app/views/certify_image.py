@@ -15,7 +15,7 @@ from app.widgets.attempt import plain
 from app.widgets.bring_image import bring_image, show_seen
 from app.widgets.certificates import check_a_certificate, show_certificate, show_side_by_side, show_votes
 from app.widgets.closer_look import show_attack, show_ball, show_copies
-from app.widgets.run_choice import choose_dataset, choose_runs
+from app.widgets.run_choice import choose_dataset, choose_runs, tell_unfit
 from backend.datasets import DatasetError, find_dataset
 from backend.images import Seen
 from backend.run import Run, RunError
@@ -75,7 +75,9 @@ def choose_settings() -> Certification | None:
     radius = None
     if mode == "at-radius":
         # Not bounded: of what is out of bounds Streamlit would keep the value before.
-        radius = st.number_input("Radius r to decide about", value=0.5, step=0.05, key="radius", bind="query-params")
+        radius = st.number_input(
+            "Radius r to decide about", value=0.5, step=0.05, key="radius", bind="query-params", **tell_unfit("radius")
+        )  # fmt: skip
     n = st.select_slider(
         "Samples n" if mode == "fixed" else "Samples, at most", [1_000, 10_000, 100_000], value=10_000,
         format_func=lambda n: f"{n:,}", key="n", bind="query-params",

@@ -11,7 +11,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.images_changed import images_changed
 from app.widgets.outcome import PLAINLY
-from app.widgets.run_choice import choose_run, choose_runs
+from app.widgets.run_choice import choose_run, choose_runs, tell_unfit
 from app.widgets.trainings import show_trainings
 from backend.datasets import named
 from backend.plan import in_words
@@ -196,8 +196,10 @@ def at_radius(b: str) -> None:
     st.header("How much, and how surely")
     r = low
     if low < high:
+        most = min(high, 10.0)
         r = st.columns([1, 3])[0].number_input(
-            "Radius r", low, min(high, 10.0), min(high, 0.5), 0.05, key="r", bind="query-params", help="for certified accuracy at r"
+            "Radius r", low, most, min(high, 0.5), 0.05, key="r", bind="query-params", help="for certified accuracy at r",
+            **tell_unfit("r", low, most),
         )  # fmt: skip
     try:
         pairs = {i: queries.paired(*paired_with(i), r) for i in chosen}

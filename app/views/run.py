@@ -3,6 +3,8 @@
 import contextlib
 import shlex
 from dataclasses import asdict, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import streamlit as st
@@ -27,6 +29,7 @@ from backend.spec import Certification, RunSpec, SpecError
 from backend.store import queries
 from backend.store.snapshot import StoreError
 from backend.training.methods import METHODS
+from backend.transport import pack
 
 PLACES = {runs_root(): "of this machine", imported_root(): "imported", PRECOMPUTED: "shipped with Certscope"}
 ACTIVE = ("queued", "running")
@@ -226,7 +229,8 @@ def certified_again(run: Run, active: bool) -> None:
                 status(one)
 
 
-def downloads(run: Run, spec: RunSpec) -> None:
+def downloads(one: Listed, spec: RunSpec) -> None:
+    run = one.run
     st.download_button(
         "Settings", spec.to_json(), f"{run.run_id}.json", "application/json", type="tertiary",
         icon=":material/download:", on_click="ignore",
@@ -237,6 +241,19 @@ def downloads(run: Run, spec: RunSpec) -> None:
                 label, file.read_bytes, f"{run.run_id}-{file.name}", type="tertiary", icon=":material/download:",
                 on_click="ignore",
             )  # fmt: skip
+    if one.name == "finished":
+        st.download_button(
+            "Whole run", lambda: packed(run), f"{run.run_id}.tar", "application/x-tar", type="tertiary", icon=":material/folder:",
+            on_click="ignore", help="For another Certscope: `python -m backend precompute --unpack FILE` takes it in there.",
+        )  # fmt: skip
+
+
+def packed(run: Run) -> bytes:
+    """Its folder as one file."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder, "run.tar")
+        pack([run], out)
+        return out.read_bytes()
 
 
 if (found := asked_for()) is None:
@@ -253,7 +270,7 @@ st.markdown(
 )
 with st.container(horizontal=True, gap="small"):
     buttons(one)
-    downloads(run, spec)
+    downloads(one, spec)
 ask_and_delete()
 if one.name in ACTIVE or (one.name == "finished" and run.path.parent == runs_root() and run.run_id not in in_store()):
     watch(run)

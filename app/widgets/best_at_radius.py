@@ -9,6 +9,7 @@ import streamlit as st
 from app.figures.curves import ranking
 from app.figures.palette import run_labels, title
 from app.widgets.figure import draw
+from app.widgets.run_choice import tell_unfit
 from backend.statistics import share_band
 from backend.store import queries
 from backend.store.snapshot import mark
@@ -31,6 +32,7 @@ def best_at_radius(
         reach = left.slider(
             "Radius r", reach, end, min(end, 0.5), 0.01, key="r", bind="query-params",
             help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
+            **tell_unfit("r", reach, end),
         )  # fmt: skip
     ranked = _ranked(reach, drawn, once)
     if ranked.empty and mark() != snapshot:  # deleted meanwhile: the whole page looks again

@@ -1,5 +1,7 @@
 """Choosing a data set and runs, kept in the page's address: runs by their ids, for their names in words change when the store gets another run."""
 
+from math import inf
+
 import streamlit as st
 
 from app.widgets.attempt import plain
@@ -47,6 +49,29 @@ def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict
             icon=":material/link_off:",
         )
     return {"on_change": st.session_state.update, "kwargs": {f"{key} asked of {of}": []}}
+
+
+def tell_unfit(key: str, low: float = -inf, high: float = inf) -> dict:
+    """Say which number the link that led here asks for that a widget from low to high cannot take; its options by which that ends when the
+    visitor chooses. Asked once: what fits another choice of runs later is the visitor's own.
+    """
+    asked = f"{key} asked"
+    if asked not in st.session_state:
+        st.session_state[asked] = [value for value in st.query_params.get_all(key) if not _fits(value, low, high)]
+    if unfit := st.session_state[asked]:
+        bounds = f" from {low:g} to {high:g}" if high < inf else ""
+        st.warning(
+            f"The link asks for {key} = {plain(unfit[0], 40)}, which is no number{bounds}. What is shown is another choice.",
+            icon=":material/link_off:",
+        )
+    return {"on_change": st.session_state.update, "kwargs": {asked: []}}
+
+
+def _fits(text: str, low: float, high: float) -> bool:
+    try:
+        return low <= float(text) <= high
+    except ValueError:
+        return False
 
 
 def _tell_missing(

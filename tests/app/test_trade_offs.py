@@ -129,6 +129,8 @@ def test_an_imported_ablation_is_shown_beside_trained_runs_and_without_them(home
         ({"method": ["PixelDP", "MACER"]}, "asks for the method PixelDP, of"),
         ({"settings": ["n = 5"]}, "asks for the settings n = 5, of"),
         ({"recipe": ["slow"]}, "asks for the recipe slow, of"),
+        ({"r": "far"}, "asks for r = far, which is no number from 0 to"),
+        ({"r": "1e99"}, "asks for r = 1e99, which is no number from 0 to"),
     ],
 )
 def test_a_link_to_a_view_that_is_not_here_says_so_until_the_visitor_chooses(published, asks, said):
@@ -139,7 +141,10 @@ def test_a_link_to_a_view_that_is_not_here_says_so_until_the_visitor_chooses(pub
     assert said in words(app)
     assert app.button_group(key="extras").value == ["published networks"]
     (key,) = asks
-    if key != "settings":  # there are no others
+    if key == "r":
+        app.slider(key="r").set_value(0.75).run()
+        assert said not in words(app)
+    elif key != "settings":  # there are no others
         app.button_group(key=key).set_value(app.button_group(key=key).value[:1]).run()
         app.button_group(key=key).set_value([]).run()
         assert said not in words(app)

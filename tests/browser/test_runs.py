@@ -4,7 +4,9 @@ import re
 
 from playwright.sync_api import expect
 
-from backend.home import PRECOMPUTED
+from backend.home import PRECOMPUTED, runs_root
+from backend.run import Run
+from backend.transport import unpack
 from tests.browser import opened
 
 SHIPPED = "mnist-lenet-gaussian-s0.5-seed0-06682b8c"
@@ -74,7 +76,7 @@ def test_deleting_asks_first(page, own_address):
     expect(page.get_by_text("No run fits these filters")).to_be_visible()
 
 
-def test_a_deep_link_shows_a_run(page, address):
+def test_a_deep_link_shows_a_run(page, address, home):
     opened(page, address, f"run?run={SHIPPED}", "Gaussian, σ = 0.5")
     expect(page.get_by_text("98.40%")).to_be_visible()
     expect(page.get_by_text("python -m backend run --dataset mnist --method gaussian")).to_be_visible()
@@ -84,6 +86,10 @@ def test_a_deep_link_shows_a_run(page, address):
     with page.expect_download() as download:
         page.get_by_role("button", name="Certificates").click()
     assert (PRECOMPUTED / SHIPPED / "certificates.tsv").read_bytes() == download.value.path().read_bytes()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Whole run").click()
+    assert unpack(download.value.path()) == [SHIPPED]
+    assert Run(runs_root() / SHIPPED).spec == Run(PRECOMPUTED / SHIPPED).spec
     page.get_by_role("button", name="Clone").click()
     expect(page.get_by_role("heading", name="Runs", level=1)).to_be_visible()
     expect(page.get_by_role("spinbutton", name="Epochs")).to_have_value("8")
