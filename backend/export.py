@@ -173,15 +173,9 @@ def _leading(
     bold = (means == means.max(0)) & (means > 0)
     for column, best in enumerate(means.argmax(0)):
         for i in np.flatnonzero(means[:, column] < means[best, column]):
-            p = queries.paired(*_at_equal_seeds(groups[best], groups[i], seeds), (0.0, *radii)[column])
+            p = queries.paired(*queries.at_equal_seeds(groups[best], groups[i], seeds), (0.0, *radii)[column])
             bold[i, column] = (p.accuracy_told if column else p.acr_told) == 0
     return bold
-
-
-def _at_equal_seeds(a: Sequence[str], b: Sequence[str], seeds: dict[str, int]) -> tuple[list[str], list[str]]:
-    """Of two groups the runs of the seeds that both have; all where they share none."""
-    shared = {seeds[run] for run in a} & {seeds[run] for run in b}
-    return tuple([run for run in group if not shared or seeds[run] in shared] for group in (a, b))
 
 
 def _label(group, groups: pd.DataFrame) -> str:
@@ -223,9 +217,7 @@ def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
             votes = counts_of_radii(rows.radius.to_numpy(), int(run.n), run.sigma, run.alpha, int(run.radius_digits))
         right = (rows.predict == rows.label).to_numpy()
         answered = (rows.predict != -1).to_numpy()
-        records.append(
-            _figure(run, len(rows), int(run.n), run.image_set, False, rows.radius.to_numpy(), right, answered, 0.0)
-        )
+        records.append(_figure(run, False, rows.radius.to_numpy(), right, answered, 0.0))
         if run.n > FEWER and set(rows.idx[rows.idx % every == 0]) == set(
             Certification(every=every).chosen(find_dataset(run.dataset).test_images)
         ):
@@ -235,29 +227,22 @@ def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
             chances = chances_of_counts(votes[keep], int(run.n), FEWER, counts)
             variances = np.maximum(chances @ radius**2 - (chances @ radius) ** 2, 0.0)  # of each image's radius
             expected = (right[keep] @ chances, answered[keep] @ chances, np.sqrt(variances @ right[keep]) / keep.sum())
-            records.append(_figure(run, int(keep.sum()), FEWER, usual, True, radius, *expected))
+            records.append(_figure(run._replace(images=keep.sum(), n=FEWER, image_set=usual), True, radius, *expected))
     pd.DataFrame(records).to_csv(out, sep="\t", index=False)
     return [out]
 
 
 def _figure(
-    run,
-    images: int,
-    n: int,
-    image_set: str,
-    recomputed: bool,
-    radius: np.ndarray,
-    right: np.ndarray,
-    answered: np.ndarray,
-    sampling_sd: float,
+    run, recomputed: bool, radius: np.ndarray, right: np.ndarray, answered: np.ndarray, sampling_sd: float
 ) -> dict:
     """A record. right and answered (K,): how many images, or parts of one, have each of the radii (K,). sampling_sd: of ACR."""
+    n, images = int(run.n), int(run.images)
     most = ceiling(run.sigma, n, run.alpha)
     grid = np.arange(1 + int(np.ceil(most * PER_UNIT))) / PER_UNIT
     reached = [right[radius >= r].sum() if r <= most else 0 for r in grid]
     return {
         **{name: getattr(run, name) for name in ("dataset", "architecture", "method", "sigma", "lam", "hyper", "seed")},
-        "mode": "fixed", "n": n, "n0": int(run.n0), "alpha": run.alpha, "image_set": image_set, "images": images, "recomputed": recomputed,
+        "mode": "fixed", "n": n, "n0": int(run.n0), "alpha": run.alpha, "image_set": run.image_set, "images": images, "recomputed": recomputed,
         "acr": round(float(right @ radius) / images, 6), "acr_sampling_sd": round(float(sampling_sd), 6),
         "certified_accuracy_0": round(float(right.sum()) / images, 6),
         "abstention": round(1 - float(answered.sum()) / images, 6), "per_unit": PER_UNIT,

@@ -78,10 +78,8 @@ setting = f"{one.dataset}, {queries.terms(one)}"
 
 
 def paired_with(b: str) -> tuple[list[str], list[str]]:
-    """The runs of a and of b that are compared: of the seeds that both have, else all."""
-    of_a, of_b = (facts.seed[seeds_of[i]] for i in (a, b))
-    shared = set(of_a) & set(of_b) or {*of_a, *of_b}
-    return tuple(list(seeds.index[seeds.isin(shared)]) for seeds in (of_a, of_b))
+    """The runs of a and of b that are compared."""
+    return queries.at_equal_seeds(seeds_of[a], seeds_of[b], facts.seed)
 
 
 def names_of(b: str) -> tuple[str, str]:

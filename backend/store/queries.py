@@ -1,6 +1,6 @@
 """One function, one question to the results store, one DataFrame. Reads the current snapshot; never writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -224,6 +224,14 @@ def images_of(run_ids: Sequence[str], r: float = 0.0) -> pd.DataFrame:
         """,
         [list(run_ids), r],
     )
+
+
+def at_equal_seeds(
+    runs_a: Sequence[str], runs_b: Sequence[str], seeds: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """Of two groups the runs of the seeds that both have, which `paired` compares most fairly; all where they share none. seeds: by run id."""
+    shared = {seeds[run] for run in runs_a} & {seeds[run] for run in runs_b}
+    return tuple([run for run in group if not shared or seeds[run] in shared] for group in (runs_a, runs_b))
 
 
 def paired(runs_a: Sequence[str], runs_b: Sequence[str], r: float = 0.0) -> Paired:
