@@ -126,6 +126,17 @@ def _progress(path: Path, fingerprint: str) -> SoFar:
     return SoFar(**facts)
 
 
+def took(run: Run) -> tuple[float, float]:
+    """Seconds of training and of certifying so far, by a run's rows: all attempts together, without their starts. Raises RunError for a folder that cannot be read."""
+    return _took(run.path, run.fingerprint())
+
+
+@lru_cache(maxsize=256)
+def _took(path: Path, fingerprint: str) -> tuple[float, float]:
+    run = Run(path)
+    return sum(row["seconds"] for row in run.epochs()), sum(row.time for row in run.certificates())
+
+
 def images_of(spec: RunSpec) -> int | None:
     """How many images a spec certifies; None where its data set is not on this machine."""
     if spec.certification is None:

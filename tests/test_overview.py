@@ -5,7 +5,7 @@ import platform
 from pathlib import Path
 
 from backend.home import runs_root
-from backend.overview import counts, listing, progress, tail
+from backend.overview import counts, listing, progress, tail, took
 from backend.run import Certificate, Epoch, Run
 
 
@@ -78,6 +78,7 @@ def test_progress_comes_with_rates(home, digits_spec):
         run.append(Certificate(30 * i, 0, 0, 0.5, 1, 0.5, 200, 200, 20, 0.9))
     so_far = progress(run)
     assert so_far.samples_per_second == 220 / 0.5
+    assert took(run) == (8.0, 1.5)
     assert so_far.seconds_left == 12 * 0.5
     assert so_far.missing_classes == 3
 

@@ -22,8 +22,9 @@ from app.widgets.outcome import results
 from app.widgets.start import start_button
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
-from backend.overview import DAMAGED, Listed, listed, listing
+from backend.overview import DAMAGED, Listed, listed, listing, took
 from backend.plan import certify_again, command, departures, on_another
+from backend.progress import duration
 from backend.run import Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.store import queries
@@ -147,6 +148,9 @@ def circumstances(run: Run) -> None:
     """What else the numbers rest on, and the files."""
     facts = run.environment()
     earlier, sha256 = facts.pop("earlier", []), facts.pop("weights_sha256", None)
+    with contextlib.suppress(RunError, OSError):  # said above
+        parts = zip(("training took", "certification took"), took(run), strict=True)
+        facts |= {words: duration(seconds) for words, seconds in parts if seconds}
     if facts:
         table(facts, "environment of this run")
     else:

@@ -1,10 +1,12 @@
 """The logic of the page of one run, without a browser."""
 
+import pandas as pd
 import pytest
 
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED, imported_root, runs_root
 from backend.logs import import_logs
+from backend.progress import duration
 from backend.run import Run, all_runs
 from backend.store import queries
 from backend.store.publish import publish
@@ -30,6 +32,13 @@ def test_a_shipped_run_has_a_page(published, run_id):
     classes = app.dataframe[0].value
     assert (list(classes.label), classes.images.sum()) == (list(DATASETS[row.dataset].classes), 500)
     assert app.code[0].value.startswith(f"python -m backend run --dataset {row.dataset} --method ")
+    folder = PRECOMPUTED / run_id
+    seconds = [
+        pd.read_csv(folder / f"{part}.tsv", sep="\t")[time].sum()
+        for part, time in (("training", "seconds"), ("certificates", "time"))
+    ]
+    facts = app.table[1].value.set_index("name").value
+    assert [facts["training took"], facts["certification took"]] == list(map(duration, seconds))
     assert {b.label for b in app.button} == {"Clone"}
     if run_id not in WITH_WEIGHTS:
         assert "Its weights are not shipped with Certscope: those of one network a method and σ are" in words(app)
