@@ -94,19 +94,38 @@ class Dataset:
         return self.read(train)
 
 
+class ScaleError(ValueError):
+    """An image of which nobody can say what value is white; the message goes on after its name."""
+
+
 def to_rgb(image: "Image") -> "Image":
-    """An opened image as 8-bit RGB, upright, 16 bits scaled to 8, transparency over white: what every network sees of a file."""
+    """An opened image as 8-bit RGB, upright, 16 bits and real numbers scaled to 8, transparency over white: what every network sees of a file.
+
+    Raises ScaleError.
+    """
     from PIL import Image, ImageOps
 
     image.load()
+    image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float64)
-        top = 65535 if values.max() > 255 else 255
-        return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
-    image = ImageOps.exif_transpose(image)
+        eighth = np.rint(values * (255 / _white(image.mode, float(values.min()), float(values.max()))))
+        return Image.fromarray(eighth.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _white(mode: str, low: float, high: float) -> int:
+    """The value that stands for white, by the mode alone where it tells; else by the image's values, from low to high."""
+    if mode.startswith("I;16") or (mode == "I" and 255 < high <= 65535 and low >= 0):  # of a PGM 16 bits are "I"
+        return 65535
+    if mode == "F" and low >= 0 and high <= 255:  # not where one is not a number
+        return 1 if high <= 1 else 255
+    kind = "real numbers" if mode == "F" else "whole numbers of 32 bits"
+    raise ScaleError(
+        f"has {kind} from {low:g} to {high:g} for pixels, and does not say what is white: save it with 8 or 16 bits"
+    )
 
 
 def middle(image: "Image", side: int) -> "Image":

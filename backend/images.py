@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from backend.datasets import DAMAGE, LARGE, Dataset, middle, to_rgb
+from backend.datasets import DAMAGE, LARGE, Dataset, ScaleError, middle, to_rgb
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 25_000_000  # photos of 24 million are common
@@ -53,6 +53,8 @@ def decode(content: bytes) -> Image.Image:
         raise ImageError(f"This file is not an image that can be read here ({', '.join(FORMATS)}).") from None
     except Image.DecompressionBombError:
         raise ImageError(f"The image has too many pixels; at most {MAX_PIXELS // 10**6} million are read.") from None
+    except ScaleError as error:
+        raise ImageError(f"The image {error}.") from None
     except DAMAGE as error:
         raise ImageError(f"The image is damaged or cut off: {error}.") from None
 

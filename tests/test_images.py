@@ -81,6 +81,38 @@ def test_colour_modes(image):
         assert np.abs(seen.pixels.astype(int) - expected.pixels).max() < 30
 
 
+def grey(values, kind, **options):
+    """The one channel of a file of these values, as every network sees it."""
+    return np.asarray(decode(encoded(Image.fromarray(values), kind, **options)))[..., 0]
+
+
+def test_values_of_more_than_8_bits_have_one_white_in_every_image():
+    deep = np.arange(256, dtype=np.uint16).repeat(2).reshape(16, 32) * 257
+    assert np.array_equal(grey(deep, "PNG"), deep // 257)
+    assert np.array_equal(grey(deep, "TIFF"), deep // 257)
+    assert grey(np.full((4, 4), 250, np.uint16), "PNG").max() == 1  # dark, whatever its neighbours are
+    assert grey(np.full((4, 4), 190, np.uint16), "PNG").max() == 1  # rounded, not cut off
+    shares = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    assert np.array_equal(grey(shares, "TIFF"), np.arange(256).reshape(16, 16))
+    assert np.array_equal(grey(shares * 255, "TIFF"), np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize("values", [[0, np.nan], [-0.5, 1], [0, 256], [0, np.inf]])
+def test_values_whose_white_nobody_knows_are_refused(values):
+    with pytest.raises(ImageError, match=r"^The image has real numbers from .* save it with 8 or 16 bits\.$"):
+        grey(np.array([values] * 2, np.float32), "TIFF")
+    with pytest.raises(
+        ImageError, match="has whole numbers of 32 bits from 0 to 70000 for pixels, and does not say what is white"
+    ):
+        grey(np.array([[0, 70_000]] * 2, np.int32), "TIFF")
+
+
+def test_deep_images_are_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert grey(np.zeros((20, 32), np.uint16), "PNG", exif=exif).shape == (32, 20)
+
+
 def test_progressive_photos_are_read():
     image = drawn()
     assert decode(encoded(image, "JPEG", progressive=True)).size == image.size
