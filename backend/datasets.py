@@ -153,6 +153,14 @@ def find_dataset(name: str) -> Dataset:
     )
 
 
+def training_version(name: str) -> str:
+    """Eight hex digits that change with the training images of a folder; none: they are everywhere the same. Raises DatasetError."""
+    if name in DATASETS:
+        return ""
+    train = data_root() / "folders" / name / "train"
+    return _version(train, _files(train, LARGE))
+
+
 def named(dataset: str, image_set: str, labels: Iterable[int]) -> list[str]:
     """The names of the classes of an image set; their numbers where the data set is not on this machine, or is another one by now."""
     try:
@@ -285,9 +293,13 @@ def _looked_into(test: Path, mark: tuple) -> tuple[int, int, tuple[str, ...], st
     split = _files(test, LARGE)
     if len(_classes(test)) < 2:
         raise DatasetError(f"{test} wants a folder for each of two classes or more")
-    sizes = "\n".join(f"{path.relative_to(test)} {path.stat().st_size}" for path in split.images.paths)
-    version = hashlib.sha256(sizes.encode()).hexdigest()[:8]
-    return len(split.labels), min(LARGE, *split.images.open(0).size), _classes(test), version
+    return len(split.labels), min(LARGE, *split.images.open(0).size), _classes(test), _version(test, split)
+
+
+def _version(root: Path, split: Split) -> str:
+    """Eight hex digits, of names and sizes of the files of a split under root."""
+    sizes = "\n".join(f"{path.relative_to(root)} {path.stat().st_size}" for path in split.images.paths)
+    return hashlib.sha256(sizes.encode()).hexdigest()[:8]
 
 
 DAMAGE = (  # what Pillow's decoders raise on files that are not what they say

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from backend.home import runs_root, snapshot_path
 from backend.images import decode, see
 from backend.jobs.worker import work
 from backend.plan import plan
-from backend.run import Run, RunError
+from backend.run import Checkpoint, Run, RunError
 from backend.spec import Certification
 from backend.training.batches import Decoded, InMemory, Streamed, crop_and_flip, parts
 
@@ -167,6 +168,33 @@ def test_runs_of_other_images_of_one_name_are_not_compared(pets, root, home):
     runs[0].set_state("interrupted")
     with pytest.raises(RunError, match="the test images of pets are not those that its earlier rows rest on"):
         work(runs[0], "cpu")
+
+
+def test_training_does_not_go_on_with_other_images(pets, root, home):
+    """A folder's training images may be others when a run is resumed: its last epochs would rest on others than its first."""
+    settings = Certification(n=20, n0=5, every=1)
+    spec = plan("pets", "gaussian", 0.5, architecture="smallcnn", epochs=2, certification=settings)
+    run = Run.create(runs_root(), spec)
+
+    def stop(row, final):
+        if isinstance(row, Checkpoint) and row.final == final:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(run, "cpu", partial(stop, final=False))
+    gone = root / "folders" / "pets" / "train" / "cat" / "0.png"
+    content = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(RunError, match="the training images of pets are not those that its earlier rows rest on"):
+        work(run, "cpu")
+    gone.write_bytes(content)
+    with pytest.raises(KeyboardInterrupt):
+        work(run, "cpu", partial(stop, final=True))
+    gone.unlink()  # what is trained is trained
+    assert work(run, "cpu")
+    assert run.count() == (2, 6)
+    assert len(run.environment()["training_images"]) == 8
+    assert "earlier" not in run.environment()
 
 
 def test_an_empty_folder_names_itself(root):

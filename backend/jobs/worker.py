@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 
-from backend.datasets import find_dataset
+from backend.datasets import find_dataset, training_version
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.process import identity
 from backend.run import Checkpoint, Row, Run, RunError, all_runs
@@ -25,8 +25,10 @@ def here(
     """Execute a spec in this process: yields the circumstances of the rows that follow, then the rows."""
     from backend.pipeline import choose_device, circumstances, execute
 
-    torch_device, version = choose_device(device), find_dataset(spec.dataset).version
-    yield circumstances(torch_device) | ({"images": version} if version else {})
+    torch_device, versions = choose_device(device), {"images": find_dataset(spec.dataset).version}
+    if weights is None:
+        versions["training_images"] = training_version(spec.dataset)
+    yield circumstances(torch_device) | {name: version for name, version in versions.items() if version}
     yield from execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done)
 
 
@@ -91,15 +93,29 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
     ours = {"commit": _commit(), "seed": spec.seed}
     for row in executor(spec, device, weights=weights, checkpoint=checkpoint, done=done):
         if isinstance(row, dict):
-            if run.count()[1] and run.environment().get("images") != row.get("images"):  # training rests on others
-                raise RunError(
-                    f"the test images of {spec.dataset} are not those that its earlier rows rest on: bring those back, or start another seed"
-                )
+            before = run.environment()
+            _refuse_other_images(run, before, row)
+            if "training_images" in before:  # when it has its weights nobody looks at them again
+                row = {"training_images": before["training_images"]} | row
             run.set_environment(row | ours)
         else:
             run.append(row)
             on_row(row)
     run.set_environment(run.environment() | {"weights_sha256": run.weights_sha256()})
+
+
+def _refuse_other_images(run: Run, before: dict, now: dict) -> None:
+    """Raise RunError where a folder's images are not those that a run's epochs, or its certificates, rest on."""
+    epochs, certified = run.count()
+    trained = now.get("training_images")  # not there once it has its weights
+    for which, rows, other in (
+        ("training", epochs, trained and before.get("training_images", trained) != trained),
+        ("test", certified, before.get("images") != now.get("images")),
+    ):
+        if rows and other:
+            raise RunError(
+                f"the {which} images of {run.spec.dataset} are not those that its earlier rows rest on: bring those back, or start another seed"
+            )
 
 
 def _weights_of(source: str) -> bytes:
