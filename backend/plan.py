@@ -5,7 +5,7 @@ from dataclasses import asdict, fields, replace
 from itertools import product
 from math import floor, isfinite, log2, prod
 
-from backend.certification.confidence import lower_bound
+from backend.certification.confidence import ceiling, lower_bound
 from backend.certification.grid_noise import spending
 from backend.datasets import DATASETS, DatasetError, find_dataset
 from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of
@@ -47,15 +47,32 @@ def plan(
 
 
 def check_certification(spec: RunSpec) -> None:
-    """Raise SpecError for settings that nothing can be certified with, before hours of training."""
-    if spec.certification is not None:
-        dataset = find_dataset(spec.dataset)
-        n, alpha = spending(spec.certification, spec.sigma, dataset.scale, prod(dataset.shape))[-1]
-        if lower_bound(n, n, alpha) <= 0.5:
-            raise SpecError(
-                f"n = {n} samples can certify nothing at alpha = {spec.certification.alpha:g}, not even where all agree: "
-                f"take {floor(-log2(alpha)) + 1} or more"
-            )
+    """Raise SpecError for settings that nothing can be certified with, or whose radius no image can reach, before hours of training."""
+    settings = spec.certification
+    if settings is None:
+        return
+    n, alpha = _last_look(settings, spec.sigma, spec.dataset)
+    if lower_bound(n, n, alpha) <= 0.5:
+        raise SpecError(
+            f"n = {n} samples can certify nothing at alpha = {settings.alpha:g}, not even where all agree: "
+            f"take {floor(-log2(alpha)) + 1} or more"
+        )
+    if settings.radius is not None and (most := reach(settings, spec.sigma, spec.dataset)) < settings.radius:
+        raise SpecError(
+            f"radius must be at most {floor(most * 1e4) / 1e4:g}, not {settings.radius:g}: n = {n} samples at sigma = {spec.sigma:g} certify no more, "
+            "not even where all agree; take more samples or a smaller radius"
+        )
+
+
+def reach(settings: Certification, sigma: float, dataset: str) -> float:
+    """The largest radius that these settings can certify: that of n votes out of n."""
+    return ceiling(sigma, *_last_look(settings, sigma, dataset))
+
+
+def _last_look(settings: Certification, sigma: float, dataset: str) -> tuple[int, float]:
+    """n, and the error probability that the last look, which reaches furthest, spends."""
+    of = find_dataset(dataset)
+    return spending(settings, sigma, of.scale, prod(of.shape))[-1]
 
 
 def recipe_for(name: str, dataset: str) -> Recipe:

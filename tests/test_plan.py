@@ -136,6 +136,12 @@ def test_settings_that_certify_nothing_are_refused_before_training():
             "n = 9 samples can certify nothing at alpha = 0.001, not even where all agree: take 10 or more",
         ),
         (0.5, Certification(n=18, alpha=2e-6), "take 19 or more"),
+        (
+            0.25,
+            Certification(n=1000, mode="at-radius", radius=0.61),
+            "radius must be at most 0.5933, not 0.61: n = 1000 samples at sigma = 0.25",
+        ),
+        (0.25, Certification(n=1000, mode="anytime", radius=0.61), "radius must be at most 0.6072, not"),
     ):
         with pytest.raises(SpecError, match=says):
             plan("digits", "gaussian", sigma, certification=given)

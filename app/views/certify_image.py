@@ -18,6 +18,7 @@ from app.widgets.closer_look import show_attack, show_ball, show_copies
 from app.widgets.run_choice import choose_dataset, choose_runs, tell_unfit
 from backend.datasets import DatasetError, find_dataset
 from backend.images import Seen
+from backend.plan import reach
 from backend.run import Run, RunError
 from backend.spec import Certification, SpecError
 from backend.store import queries
@@ -88,6 +89,17 @@ def choose_settings() -> Certification | None:
     except SpecError as error:
         st.error(str(error))
         return None
+
+
+def tell_out_of_reach(runs: dict[str, Run], labels: dict[str, str], settings: Certification) -> None:
+    """Say at which networks the radius that is asked about can be denied, and never certified."""
+    for run_id, run in runs.items():
+        if (most := reach(settings, run.spec.sigma, run.spec.dataset)) < settings.radius:
+            st.warning(
+                f"{labels[run_id]}: {settings.n:,} samples certify a radius of at most {round_down(most)} at σ = {run.spec.sigma:g}, even "
+                "where all agree. The answer can be *not robust*, never *robust*: take more samples or a smaller radius.",
+                icon=":material/vertical_align_top:",
+            )
 
 
 def new_tracks(runs: dict[str, Run], labels: dict[str, str]) -> dict[str, Track]:
@@ -206,6 +218,8 @@ with left:
     if seen:
         show_seen(seen, data.scale)
     settings = choose_settings()
+    if settings and settings.radius is not None:
+        tell_out_of_reach(runs, labels, settings)
 closer = None
 with right:
     chosen = (tuple(runs), (seen.pixels.tobytes(), seen.steps) if seen else None, settings)

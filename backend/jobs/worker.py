@@ -95,9 +95,9 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
         if isinstance(row, dict):
             before = run.environment()
             _refuse_other_images(run, before, row)
-            if "training_images" in before:  # when it has its weights nobody looks at them again
-                row = {"training_images": before["training_images"]} | row
-            run.set_environment(row | ours)
+            # Once it has its weights nobody looks at its training images again.
+            trained_on = {"training_images": before["training_images"]} if "training_images" in before else {}
+            run.set_environment(trained_on | row | ours)
         else:
             run.append(row)
             on_row(row)

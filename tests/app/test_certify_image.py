@@ -7,6 +7,7 @@ import json
 import pytest
 import streamlit as st
 from PIL import Image, ImageDraw
+from scipy.stats import norm
 from streamlit.testing.v1 import AppTest
 
 from app.figures.rounding import round_down, round_up
@@ -162,6 +163,12 @@ def test_a_radius_that_is_none_gets_a_sentence(app):
     assert next(b for b in app.button if b.label == "Certify").disabled
     app.number_input(key="radius").set_value(0.5).run()
     assert not app.error
+    assert not app.warning
+    app.number_input(key="radius").set_value(2.0).run()
+    most = 0.25 * norm.ppf((0.001 / 7) ** 0.001)  # 7 looks at up to 1 000 samples share alpha
+    assert f"1,000 samples certify a radius of at most {round_down(most)} at σ = 0.25, even where all agree" in words(
+        app
+    )
 
 
 def test_a_network_that_is_deleted_meanwhile_is_no_error(home, digits_spec):
