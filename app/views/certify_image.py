@@ -74,11 +74,12 @@ def choose_settings() -> Certification | None:
         "after a few hundred samples.",
     )  # fmt: skip
     radius = None
-    if mode == "at-radius":
-        # Not bounded: of what is out of bounds Streamlit would keep the value before.
-        radius = st.number_input(
-            "Radius r to decide about", value=0.5, step=0.05, key="radius", bind="query-params", **tell_unfit("radius")
-        )  # fmt: skip
+    with st.container():  # `run_choice` says why
+        if mode == "at-radius":
+            # Not bounded: of what is out of bounds Streamlit would keep the value before.
+            radius = st.number_input(
+                "Radius r to decide about", value=0.5, step=0.05, key="radius", bind="query-params", **tell_unfit("radius")
+            )  # fmt: skip
     n = st.select_slider(
         "Samples n" if mode == "fixed" else "Samples, at most", [1_000, 10_000, 100_000], value=10_000,
         format_func=lambda n: f"{n:,}", key="n", bind="query-params",
@@ -198,25 +199,29 @@ def show_results(runs: dict[str, Run], labels: dict[str, str], settings: Certifi
 
 left, right = st.columns([1, 1.1], gap="large")
 with left:
-    try:
-        choice = choose_models()
-    except RunError as error:
-        st.error(f"{error}. `python -m backend publish` brings the list of models up to date.")
-        st.stop()
-    if choice is None:
-        st.info("There is no trained network yet. Start a run on the **Runs** page.", icon=":material/model_training:")
-        st.stop()
-    dataset, runs, labels = choice
-    if not runs:
-        st.info("Choose a model, or several to compare.", icon=":material/model_training:")
-    try:
-        data = find_dataset(dataset)
-    except DatasetError as error:
-        st.info(f"The images of this data set are not on this machine: {error}", icon=":material/folder_off:")
-        st.stop()
-    seen = bring_image(data.name)
-    if seen:
-        show_seen(seen, data.scale)
+    with st.container():
+        try:
+            choice = choose_models()
+        except RunError as error:
+            st.error(f"{error}. `python -m backend publish` brings the list of models up to date.")
+            st.stop()
+        if choice is None:
+            st.info(
+                "There is no trained network yet. Start a run on the **Runs** page.", icon=":material/model_training:"
+            )
+            st.stop()
+        dataset, runs, labels = choice
+        if not runs:
+            st.info("Choose a model, or several to compare.", icon=":material/model_training:")
+        try:
+            data = find_dataset(dataset)
+        except DatasetError as error:
+            st.info(f"The images of this data set are not on this machine: {error}", icon=":material/folder_off:")
+            st.stop()
+    with st.container():
+        seen = bring_image(data.name)
+        if seen:
+            show_seen(seen, data.scale)
     settings = choose_settings()
     if settings and settings.radius is not None:
         tell_out_of_reach(runs, labels, settings)

@@ -31,7 +31,8 @@ st.markdown(
 )
 snapshot = mark()
 look_again(snapshot)
-shown, _ = choose_comparable(queries.runs())
+with st.container():  # one a part of the page: `run_choice` says why
+    shown, _ = choose_comparable(queries.runs())
 groups = queries.over_seeds(shown.run_id)
 if len(groups) < 2:
     st.info(
@@ -51,17 +52,18 @@ def first_of(method: str, among: list[str]) -> str:
 
 
 group_of = {run_id: group for group, run_ids in seeds_of.items() for run_id in run_ids}
-left, right = st.columns([2, 3])
 ordinary = set(shown.run_id[usual(shown)])  # no ablation, and not along λ
 fullest = fullest_training(shown)
 common = [i for i in ids if facts.training[i] == fullest and i in ordinary] or ids
-a = choose_run(left, "Reference a", labels, first_of("gaussian", common), "a", group_of)
-others = {i: words for i, words in labels.items() if i != a}
-alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary]
-chosen = choose_runs(
-    right, "Compared with it: b", others, [first_of("consistency", alike or list(others))], "b", group_of,
-    max_selections=MOST, placeholder="Choose one run or more", help=f"at most {MOST}",
-)  # fmt: skip
+with st.container():
+    left, right = st.columns([2, 3])
+    a = choose_run(left, "Reference a", labels, first_of("gaussian", common), "a", group_of)
+    others = {i: words for i, words in labels.items() if i != a}
+    alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary]
+    chosen = choose_runs(
+        right, "Compared with it: b", others, [first_of("consistency", alike or list(others))], "b", group_of,
+        max_selections=MOST, placeholder="Choose one run or more", help=f"at most {MOST}",
+    )  # fmt: skip
 if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
     st.stop()
@@ -206,20 +208,24 @@ def at_radius(b: str) -> None:
             st.rerun()
         st.warning(str(error), icon=":material/compare_arrows:")
         return
-    if said := "; ".join(filter(None, map(left_out, chosen))):
-        st.caption(f":material/rule: Compared at the seeds that both have, not at all seeds: {said}.")
-    if len(chosen) > 1:
-        all_differences(pairs, r)
-    in_detail(pairs[b], b, r)
-    images_changed(of_both(b, r), one.dataset, r, max(map(len, paired_with(b))) > 1)
+    with st.container():
+        if said := "; ".join(filter(None, map(left_out, chosen))):
+            st.caption(f":material/rule: Compared at the seeds that both have, not at all seeds: {said}.")
+        if len(chosen) > 1:
+            all_differences(pairs, r)
+        in_detail(pairs[b], b, r)
+    with st.container():
+        images_changed(of_both(b, r), one.dataset, r, max(map(len, paired_with(b))) > 1)
 
 
 b = chosen[0]
-if len(chosen) > 1:
-    b = st.segmented_control(
-        "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail"
-    )
-at_radius(b)
+with st.container():
+    if len(chosen) > 1:
+        b = st.segmented_control(
+            "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail"
+        )
+with st.container():
+    at_radius(b)
 compared = [a, *chosen]
 folders = {labels[i]: facts.folder[seeds_of[i]].to_list() for i in compared if facts.source[i] == "trained"}
 show_trainings(folders, [facts.method[i] for i in compared if facts.source[i] == "trained"])

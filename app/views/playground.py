@@ -14,16 +14,18 @@ from app.widgets.outcome import PLAINLY
 from backend import playground
 from backend.certification.confidence import ceiling
 from backend.certification.metrics import abstention, certified_accuracy
+from backend.plan import has_lam
 from backend.playground import LAMS, NS, PLANES, SEEDS, SIGMAS, TEST, TRAIN, Diverged, Played, Settings
 from backend.statistics import mean_interval, paired, share_band
 from backend.training.methods import METHODS
 
 BALLS = 20  # test points that are drawn, of those that are certified
 RADII = 101  # of the curves
+LAM = 5.0  # at first; a situation with another one is of λ
 PRESETS = {  # name: σ, λ, what to look for
-    "First look": (0.1, 5.0, "a regulariser tends to straighten the boundary: it gives up a few points, and the balls of the others grow"),
-    "Little noise": (0.03, 5.0, "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
-    "Much noise": (0.3, 5.0, "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
+    "First look": (0.1, LAM, "a regulariser tends to straighten the boundary: it gives up a few points, and the balls of the others grow"),
+    "Little noise": (0.03, LAM, "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
+    "Much noise": (0.3, LAM, "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
     "Strong λ": (0.2, 100.0, "the regulariser outweighs the labels, and training may collapse to one answer everywhere, or diverge"),
 }  # fmt: skip
 DOING = {
@@ -50,7 +52,8 @@ def choose() -> tuple[Settings, Settings]:
         help="Standard deviation of the Gaussian noise, the side of the square being 1. The network is trained and smoothed with it.",
     )  # fmt: skip
     lam = two.select_slider(
-        "λ", LAMS, 5.0, "{:g}".format, key="lambda", bind="query-params", help=TERMS["λ"] + " Gaussian, SmoothAdv and SmoothMix have none.",
+        "λ", LAMS, LAM, "{:g}".format, key="lambda", bind="query-params", help=TERMS["λ"] + " Gaussian, SmoothAdv and SmoothMix have none.",
+        disabled=not (has_lam(first) or has_lam(second)),
     )  # fmt: skip
     n = three.select_slider("Samples n", NS, 1_000, "{:,}".format, key="samples", bind="query-params", help=TERMS["n"])
     seed = four.number_input("Seed", SEEDS[0], SEEDS[-1], 0, key="seed", bind="query-params", help=TERMS["seed"])
@@ -189,7 +192,8 @@ else:
         help="The other one's boundary is the dashed line. " + TERMS["smoothed classifier"].replace("image", "point"),
     )  # fmt: skip
     for name, (sigma, lam, about) in PRESETS.items():
-        if (sigma, lam) == (st.session_state["noise"], st.session_state["lambda"]):
+        told = lam == LAM or any(has_lam(one.method) for one in settings)
+        if told and (sigma, lam) == (st.session_state["noise"], st.session_state["lambda"]):
             st.markdown(f"**{name}**: {about}.")
 for column, name, one in zip(st.columns(2, gap="large"), "ab", settings, strict=True):
     with column:

@@ -252,6 +252,13 @@ def downloads(one: Listed, spec: RunSpec) -> None:
         )  # fmt: skip
 
 
+def printed(run: Run) -> None:
+    """What it printed last."""
+    if run.log_file.exists():
+        st.header("Log")
+        log(run, 30)
+
+
 def packed(run: Run) -> bytes:
     """Its folder as one file."""
     with TemporaryDirectory() as folder:
@@ -303,7 +310,5 @@ with right:
     st.header("Environment")
     with readable():
         circumstances(run)
-if run.log_file.exists():
-    st.header("Log")
-    log(run, 30)
+st.fragment(printed, run_every=2 if one.name in ACTIVE else None)(run)
 tell()

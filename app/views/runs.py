@@ -39,8 +39,8 @@ def jobs() -> None:
         st.rerun()
     st.markdown(" · ".join(f"{ICONS[name]} {count} {name}" for name, count in number.items()))
     idle = not 0 <= time.time_ns() - max(one.changed for one in everything) <= STARTS
-    if number.get("queued") and not number.get("running") and idle and not read_only():
-        with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center"):  # there or not: `run_choice` says why
+        if number.get("queued") and not number.get("running") and idle and not read_only():
             st.markdown("No job has begun yet. Should this stay so (every worker was killed, or the disk is full):")
             st.button("Start the queue", on_click=go_on, icon=":material/play_arrow:")
     one, two = st.columns([3, 2], vertical_alignment="bottom")
@@ -53,7 +53,8 @@ def jobs() -> None:
         for run in everything
         if (not states or run.name in states) and all(word in run.run.run_id for word in words.lower().split())
     ]
-    together(shown)
+    with st.container():
+        together(shown)
     pages = max(1, -(-len(shown) // AT_ONCE))
     page = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
     if not shown:

@@ -36,7 +36,8 @@ st.markdown(
 
 snapshot = mark()
 look_again(snapshot)
-every, on_these_terms = choose_comparable(queries.runs())
+with st.container():  # one a part of the page: `run_choice` says why
+    every, on_these_terms = choose_comparable(queries.runs())
 if every.empty:
     st.info(
         "No certified run fits these filters. Choose another σ or method above, or start a run on the **Runs** page.",
@@ -172,13 +173,15 @@ def curves_of(drawn: pd.DataFrame) -> None:
             )
 
 
-if not early_stop(one["mode"]):
-    claim(every_usual, published, setting, of_every)
-how_trained()
+with st.container():
+    if not early_stop(one["mode"]):
+        claim(every_usual, published, setting, of_every)
+    how_trained()
 
-if nearest < furthest:
-    st.header("Certified accuracy against radius")
-shown = one_training(every, on_these_terms)
+with st.container():
+    if nearest < furthest:
+        st.header("Certified accuracy against radius")
+    shown = one_training(every, on_these_terms)
 if shown.empty:
     st.info("Choose a recipe above, to draw the runs that were trained by it.", icon=":material/filter_alt_off:")
     st.stop()
@@ -186,39 +189,46 @@ once = partial(
     made_once, snapshot, (tuple(every.run_id), tuple(shown.run_id))
 )  # beside whom the published stand: `every`
 common = every_usual[every_usual.run_id.isin(shown.run_id)]
-if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
-    names = run_labels(shown)
-    st.warning(
-        "Training collapsed, and is shown as it is: "
-        + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} {'class' if r.missing_classes == 1 else 'classes'}" for r in collapsed.itertuples()),
-        icon=":material/trending_down:",
-    )  # fmt: skip
+with st.container():
+    if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
+        names = run_labels(shown)
+        st.warning(
+            "Training collapsed, and is shown as it is: "
+            + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} {'class' if r.missing_classes == 1 else 'classes'}" for r in collapsed.itertuples()),
+            icon=":material/trending_down:",
+        )  # fmt: skip
 drawn = common
-if (
-    nearest <= furthest
-    and len(common) < len(shown)
-    and st.toggle(
-        "Every setting", key="every", bind="query-params", help="Other λ and ablations too, here and in the ranking."
-    )
-):
-    drawn = shown
-if nearest < furthest:
-    curves_of(drawn)
-    st.caption(
-        f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
-        "Runs that differ in their seeds alone are one line, their mean. "
-        + (
-            ""
-            if peers.empty
-            else "Thin lines: the paper's released networks, methods and σ as chosen, on the same terms. "
+with st.container():
+    if (
+        nearest <= furthest
+        and len(common) < len(shown)
+        and st.toggle(
+            "Every setting",
+            key="every",
+            bind="query-params",
+            help="Other λ and ablations too, here and in the ranking.",
         )
-        + "Vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
-    )
-if nearest <= furthest:
-    st.header("Which is best at a radius?")
-    absent = [method for method in METHODS if method in set(every.method) - set(drawn.method)]
-    others = their_curves[their_curves.method.isin(absent)]
-    best_at_radius(drawn, absent, others, (nearest, furthest), setting, snapshot, once)
+    ):
+        drawn = shown
+with st.container():
+    if nearest < furthest:
+        curves_of(drawn)
+        st.caption(
+            f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
+            "Runs that differ in their seeds alone are one line, their mean. "
+            + (
+                ""
+                if peers.empty
+                else "Thin lines: the paper's released networks, methods and σ as chosen, on the same terms. "
+            )
+            + "Vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
+        )
+with st.container():
+    if nearest <= furthest:
+        st.header("Which is best at a radius?")
+        absent = [method for method in METHODS if method in set(every.method) - set(drawn.method)]
+        others = their_curves[their_curves.method.isin(absent)]
+        best_at_radius(drawn, absent, others, (nearest, furthest), setting, snapshot, once)
 
 if not published.empty:
     beside_the_papers(shown, common, published, peers, setting, once)

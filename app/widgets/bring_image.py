@@ -25,7 +25,8 @@ def bring_image(dataset: str) -> Seen | None:
         if way == "Sample":
             path = st.pills(
                 "A test image of class", samples, default=samples[0], required=True,
-                format_func=lambda path: classes[int(path.name.split("-")[0])], key=f"sample {dataset}", wrap=True,
+                format_func=lambda path: classes[int(path.name.split("-")[0])], key=f"sample_{dataset}",
+                bind="query-params", wrap=True,
             )  # fmt: skip
             return converted(path.read_bytes(), dataset, "no")
         if way == "Draw":

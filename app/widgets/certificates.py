@@ -20,7 +20,7 @@ BOUNDS = {
 DECISIONS = {
     "robust": "**Robust at r**: the certified radius reaches it.",
     "not robust": "**Not certifiable at r**: σ Φ⁻¹(p_A) is below it, with error probability at most α, so that no number of samples certifies r. It is no proof that an image that near is answered otherwise.",
-    "undecided": "**Undecided**: the exact radius is too close to r for so few samples.",
+    "undecided": "**Undecided**: so few samples neither certify r nor rule it out.",
     None: "**Undecided yet**: the sampling was stopped.",
 }
 VERDICTS = {

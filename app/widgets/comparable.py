@@ -40,8 +40,9 @@ def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         **tell_absent("settings", "the settings", list(on_terms)),
     )  # fmt: skip
     certified = on_terms[chosen]
+    place = st.empty()  # `run_choice` says why
     if early := early_stop(certified["mode"].iloc[0]):
-        st.warning(early, icon=":material/timer_off:")
+        place.warning(early, icon=":material/timer_off:")
     sigmas = _all_of(
         third, "Noise σ", "sigma", "σ =", [f"{sigma:g}" for sigma in sorted(certified.sigma.unique())], help=TERMS["σ"]
     )

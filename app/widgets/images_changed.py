@@ -20,8 +20,9 @@ def images_changed(both: pd.DataFrame, dataset: str, r: float, several: bool) ->
     if changed.empty:
         st.caption(f"None at r = {r:g}.")
         return
+    place = st.empty()
     if several:
-        st.caption(
+        place.caption(
             "Gained: more of b's seeds than of a's certify the image at r; lost: fewer do. Radii are means over the seeds."
         )
     changed["by_b"] = (changed.reached_b > changed.reached_a).map({True: "gained", False: "lost"})

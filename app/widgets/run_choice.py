@@ -1,4 +1,8 @@
-"""Choosing a data set and runs, kept in the page's address: runs by their ids, for their names in words change when the store gets another run."""
+"""Choosing a data set and runs, kept in the page's address: runs by their ids, for their names in words change when the store gets another run.
+
+A widget that is bound to the address must not shift: where elements before it in its container come or go, Streamlit draws it in its new place before
+it clears the old one, which then takes the binding with it. So what may be there or not has a place of its own, `st.empty` or a container.
+"""
 
 from math import inf
 
@@ -42,9 +46,10 @@ def choose_dataset(where, names: list[str], of: str = "runs", **options) -> str:
 def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict:
     """Say which values the link that led here asks for that a widget does not offer; its options by which that ends when the visitor chooses."""
     asked = st.session_state.setdefault(f"{key} asked of {of}", st.query_params.get_all(key))
-    if absent := [value for value in asked if value not in there]:
+    place = st.empty()
+    if absent := [value for value in asked if value and value not in there]:  # "": none chosen
         named = ", ".join(plain(value, 40) for value in absent[:4])
-        st.warning(
+        place.warning(
             f"The link asks for {what} {named}, of which there are no {of} here. What is shown is another choice.",
             icon=":material/link_off:",
         )
@@ -58,9 +63,10 @@ def tell_unfit(key: str, low: float = -inf, high: float = inf) -> dict:
     asked = f"{key} asked"
     if asked not in st.session_state:
         st.session_state[asked] = [value for value in st.query_params.get_all(key) if not _fits(value, low, high)]
+    place = st.empty()
     if unfit := st.session_state[asked]:
         bounds = f" from {low:g} to {high:g}" if high < inf else ""
-        st.warning(
+        place.warning(
             f"The link asks for {key} = {plain(unfit[0], 40)}, which is no number{bounds}. What is shown is another choice.",
             icon=":material/link_off:",
         )

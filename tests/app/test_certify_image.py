@@ -146,13 +146,13 @@ def test_words_of_a_visitor_stay_words():
 def test_nothing_chosen_says_what_to_do(app):
     """And what was chosen otherwise is still there when a network is."""
     (model,) = app.multiselect(key="model").value
-    other = app.button_group(key="sample mnist").options[3]
-    app.button_group(key="sample mnist").set_value(other).run()
+    other = app.button_group(key="sample_mnist").options[3]
+    app.button_group(key="sample_mnist").set_value(other).run()
     app.multiselect(key="model").set_value([]).run()
     assert "Choose a model" in app.info[0].value
     assert next(b for b in app.button if b.label == "Certify").disabled
     app.multiselect(key="model").set_value([model]).run()
-    assert app.button_group(key="sample mnist").value.name.startswith(f"{other}-")
+    assert app.button_group(key="sample_mnist").value.name.startswith(f"{other}-")
     assert not next(b for b in app.button if b.label == "Certify").disabled
 
 

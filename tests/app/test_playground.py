@@ -51,7 +51,11 @@ def test_a_preset_sets_the_sliders_trains_and_tells_a_collapse(app):
     assert (app.select_slider(key="noise").value, app.select_slider(key="lambda").value) == (0.2, 100.0)
     assert playground.kept(Settings("moons", "consistency", 0.2, 100.0, 0, 100)) is not None
     assert "**b collapsed**" in words(app)
-    app.selectbox(key="first").set_value("consistency").run()
+    assert "**Strong λ**: the" in words(app)
+    app.selectbox(key="second").set_value("smoothmix").run()
+    assert app.select_slider(key="lambda").disabled
+    assert "**Strong λ**: the" not in words(app)
+    app.selectbox(key="first").set_value("smoothmix").run()
     assert "Choose two different methods" in app.info[0].value
 
 

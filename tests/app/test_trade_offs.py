@@ -150,6 +150,13 @@ def test_a_link_to_a_view_that_is_not_here_says_so_until_the_visitor_chooses(pub
         assert said not in words(app)
 
 
+def test_a_link_of_a_view_without_any_sigma_is_no_wrong_link(published):
+    app = page("trade_offs", sigma="").run()
+    assert not app.exception
+    assert not app.warning
+    assert "No certified run fits these filters" in app.info[0].value
+
+
 def test_published_networks_are_offered_where_there_are_some(published):
     """What else a link or a visitor chose stays with the data set that has none."""
     app = page("trade_offs", dataset="fashion_mnist", extras="95 % bands").run()

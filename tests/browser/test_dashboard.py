@@ -59,6 +59,21 @@ def test_filters_live_in_the_url(page, address):
     assert "method=" not in page.url or "Consistency" in page.url
 
 
+def test_a_view_is_kept_in_the_url_whatever_was_chosen_before(page, address):
+    """Another recipe takes a caption away above the figures; what is chosen there later is in the address all the same."""
+    opened(page, address, "?sigma=0.5", "What does certified robustness cost?")
+    page.locator(".st-key-recipe").get_by_text("quick, 8 epochs").click()
+    expect(page.get_by_text("Left out, trained otherwise")).to_have_count(0)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+    page.locator(".st-key-extras").get_by_text("95 % bands").click()
+    expect(page).to_have_url(re.compile(r"extras=95\+%25\+bands"))
+    page.locator(".st-key-r").get_by_role("slider").press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"r=0\.51"))
+    page.reload()
+    expect(page.locator(".st-key-r").get_by_role("slider")).to_have_value("0.51", timeout=30_000)
+    expect(page.locator(".st-key-extras").get_by_role("button", pressed=True)).to_have_count(2)
+
+
 def test_a_figure_is_taken_home(page, address):
     """The numbers as CSV, the figure as SVG and PDF, each of them what it says."""
     opened(page, address, "?sigma=0.5", "What does certified robustness cost?")
