@@ -14,6 +14,7 @@ from backend.training.methods import METHODS
 
 CELL = ["architecture", "method", "sigma"]
 OURS = [*CELL, "recipe", "epochs"]
+TRAINING = ["architecture", "recipe", "epochs"]
 VERDICTS = {1: "above", 0: "not told apart", -1: "below"}
 # Sources of published figures that hold networks of several methods; the nearest to ours first.
 LOGS = ("same terms", "released", "cat-rs")
@@ -107,6 +108,53 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
         )  # fmt: skip
     measures = ["gain", "half", "verdict", "seed_gains", "lam", "images", "accuracy", "accuracy_low", "accuracy_high", "accuracy_p", "accuracy_told"]  # fmt: skip
     return pd.DataFrame(found, columns=[*cell, *measures])
+
+
+def path_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Consistency's runs trained here (of `queries.runs`) that differ from the usual one in λ alone; of one seed and λ one, for weights may be rounded in several ways."""
+    path = runs[(runs.source == "trained") & (runs.method == "consistency") & are_usual(runs, free=("lam",))]
+    return path.sort_values("run_id").drop_duplicates([*TRAINING, "sigma", "lam", "seed"])
+
+
+PARTS = ("up to the recipe's λ", "beyond it")
+
+
+def along_path(path: pd.DataFrame) -> pd.DataFrame:
+    """What a larger λ does: from the least to the usual λ, and from there to the largest that did not collapse. No λ is chosen by its ACR or accuracy.
+
+    A row a training, σ and part of PARTS of a `path_of`: TRAINING, sigma, part, least, most, collapsed (the λ that did), seeds (of each of
+    both), images, and of `queries.paired` at r = 0, most less least at equal seeds: acr, accuracy, each with _low, _high and _told, and accuracy_p.
+    """
+    found = []
+    for place, rows in path.groupby([*TRAINING, "sigma"]):
+        missing = rows.groupby("lam").missing_classes.max().fillna(0)
+        whole, usual_lams = missing.index[missing == 0], rows.lam[are_usual(rows)].unique()
+        if len(usual_lams) != 1 or usual_lams[0] not in whole:
+            continue
+        for part, among in zip(PARTS, (whole[whole <= usual_lams[0]], whole[whole >= usual_lams[0]]), strict=True):
+            if len(among) < 2:
+                continue
+            ends = [rows.run_id[rows.lam == lam].to_list() for lam in (among.min(), among.max())]
+            ends = queries.at_equal_seeds(*ends, rows.set_index("run_id").seed)
+            p = queries.paired(*ends)
+            found.append(
+                (*place, part, among.min(), among.max(), sorted(missing.index[missing > 0]), len(ends[0]), p.images, p.acr, p.acr_low, p.acr_high, p.acr_told,
+                 p.accuracy, p.accuracy_low, p.accuracy_high, p.accuracy_told, p.accuracy_p)
+            )  # fmt: skip
+    measures = [
+        "acr",
+        "acr_low",
+        "acr_high",
+        "acr_told",
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "accuracy_told",
+        "accuracy_p",
+    ]
+    return pd.DataFrame(
+        found, columns=[*TRAINING, "sigma", "part", "least", "most", "collapsed", "seeds", "images", *measures]
+    )
 
 
 def published_gain(published: pd.DataFrame, row) -> tuple[float, str] | tuple[None, None]:

@@ -9,17 +9,18 @@ from backend.reproduction import (
     CELL,
     OURS,
     PAIRS,
+    TRAINING,
+    along_path,
     are_usual,
     cells,
     form_of,
     gains_over_seeds,
+    path_of,
     published_gain,
     where,
 )  # fmt: skip
 from backend.store import queries
 from backend.training.methods import METHODS, place
-
-TRAINING = ["architecture", "recipe", "epochs"]
 
 
 def report(dataset: str) -> str:
@@ -54,6 +55,7 @@ def _of_one(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     path = _path(runs)
     if not peers.empty or path.duplicated([*TRAINING, "sigma"]).any():
         parts.append("## The path along λ\n\n" + _path_table(path, peers))
+        parts.append("### What a larger λ does\n\n" + _moves_table(along_path(path_of(runs))))
     if ablations := _ablations(runs, peers):
         parts.append("## Other m, other forms of the loss\n\n" + ablations)
     return "\n\n".join(parts)
@@ -172,10 +174,19 @@ def _points(row) -> str:
 
 
 def _path(runs: pd.DataFrame) -> pd.DataFrame:
-    """Consistency's runs that differ from the usual one in λ alone, seeds together, by training, σ and λ."""
-    path = runs[(runs.method == "consistency") & are_usual(runs, free=("lam",))]
-    return path.groupby([*TRAINING, "sigma", "lam"], as_index=False).agg(
-        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique", "hyper": "first"}
+    """`path_of` runs, seeds together, by training, σ and λ."""
+    return (
+        path_of(runs)
+        .groupby([*TRAINING, "sigma", "lam"], as_index=False)
+        .agg(
+            {
+                "acr": "mean",
+                "certified_accuracy_0": "mean",
+                "missing_classes": "max",
+                "seed": "nunique",
+                "hyper": "first",
+            }
+        )
     )
 
 
@@ -199,6 +210,30 @@ def _path_table(path: pd.DataFrame, peers: pd.DataFrame) -> str:
             )
         )
     return _markdown(("recipe", "σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
+
+
+def _moves_table(moves: pd.DataFrame) -> str:
+    rows = [
+        (
+            row.recipe,
+            f"{row.sigma:g}",
+            f"{row.least:g} to {row.most:g}",
+            f"{row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f})"
+            + (", **told apart**" if row.acr_told else ""),
+            _points(row),
+            ", ".join(f"{lam:g}" for lam in row.collapsed),
+        )
+        for row in moves.itertuples()
+    ]
+    head = (
+        "recipe",
+        "σ",
+        "λ",
+        "ACR, 95 % interval",
+        "certified accuracy at 0, points (95 %)",
+        "left out, collapsed: λ",
+    )
+    return _markdown(head, rows)
 
 
 def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.plan import plan
-from backend.reproduction import cells, gains_over_seeds, published_gain, usual
+from backend.reproduction import along_path, cells, gains_over_seeds, path_of, published_gain, usual
 from backend.reproduction_report import report
 from backend.run import find_run
 from backend.store import queries
@@ -220,3 +220,27 @@ def test_the_report_keeps_networks_and_entropies_apart(home):
         f"| 0.5 | Gaussian + Consistency | quick, 8 epochs | {acr} | 97.8% |  |" in resnet
     )  # nothing is published of it
     assert "1.43" not in resnet
+
+
+def test_what_a_larger_lambda_does_by_hand(published):
+    """At σ = 1, by the paper's recipe, λ = 5 answers nine images wrongly that λ = 0 answers rightly, and none the other way round."""
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper' and method == 'consistency' and sigma == 1")
+    moves = along_path(path_of(runs))
+    assert moves.part.to_list() == ["up to the recipe's λ", "beyond it"]
+    assert moves[["least", "most", "seeds"]].values.tolist() == [[0, 5, 1], [5, 25, 1]]
+    assert moves.collapsed.to_list() == [[30.0], [30.0]]
+    up, beyond = moves.itertuples()
+    rows = [
+        pd.read_csv(path / "certificates.tsv", sep="\t").sort_values("idx")
+        for lam in (0, 5) for path in PRECOMPUTED.glob(f"mnist-lenet-consistency-s1-l{lam}-seed0-*")
+        if json.loads((path / "spec.json").read_text())["recipe"]["name"] == "paper"
+    ]  # fmt: skip
+    right = [table.correct.to_numpy() == 1 for table in rows]
+    assert ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()) == (9, 0)
+    assert up.accuracy == pytest.approx(-9 / 500)
+    assert up.accuracy_p == pytest.approx(2 * 0.5**9)
+    acr = [float((table.radius * table.correct).mean()) for table in rows]
+    assert up.acr == pytest.approx(acr[1] - acr[0])
+    assert (up.acr_told, up.accuracy_told, beyond.acr_told, beyond.accuracy_told) == (1, -1, -1, -1)
+    assert along_path(path_of(runs[runs.lam != 5])).empty  # without the recipe's own λ there are no two parts
+    assert along_path(path_of(runs[runs.lam >= 5])).part.to_list() == ["beyond it"]

@@ -84,6 +84,48 @@ def _cost(row) -> str:
     return f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {apart}) at σ = {row.sigma:g}{f', {row.setting}' if row.setting else ''}"
 
 
+MOVES = {  # (ACR, accuracy), as `Paired` tells them: what a larger λ does
+    (1, -1): "buys ACR with accuracy",
+    (1, 0): "buys ACR, and no price in accuracy shows",
+    (1, 1): "raises both",
+    (0, -1): "costs accuracy, and no ACR shows for it",
+    (0, 0): "changes neither so that it shows",
+    (0, 1): "raises accuracy, and ACR is not told apart",
+    (-1, -1): "costs both",
+    (-1, 0): "costs ACR, and no accuracy shows for it",
+    (-1, 1): "buys accuracy with ACR",
+}
+
+
+def along(moves: pd.DataFrame, path: pd.DataFrame) -> str:
+    """What a larger λ does, in words; maybe none. moves: rows of `reproduction.along_path`; path: what they are of."""
+    if moves.empty:
+        return ""
+    named = [name for name in ("architecture", "recipe") if moves[name].nunique() > 1]
+    said = []
+    for part, some in moves.groupby("part", sort=False):
+        found: dict[str, list[str]] = {}
+        for row in some.sort_values(["sigma", "epochs"]).itertuples():
+            which = f"{row.sigma:g}" + "".join(f" (`{getattr(row, name)}`)" for name in named)
+            found.setdefault(MOVES[row.acr_told, row.accuracy_told], []).append(which)
+        said.append(
+            f"{part} a larger one " + ", ".join(f"**{does}** at σ = {_listed(at)}" for does, at in found.items())
+        )
+    if less := [f"{sigma:g}" for sigma in sorted(set(path.sigma) - set(moves.sigma))]:
+        said.append(f"at σ = {_listed(less)} one λ alone was run")
+    return f"Measured here, along λ: {'; '.join(said)}."
+
+
+def move(row) -> str:
+    """One row of `reproduction.along_path` in figures."""
+    test = "" if pd.isna(row.accuracy_p) else f" by McNemar's test, p = {row.accuracy_p:.1g}"
+    return (
+        f"λ = {row.least:g} → {row.most:g}: ACR {row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f}), certified accuracy at r = 0 "
+        f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, "
+        f"{'' if row.accuracy_told else 'not '}told apart{test}); {'one seed' if row.seeds == 1 else f'{row.seeds} seeds'}."
+    )
+
+
 def versus(rows: pd.DataFrame) -> str:
     """Which baselines Consistency is above, not told apart from and below, in words."""
     said = {"above": "above", "not told apart": "not told apart from", "below": "below"}
