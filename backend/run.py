@@ -31,7 +31,7 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of training; `accuracy` is that of the base classifier on the noisy training images."""
+    """One epoch of training; `accuracy` is that of the base classifier on the noisy images that it is trained on, SmoothAdv's and SmoothMix's attacked ones."""
 
     epoch: int  # 1 is the first
     seconds: float

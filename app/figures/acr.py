@@ -138,7 +138,7 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
     traces = [
         {
             "type": "scatter", "mode": "lines", "x": front.certified_accuracy_0.to_list(), "y": front.acr.to_list(),
-            "line": {"color": GREY, "width": 6}, "opacity": 0.25, "name": "Pareto front", "hoverinfo": "skip", "showlegend": len(front) > 1,
+            "line": {"color": GREY, "width": 6}, "opacity": 0.45, "name": "Pareto front", "hoverinfo": "skip", "showlegend": len(front) > 1,
         },
         *_released(released),
         *(

@@ -1,9 +1,11 @@
 """How a training run went."""
 
+from itertools import cycle
+
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.figures.palette import GREY, colour
+from app.figures.palette import BLUE, GREEN, GREY, PINK, VERMILION, colour
 from backend.run import EPOCH_COLUMNS
 
 
@@ -14,7 +16,7 @@ def losses(epochs: list[dict]) -> go.Figure:
     x = [int(row["epoch"]) for row in epochs]
     mode = "lines" if len(x) > 1 else "markers"
     figure = go.Figure()
-    for name in terms:
+    for name, shade in zip(terms, cycle((BLUE, VERMILION, GREEN, PINK))):
         figure.add_trace(
             {
                 "type": "scatter",
@@ -22,6 +24,7 @@ def losses(epochs: list[dict]) -> go.Figure:
                 "y": [row[name] for row in epochs],
                 "mode": mode,
                 "name": "loss, their sum" if name == "loss" else name.replace("_", " "),
+                "line": {"color": shade, "width": 3 if name == "loss" else 2},
             }
         )
     figure.add_trace(
@@ -49,7 +52,7 @@ def losses(epochs: list[dict]) -> go.Figure:
         },
         legend={"orientation": "h", "y": -0.35, "yanchor": "top"},
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        height=260,
+        height=320,
     )
     return figure
 

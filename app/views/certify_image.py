@@ -15,6 +15,7 @@ from app.widgets.attempt import plain
 from app.widgets.bring_image import bring_image, show_seen
 from app.widgets.certificates import check_a_certificate, show_certificate, show_side_by_side, show_votes
 from app.widgets.closer_look import show_attack, show_ball, show_copies
+from app.widgets.figure import draw_alone
 from app.widgets.run_choice import choose_dataset, choose_runs, tell_unfit
 from backend.datasets import DatasetError, find_dataset
 from backend.images import Seen
@@ -57,7 +58,7 @@ def choose_models() -> tuple[str, dict[str, Run], dict[str, str]] | None:
     known = known[known.dataset == dataset]
     labels = run_labels(known)
     chosen = choose_runs(
-        st, "Models", labels, list(labels)[:1], "model", {}, max_selections=MOST_MODELS, placeholder="Choose a network",
+        st, f"Models, at most {MOST_MODELS}", labels, list(labels)[:1], "model", {}, max_selections=MOST_MODELS, placeholder="Choose a network",
         help="Networks of finished runs; several are certified side by side. The noise level σ belongs to a network: it was trained "
         "for that much noise.", wrap=True,
     )  # fmt: skip
@@ -164,7 +165,7 @@ def show_progress(latest, labels, seconds: float, settings: Certification, model
         named = f" ({labels[run_id]})" if models > 1 else ""
         st.markdown(f"So far **{classes[look.top]}**, radius {round_down(look.radius)} — {standing}.{named}")
     if models == 1:
-        st.plotly_chart(votes(look.counts, classes, look.top, look.p_lower), alt="votes so far")
+        draw_alone(votes(look.counts, classes, look.top, look.p_lower), "votes so far")
 
 
 def show_tracks(settings: Certification) -> None:
@@ -172,7 +173,7 @@ def show_tracks(settings: Certification) -> None:
     tracks = [track for track in st.session_state.tracks.values() if track.samples]
     if settings.mode == "fixed" or not tracks:
         return
-    st.plotly_chart(bounds(tracks, settings.n, settings.radius), alt="bounds of the radius against samples")
+    draw_alone(bounds(tracks, settings.n, settings.radius), "bounds of the radius against samples")
     st.caption(
         "Solid: certified, at least. Dotted: what more samples could still certify, at most (none as long as every vote is for one class). "
         f"All solid bounds of a network hold at once with probability 1 − α, so do the dotted ones, of which the least so far is drawn; α = {settings.alpha:g}."

@@ -61,8 +61,8 @@ with st.container():
     others = {i: words for i, words in labels.items() if i != a}
     alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary]
     chosen = choose_runs(
-        right, "Compared with it: b", others, [first_of("consistency", alike or list(others))], "b", group_of,
-        max_selections=MOST, placeholder="Choose one run or more", help=f"at most {MOST}",
+        right, f"Compared with it: b, at most {MOST}", others, [first_of("consistency", alike or list(others))], "b", group_of,
+        max_selections=MOST, placeholder="Choose one run or more",
     )  # fmt: skip
 if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
@@ -175,7 +175,7 @@ def in_detail(p: Paired, b: str, r: float) -> None:
     st.caption(
         f"{setting}. Intervals cover the choice of test images{' and of training seeds' if cover_seeds(b) else ', not that of the training seed'}: "
         + (
-            f"over all seeds, Welch's 95 % interval of the difference in ACR is {apart[0]:+z.4f} to {apart[1]:+z.4f}."
+            f"the seeds alone, all of them, on these images, have Welch's 95 % interval {apart[0]:+z.4f} to {apart[1]:+z.4f} of the difference in ACR."
             if apart and not early
             else f"another seed of the same method moves {'accuracy' if early else 'ACR'} too."
         )
@@ -227,7 +227,8 @@ with st.container():
 with st.container():
     at_radius(b)
 compared = [a, *chosen]
-folders = {labels[i]: facts.folder[seeds_of[i]].to_list() for i in compared if facts.source[i] == "trained"}
+runs_of = {a: paired_with(b)[0]} | {i: paired_with(i)[1] for i in chosen}
+folders = {labels[i]: facts.folder[runs_of[i]].to_list() for i in compared if facts.source[i] == "trained"}
 show_trainings(folders, [facts.method[i] for i in compared if facts.source[i] == "trained"])
 if early:  # what follows is of ACR and of every radius
     st.stop()

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.figures.palette import title
 from app.figures.playground import curves, data, regions
-from app.widgets.figure import draw
+from app.widgets.figure import draw, draw_alone
 from app.widgets.glossary import TERMS
 from app.widgets.outcome import PLAINLY
 from backend import playground
@@ -98,9 +98,7 @@ def show(name: str, settings: Settings) -> None:
     st.header(f"{name}: {title(settings.method)}")
     training, played = frame(settings.plane, train=True), playground.kept(settings)
     if played is None:
-        st.plotly_chart(
-            data(training), key=f"data {name}", alt=f"the training points of {PLANES[settings.plane].title}"
-        )
+        draw_alone(data(training), f"the training points of {PLANES[settings.plane].title}", f"data {name}")
         return
     if isinstance(played, Diverged):
         st.warning(

@@ -16,6 +16,7 @@ from app.widgets.attempt import plain, tell
 from app.widgets.certification import certification_inputs
 from app.widgets.deletion import ask_and_delete, size
 from app.widgets.figure import draw
+from app.widgets.glossary import TERMS
 from app.widgets.job import ICONS, buttons, log, run_link, status
 from app.widgets.launch import symbol
 from app.widgets.outcome import results
@@ -108,6 +109,7 @@ def training(run: Run) -> None:
         )
         return
     draw(losses(rows), "training", "loss terms and accuracy under noise per epoch", pd.DataFrame(rows))
+    st.caption(f"*Accuracy under noise*. {TERMS['accuracy under noise']}")
 
 
 def table(facts: dict, alt: str) -> None:
@@ -277,7 +279,9 @@ one = listed(run.path)
 lam = f", λ = {spec.hyper['lam']:g}" if "lam" in spec.hyper else ""
 st.title(f"{title(spec.method)}, σ = {spec.sigma:g}{lam}")
 st.markdown(
-    f"{ICONS[one.name]} **{one.name}**, {PLACES[run.path.parent]}, on {spec.dataset} with {spec.architecture}. `{run.run_id}`"
+    f"{ICONS[one.name]} **{one.name}**, {PLACES[run.path.parent]}, on {spec.dataset} with {spec.architecture}, seed {spec.seed}"
+    + (f", recipe {spec.recipe.name} ({spec.recipe.epochs} epochs)" if spec.source == "trained" else "")
+    + f". `{run.run_id}`"
 )
 with st.container(horizontal=True, gap="small"):
     buttons(one)

@@ -25,6 +25,8 @@ from backend.store import queries
 from backend.store.snapshot import mark
 from backend.training.methods import METHODS
 
+MOST_BANDS = 12  # lines of a figure: of more nobody can follow one
+
 st.title("What does certified robustness cost?")
 st.markdown(
     "A *smoothed* classifier answers what its network most often says under Gaussian noise. Its answer comes with a "
@@ -126,6 +128,12 @@ def how_trained() -> None:
         )
 
 
+def most_lines(drawn: pd.DataFrame, joint: bool) -> int:
+    """How many lines of ours a figure has at most."""
+    groups = queries.over_seeds(drawn.run_id)
+    return len(groups) if joint else int(groups.groupby("sigma").size().max())
+
+
 def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
     """{σ: (figure, its numbers)}; one under None, of all σ, if `joint`."""
     curves = queries.group_curves(drawn.run_id.to_list()).query("@nearest <= r <= @furthest")
@@ -159,6 +167,12 @@ def curves_of(drawn: pd.DataFrame) -> None:
         "*envelope*: " + TERMS["envelope"],
     )  # fmt: skip
     joint = "all σ in one" in extras or "envelope" in extras
+    place = st.empty()
+    if "95 % bands" in extras and (lines := most_lines(drawn, joint)) > MOST_BANDS:
+        extras = [extra for extra in extras if extra != "95 % bands"]
+        place.caption(
+            f":material/filter_alt: Bands are drawn for at most {MOST_BANDS} lines in a figure, and there would be {lines}: choose fewer σ, methods or recipes."
+        )
     panels = once(("curves", len(drawn), *sorted(extras)), lambda: curve_panels(drawn, extras, joint))
     for column, (sigma, (figure, points)) in zip(st.columns(len(panels)), panels.items(), strict=True):
         with column:

@@ -8,6 +8,7 @@ import streamlit as st
 from app.figures.rounding import round_down
 from app.figures.votes import votes
 from app.widgets.attempt import plain
+from app.widgets.figure import draw_alone
 from app.widgets.glossary import TERMS
 from backend.home import PRECOMPUTED, runs_root
 from backend.run import find_run
@@ -100,7 +101,7 @@ def show_votes(certificate: dict) -> None:
     """The votes, in a figure and in words, and the certificate as a file."""
     counts, classes = certificate["counts"], certificate["classes"]
     top = classes.index(certificate["selected"])
-    st.plotly_chart(votes(counts, classes, top, certificate["p_lower"]), alt="votes per class")
+    draw_alone(votes(counts, classes, top, certificate["p_lower"]), "votes per class")
     st.caption(
         f"{counts[top]:,} of {certificate['samples']:,} votes for the class that n0 = {certificate['n0']:,} other samples "
         f"selected; σ = {certificate['sigma']:g}, α = {certificate['alpha']:g}, {BOUNDS[certificate['mode']]} (orange line). "

@@ -23,9 +23,9 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
     """
     rows = once("gains", lambda: _gains_of(common, published))
     st.header("Does Consistency beat the baselines?")
-    if rows.empty:
+    if not (len(rows) and (rows.method == "consistency").any()):
         st.caption(
-            "That wants a run of Consistency and one of a baseline, at equal σ, seed and training, among what is chosen above."
+            "That wants a run of Gaussian + Consistency and one of a baseline, at equal σ, seed and training, among what is chosen above."
         )
         return
     st.markdown(answer(rows, whole_training(common.dataset.iloc[0])))

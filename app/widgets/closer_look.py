@@ -9,6 +9,7 @@ import streamlit as st
 from app.figures.bounds import bracket
 from app.figures.rounding import round_down, round_up
 from app.widgets.attempt import plain
+from app.widgets.figure import draw_alone
 from app.widgets.pixels import SIDE, difference, enlarged, picture_row
 from backend.ball import grey_levels, moved, random_direction, whole_pixels
 from backend.datasets import find_dataset
@@ -132,9 +133,7 @@ def show_bracket(run: Run, seen: Seen, certificate: dict, other) -> None:
             f"and the image below, at distance {high}, is: {there} is likelier than {answer} there. The lower end is wrong with probability at most "
             f"α = {alpha:g}, the upper with at most α in all attacks on this certificate together: both hold with probability at least {1 - 2 * alpha:g}."
         )
-        st.plotly_chart(
-            bracket(radius, other.distance), key="bracket", alt=f"certified up to {low}, another answer found at {high}"
-        )  # fmt: skip
+        draw_alone(bracket(radius, other.distance), f"certified up to {low}, another answer found at {high}", "bracket")
     unanimous = ""
     if max(certificate["counts"]) == certificate["samples"]:
         unanimous = f" All {certificate['samples']:,} votes agree, and so few can certify no more: more samples raise the lower end."

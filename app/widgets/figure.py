@@ -10,7 +10,9 @@ from app.widgets.as_file import as_file, find_browser
 
 FORMATS = {"SVG": "image/svg+xml", "PNG": "image/png", "PDF": "application/pdf"}
 WIDTH = 900  # of a file; PNG has twice as many pixels
-CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+CONFIG = {
+    "displayModeBar": False
+}  # on what is touched it would always be there, over legends; a double click undoes a zoom
 
 
 def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame, terms: str = "") -> None:
@@ -21,7 +23,7 @@ def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame, terms: str 
     """
     if terms:
         table = table.assign(certified_with=terms)
-    st.plotly_chart(figure, key=key, alt=alt, config=CONFIG)
+    draw_alone(figure, alt, key)
     name = "certscope-" + "-".join(key.split())
     with st.popover("Download", icon=":material/download:", type="tertiary", key=f"{key} files"):
         st.download_button(
@@ -35,6 +37,11 @@ def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame, terms: str 
             )  # fmt: skip
         if not find_browser():
             st.caption("Figures as files want Chrome or Chromium on the machine that serves this page.")
+
+
+def draw_alone(figure: go.Figure, alt: str, key: str | None = None) -> None:
+    """Draw a figure that passes, or whose numbers are had otherwise."""
+    st.plotly_chart(figure, key=key, alt=alt, config=CONFIG)
 
 
 def _rendered(figure: go.Figure, kind: str, alt: str, terms: str) -> bytes:

@@ -7,6 +7,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 
 from app.figures.training import losses
 from app.widgets.attempt import attempt, plain
+from app.widgets.figure import draw_alone
 from backend.datasets import DatasetError, find_dataset
 from backend.home import read_only, runs_root
 from backend.jobs import local
@@ -122,7 +123,7 @@ def _classes(dataset: str) -> str:
 def loss_curves(run: Run, key: str) -> None:
     """The loss terms and the accuracy under noise, if an epoch is there."""
     if rows := run.epochs():
-        st.plotly_chart(losses(rows), key=key, alt="loss terms and accuracy under noise per epoch")
+        draw_alone(losses(rows), "loss terms and accuracy under noise per epoch", key)
 
 
 def log(run: Run, lines: int = 12) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 from app.figures.training import beside
 from app.widgets.attempt import plain
 from app.widgets.figure import draw
+from app.widgets.glossary import TERMS
 from backend.run import Run, RunError
 
 
@@ -39,5 +40,5 @@ def show_trainings(groups: dict[str, Sequence[str]], methods: list[str]) -> None
         with column:
             draw(beside(table, name, words), f"training {name}", f"{words} per epoch of every run", table)
     st.caption(
-        "Of the network itself on noisy training images, means over seeds. Each method has a loss of its own: their levels do not compare."
+        f"Means over the seeds that are compared. {TERMS['accuracy under noise']} Each method has a loss of its own: their levels do not compare."
     )

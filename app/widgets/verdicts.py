@@ -47,11 +47,20 @@ def _answer(rows: pd.DataFrame, whole: int) -> str:
             where = "at any σ" if how == "not above" else "at every σ"
         else:  # it was not run at the others
             where = _at(above.index)
-        said = [f"below {_at(below.index[below])}"] if how != "below" and below.any() else []
-        said += [caveat for caveat in its_own if caveat not in of_all]
-        found.setdefault((how, where), []).append(title(baseline) + (f" ({', '.join(said)})" if said else ""))
+        said = ", ".join(caveat for caveat in its_own if caveat not in of_all)
+        if how == "not above" and below.any():
+            said = "; ".join(_by_verdict(some, whole, of_all))
+        found.setdefault((how, where), []).append(title(baseline) + (f" ({said})" if said else ""))
     words = ", ".join(f"**{how}** {_listed(names)} {where}" for (how, where), names in found.items())
     return f"{words}." + (f" In every comparison: {', '.join(of_all)}." if of_all else "")
+
+
+def _by_verdict(some: pd.DataFrame, whole: int, of_all: list[str]) -> list[str]:
+    """Where a baseline's verdicts differ: each with its σ and what makes it weaker, but for what is said of all."""
+    return [
+        ", ".join([f"{verdict} {_at(sorted(rows.sigma.unique()))}", *(caveat for caveat in _caveats(rows, whole) if caveat not in of_all)])
+        for verdict, rows in some.groupby("verdict")
+    ]  # fmt: skip
 
 
 def _caveats(some: pd.DataFrame, whole: int) -> list[str]:
@@ -120,7 +129,7 @@ def move(row) -> str:
     """One row of `reproduction.along_path` in figures."""
     test = "" if pd.isna(row.accuracy_p) else f" by McNemar's test, p = {row.accuracy_p:.1g}"
     return (
-        f"λ = {row.least:g} → {row.most:g}: ACR {row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f}), certified accuracy at r = 0 "
+        f"λ = {row.least:g} → {row.most:g}: ACR {row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f}); certified accuracy at r = 0: "
         f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, "
         f"{'' if row.accuracy_told else 'not '}told apart{test}); {'one seed' if row.seeds == 1 else f'{row.seeds} seeds'}."
     )

@@ -1,6 +1,7 @@
 """The page Trade-offs, without a browser."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -245,9 +246,29 @@ def test_the_page_says_what_a_larger_lambda_does(published):
         "at σ = 0.25 one λ alone was run."
     ) in said
     assert (
-        "λ = 0 → 5: ACR +0.0738 (+0.0580 to +0.0896), certified accuracy at r = 0 -1.8 points (-3.6 to +0.1, told apart by McNemar's test, p = 0.004); one seed."
+        "λ = 0 → 5: ACR +0.0738 (+0.0580 to +0.0896); certified accuracy at r = 0: -1.8 points (-3.6 to +0.1, told apart by McNemar's test, p = 0.004); one seed."
         in said
     )
     assert "λ = 30: training collapsed." in said
     app = page("trade_offs", dataset="fashion_mnist").run()
     assert "Measured here, along λ" not in words(app)
+
+
+def test_bands_are_not_drawn_over_each_other(published):
+    """Both recipes and every σ in one figure: 30 lines, of which none could be followed under 30 bands."""
+    app = page(
+        "trade_offs", extras=["all σ in one", "95 % bands"], recipe=["paper, 90 epochs", "quick, 8 epochs"]
+    ).run()
+    assert not app.exception
+    assert re.search(
+        r"Bands are drawn for at most 12 lines in a figure, and there would be \d\d: choose fewer", words(app)
+    )
+    app.button_group(key="extras").set_value(["95 % bands"]).run()
+    assert "Bands are drawn for at most" not in words(app)
+
+
+def test_without_consistency_nothing_is_said_of_it(published):
+    app = page("trade_offs", method=["SmoothAdv", "SmoothAdv + Consistency"]).run()
+    assert not app.exception
+    assert "That wants a run of Gaussian + Consistency and one of a baseline" in words(app)
+    assert "ACR of Gaussian + Consistency" not in words(app)
