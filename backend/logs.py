@@ -29,9 +29,10 @@ from backend.training.methods import METHODS as KNOWN
 COLUMNS = ["idx", "label", "predict", "radius", "correct"]
 DIGITS = 3  # significant, of a published radius where nothing else is said
 MOST_BYTES = 100 * 2**20
-FACTS = (  # and any hyper-parameter
-    "dataset", "architecture", "method", "sigma", "seed", "recipe", "epochs", "n", "n0", "alpha", "digits",
-)  # fmt: skip
+FACTS = {  # and any hyper-parameter
+    "dataset": str, "architecture": str, "method": str, "recipe": str, "sigma": float, "alpha": float,
+    "seed": int, "epochs": int, "n": int, "n0": int, "digits": int,
+}  # fmt: skip
 DATA_SETS = {"mnist": "mnist", "cifar10": "cifar10", "cifar": "cifar10", "imagenet": "imagenet",
              "fashion_mnist": "fashion_mnist", "fashionmnist": "fashion_mnist", "fmnist": "fashion_mnist"}  # fmt: skip
 METHODS = {"cohen": "gaussian", "gaussian": "gaussian", "stab": "stability", "stability": "stability",
@@ -39,6 +40,8 @@ METHODS = {"cohen": "gaussian", "gaussian": "gaussian", "stab": "stability", "st
            "consistency": "consistency"}  # fmt: skip
 NUMBERS = {"num": ("m", int), "lbd": ("lam", float), "eta": ("eta", float), "gamma": ("gamma", float),
            "beta": ("beta", float), "deferred": ("deferred", int)}  # fmt: skip
+WHOLE = re.compile(r"-?\d+", re.ASCII)
+REAL = re.compile(r"-?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 TIME = re.compile(r"(?:(\d+) days?, )?(?:(\d+):(\d\d):(?=\d\d))?(\d+(?:\.\d*)?(?:e-?\d+)?)")
 
 
@@ -95,7 +98,8 @@ def facts_of(path: Path) -> dict:
         word, _, rest = part.partition("_")
         if word in NUMBERS and _is_number(rest):
             name, kind = NUMBERS[word]
-            facts[name] = kind(float(rest))
+            number = float(rest)
+            facts[name] = kind(number) if kind(number) == number else number
         elif match := re.fullmatch(r"(?:cifar_)?(resnet\d+|densenet\d*|lenet|vgg\d+)", part):
             facts["architecture"] = "densenet40" if match[1] == "densenet" else match[1]
         elif attack := re.fullmatch(r"(?:salman|pgd|ddn)_(\d+(?:\.\d+)?)_(\d+)_(\d+)", part):
@@ -147,6 +151,13 @@ def read_log(file: Path) -> tuple[dict[str, np.ndarray], bool]:
         raise LogError("has rows with other columns than its header")
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     try:
+        if odd := [
+            text
+            for name in COLUMNS
+            for text in columns[name]
+            if not (REAL if name == "radius" else WHOLE).fullmatch(text)
+        ]:
+            raise ValueError(repr(odd[0][:40]))
         table = {name: np.array(columns[name], dtype=float if name == "radius" else np.int64) for name in COLUMNS}
         table["time"] = np.array([_seconds(t) for t in columns["time"]]) if "time" in columns else np.zeros(len(rows))
     except (ValueError, OverflowError) as error:
@@ -209,6 +220,7 @@ def _check(table: dict[str, np.ndarray]) -> None:
 
 
 def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -> RunSpec:
+    facts = {name: _typed(name, value, FACTS[name]) if name in FACTS else value for name, value in facts.items()}
     missing = [name for name in ("dataset", "method", "sigma") if name not in facts]
     if missing:
         raise LogError(f"its path does not say its {' and '.join(missing)}: give it with --set or --mapping")
@@ -217,9 +229,7 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
     dataset = DATASETS[facts["dataset"]]
     idx = table["idx"]
     stride = int(idx[1] - idx[0]) if len(idx) > 1 else 1
-    settings = Certification(
-        int(facts.get("n", 100_000)), int(facts.get("n0", 100)), float(facts.get("alpha", 0.001)), max(1, stride)
-    )
+    settings = Certification(facts.get("n", 100_000), facts.get("n0", 100), facts.get("alpha", 0.001), max(1, stride))
     whole = settings.chosen(dataset.test_images)
     if idx.tolist() != whole[: len(idx)]:
         raise LogError("its images are not every so many-th of the test split from the first on")
@@ -230,16 +240,16 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
             )
         settings = replace(settings, limit=len(idx))
     kinds = {f.name: type(f.default) for method in KNOWN.values() for f in fields(method)}
-    hyper = {name: _hyper(name, value, kinds) for name, value in facts.items() if name not in FACTS}
-    if (digits := int(facts.get("digits", DIGITS))) < DIGITS:
+    hyper = {name: _typed(name, value, kinds.get(name)) for name, value in facts.items() if name not in FACTS}
+    if (digits := facts.get("digits", DIGITS)) < DIGITS:
         raise LogError(f"its radii have {digits} significant digits; at least {DIGITS} are wanted")
-    name = str(facts.get("recipe", "paper"))
+    name = facts.get("recipe", "paper")
     recipe = recipe_for(name, dataset.name) if name in RECIPES else Recipe(name=name)
-    epochs = int(facts.get("epochs", recipe.epochs))
+    epochs = facts.get("epochs", recipe.epochs)
     recipe = replace(recipe, epochs=epochs, warmup=min(recipe.warmup, epochs))
     return RunSpec(
-        dataset.name, facts.get("architecture") or dataset.architectures[0], facts["method"], float(facts["sigma"]), hyper,
-        seed=int(facts.get("seed", 0)), recipe=recipe, certification=settings, source="published", radius_digits=digits,
+        dataset.name, facts.get("architecture") or dataset.architectures[0], facts["method"], facts["sigma"], hyper,
+        seed=facts.get("seed", 0), recipe=recipe, certification=settings, source="published", radius_digits=digits,
     )  # fmt: skip
 
 
@@ -264,13 +274,19 @@ def _seconds(text: str) -> float:
     return whole
 
 
-def _hyper(name: str, value, kinds: Mapping[str, type]):
-    """A hyper-parameter in its method's type. Raises LogError for one that would become another."""
-    kind, value = kinds.get(name, str), _value(value)
-    with contextlib.suppress(ValueError, OverflowError):
-        if (known := kind(value)) == value or kind is str:
+def _typed(name: str, value, kind: type | None):
+    """What a log says of itself in its type; without one, as of a method that is not known here, a number as float.
+
+    Raises LogError for what would become another value.
+    """
+    if kind is str:
+        return str(value)
+    value = _value(value)
+    with contextlib.suppress(ValueError, OverflowError, TypeError):
+        known = (float(value) if type(value) is int else value) if kind is None else kind(value)
+        if known == value and type(value) is not bool:
             return known
-    raise LogError(f"its {name} must be {KINDS[kind]}, not {value}")
+    raise LogError(f"its {name} must be {KINDS[kind or float]}, not {value}")
 
 
 def _value(value):

@@ -129,6 +129,32 @@ def test_a_hyper_parameter_or_a_time_that_cannot_be_is_refused(home, tmp_path):
     assert "'1e999' is no time" in take(tmp_path / "y.tsv", **KNOWN)[0].reason
 
 
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"seed": 4.7}, "its seed must be a whole number, not 4.7"),
+        ({"n": "100000.5"}, "its n must be a whole number, not 100000.5"),
+        ({"epochs": 2.9}, "its epochs must be a whole number, not 2.9"),
+        ({"seed": True}, "its seed must be a whole number, not True"),
+        ({"alpha": "small"}, "its alpha must be a number, not small"),
+        ({"alpha": 10**400}, "its alpha must be a number, not 1000"),
+        ({"digits": 3.5}, "its digits must be a whole number, not 3.5"),
+    ],
+)
+def test_a_fact_that_would_become_another_is_refused(facts, says, home, tmp_path):
+    assert says in reason(log(tmp_path / "x.tsv"), **(KNOWN | facts))
+
+
+def test_numbers_stay_numbers(home, tmp_path):
+    """Of a method that is not known here, too: 2, 2.0 and "2" are one run."""
+    runs = [
+        take(log(tmp_path / "x.tsv"), **(KNOWN | {"method": "catrs", "k": k, "n": "1e5"}))[0].run for k in (2, 2.0, "2")
+    ]
+    assert len({run.run_id for run in runs}) == 1
+    assert (runs[0].spec.hyper, runs[0].spec.certification.n) == ({"k": 2.0}, 100_000)
+    assert facts_of(Path("mnist/consistency/num_2.5/x"))["m"] == 2.5  # refused where it counts vectors
+
+
 def test_extra_columns_and_windows_line_ends_are_read(home, tmp_path):
     path = tmp_path / "x.tsv"
     path.write_bytes(b"idx\tlabel\tpredict\tradius\tcorrect\ttime\tnote\r\n0\t7\t7\t0.5\t1\t1 day, 0:00:01\tok\r\n")
@@ -147,7 +173,10 @@ def test_extra_columns_and_windows_line_ends_are_read(home, tmp_path):
         (HEADER.encode(), "has no rows"),
         (HEADER.encode() + b"0\t7\t7\tlarge\t1\t1\n", "a value that is no number"),
         (HEADER.encode() + b"0\t7\t7\t0.5\t1\n1\t2\t2\t0.5\t1\t1\n", "rows with other columns"),
-        (HEADER.encode() + b"0\t7\t7\tnan\t1\t1\n", "a radius or class that cannot be"),
+        (HEADER.encode() + b"0\t7\t7\tnan\t1\t1\n", "a value that is no number: 'nan'"),
+        (HEADER.encode() + b"0\t7\t7\t1_0.5\t1\t1\n", "a value that is no number: '1_0.5'"),
+        (HEADER.encode() + b"1_0\t7\t7\t0.5\t1\t1\n", "a value that is no number: '1_0'"),
+        (HEADER.encode() + "0\t7\t７\t0.5\t1\t1\n".encode(), "a value that is no number"),
         (HEADER.encode() + b"0\t7\t7\t-1\t1\t1\n", "a radius or class that cannot be"),
         (HEADER.encode() + b"0\t7\t-2\t0\t0\t1\n", "a radius or class that cannot be"),
         (HEADER.encode() + b"0\t7\t3\t0.5\t1\t1\n", "calls an answer correct"),
@@ -185,7 +214,7 @@ def test_what_the_path_does_not_say_is_asked_for(home, tmp_path):
     mapping = {"*.tsv": KNOWN}
     (result,) = import_logs(tmp_path, imported_root(), {"sigma": "0.5"}, mapping, partial=True)
     assert result.run.spec.sigma == 0.5  # what is given wins
-    assert "says something of itself that cannot be" in reason(path, **(KNOWN | {"sigma": "small"}))
+    assert reason(path, **(KNOWN | {"sigma": "small"})) == "its sigma must be a number, not small"
     with pytest.raises(LogError, match="there is no file"):
         take(tmp_path / "nothing")
 
