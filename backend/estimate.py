@@ -39,7 +39,8 @@ def finished(specs: Iterable[RunSpec]) -> set[str]:
 
 def estimate(specs: Sequence[RunSpec]) -> Estimate:
     """Of these runs together. An epoch takes what it took in runs of the same data set, network and method, with equal
-    whole-number and word hyper-parameters (m, steps, …); a sample what it took the same network in the same precision, in the same mode where one tells.
+    whole-number and word hyper-parameters (m, steps, …); a sample what it took the same network in the same precision, in the same mode where one tells; a mode that may
+    stop early draws as many as in runs with its very settings, else n.
     Runs of this machine count first, then those of others, which is said; of a GPU's speed only runs on GPUs tell.
     """
     seconds, missing, basis, cpu = 0.0, {}, [], not gpus()
@@ -110,7 +111,10 @@ def _certification(spec: RunSpec, known: pd.DataFrame) -> tuple[float, pd.DataFr
         return 0.0, rows, f"certifying with {spec.architecture} on {spec.dataset}"
     distance = rows.n.map(lambda n: abs(log(n / settings.n)))  # few samples an image are slower each
     rows = rows[distance == distance.min()]
-    return images * (settings.n + settings.n0) / float(rows.samples_per_second.median()), rows, ""
+    drawn = settings.n
+    if settings.mode != "fixed" and len(same := rows[(rows["mode"] == settings.label) & (rows.n == settings.n)]):
+        rows, drawn = same, float(same.samples.mean())
+    return images * (drawn + settings.n0) / float(rows.samples_per_second.median()), rows, ""
 
 
 def _nearest(wanted: list[bool], rows: pd.DataFrame) -> pd.DataFrame:

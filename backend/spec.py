@@ -1,10 +1,11 @@
 """RunSpec: everything that determines a run's result, as frozen, validated dataclasses with a JSON form.
 
-Two equal specs are one run: `run_id` is readable words and a hash of the values that differ from the defaults,
+Two equal specs whose hyper-parameters have the types of their method (`plan` sees to that) are one run: `run_id` is readable words and a hash of the values that differ from the defaults,
 so that a field of the spec added later with a default leaves old ids as they are. (A method's hyper-parameters are
 all hashed: one added later gives that method's new runs other ids.)
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -41,9 +42,10 @@ def check_fields(record) -> None:
     for f in fields(record):
         value, meta, kind = getattr(record, f.name), f.metadata, type(f.default)
         name = f"{type(record).__name__.lower()}.{f.name}"
-        if kind is float and type(value) is int:
-            object.__setattr__(record, f.name, float(value))
-            value = float(value)
+        if kind is float and type(value) in (int, float):
+            with contextlib.suppress(OverflowError):
+                value = float(value) + 0.0  # of -0.0 the usual 0
+                object.__setattr__(record, f.name, value)
         if type(value) is not kind:
             raise SpecError(f"{name} must be {KINDS[kind]}, not {value!r}")
         if meta["choices"]:
@@ -75,10 +77,10 @@ def whole(name: str, value, low: int, high: int | None = None) -> None:
 
 
 def _floats(record, *names: str) -> None:
-    """Make floats of numbers that may have been given as whole ones: equal specs have one JSON form, so one id."""
+    """Make floats of numbers that may have been given as whole ones, and 0 of -0.0: equal specs have one JSON form, so one id."""
     for name in names:
         if (value := getattr(record, name)) is not None:
-            object.__setattr__(record, name, float(value))
+            object.__setattr__(record, name, float(value) + 0.0)
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ class RunSpec:
             raise SpecError(
                 f"hyper must map names of a-z, 0-9 and _ to finite numbers or words (at most 40 letters, digits and ._+-), not {self.hyper!r}"
             )
+        values = {name: value + 0.0 if isinstance(value, float) else value for name, value in self.hyper.items()}
+        object.__setattr__(self, "hyper", values)
         between("lam", self.hyper.get("lam", 0), 0)
         between("sigma", self.sigma, 1e-4, 100)
         _floats(self, "sigma")

@@ -66,10 +66,14 @@ def test_modes_that_stop_early_are_measured_by_themselves(finished_run):
     assert estimate([spec]).seconds == pytest.approx(10 * 0.5 + 3 * 440 / 2000)  # the others' rate, where there is none
     run = Run.create(runs_root(), spec)
     for idx in (0, 150, 300):
-        run.append(Certificate(idx, 0, -1, 0.0, 0, 0.32, 20, 119, 40, 0.0, "below"))
+        run.append(Certificate(idx, 0, -1, 0.0, 0, 0.32, 20, 119, 40, 0.0, "not robust"))
     run.set_state("finished")
     assert not publish().skipped
-    assert estimate([replace(spec, seed=1)]).seconds == pytest.approx(10 * 0.5 + 3 * 440 * 0.32 / 159)
+    assert estimate([replace(spec, seed=1)]).seconds == pytest.approx(
+        10 * 0.5 + 3 * 0.32
+    )  # as many samples as that one drew
+    further = replace(spec, certification=replace(early, radius=0.3))  # of another radius none tells how many
+    assert estimate([further]).seconds == pytest.approx(10 * 0.5 + 3 * 440 * 0.32 / 159)
     assert estimate(grid()).seconds == pytest.approx(8 * (10 * 0.5 + 3 * 440 / 2000))
 
 

@@ -30,6 +30,9 @@ def test_equal_specs_have_one_id():
         assert (a, a.run_id, a.to_json()) == (b, b.run_id, b.to_json())
     a, b = (replace(a, recipe=Recipe(name="own", lr=lr, warmup=0)) for lr in (1, 1.0))
     assert (a, a.run_id) == (b, b.run_id)
+    a, *others = (plan("mnist", "consistency", 0.5, values={"lam": lam}) for lam in (0, 0.0, -0.0))
+    others.append(replace(a, hyper=dict(a.hyper) | {"lam": -0.0}))
+    assert {(other.run_id, other.to_json()) for other in others} == {(a.run_id, a.to_json())}
 
 
 def test_run_id_tells_specs_apart():
@@ -56,6 +59,10 @@ def test_run_id_tells_specs_apart():
         (lambda: plan("mnist", "consistency", 0.5, values={"m": 1}), "consistency.m must be from 2 to 64, not 1"),
         (lambda: plan("mnist", "consistency", 0.5, values={"form": "l1"}), "consistency.form must be one of"),
         (lambda: plan("mnist", "consistency", 0.5, values={"lam": "5"}), "consistency.lam must be a number"),
+        (
+            lambda: plan("mnist", "consistency", 0.5, values={"lam": 10**400}),
+            "consistency.lam must be a number, not 1000",
+        ),
         (lambda: plan("mnist", "gaussian", 0.5, seed=-1), "seed must be"),
         (lambda: plan("mnist", "gaussian", 0.5, epochs=0), "epochs must be"),
         (lambda: plan("../mnist", "gaussian", 0.5), "dataset must be"),

@@ -71,11 +71,11 @@ def run(run_id: str) -> pd.DataFrame:
 
 def speeds(dataset: str, architecture: str) -> pd.DataFrame:
     """What runs that were computed, not imported, took: run_id, folder, method, hyper, train_precision, precision, mode, n, device,
-    epoch_seconds (the median epoch's; missing without training) and samples_per_second (missing without certificates).
+    epoch_seconds (the median epoch's; missing without training), samples_per_second and samples (a mean image's; both missing without certificates).
     """
     return ask(
         """
-        SELECT run_id, folder, method, hyper, train_precision, precision, mode, n, device, epoch_seconds,
+        SELECT run_id, folder, method, hyper, train_precision, precision, mode, n, device, epoch_seconds, samples,
                images * (samples + n0) / nullif(certify_seconds, 0) AS samples_per_second
         FROM runs WHERE source = 'trained' AND dataset = $1 AND architecture = $2 ORDER BY run_id
         """,

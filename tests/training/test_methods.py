@@ -245,6 +245,11 @@ def test_hyper_parameters_in_epochs_shrink_with_a_short_training():
     assert plan("mnist", "macer", 0.5, recipe="paper").hyper["deferred"] == 31  # λ = 0 through epoch index 30
     assert plan("mnist", "macer", 0.5).hyper["deferred"] == 3
     assert plan("mnist", "macer", 0.5, values={"deferred": 5}).hyper["deferred"] == 5
+    for dataset, sigma in METHODS["macer"].paper_values:  # with Consistency the term alone is added
+        alone, both = (plan(dataset, name, sigma, recipe="paper").hyper for name in ("macer", "macer_consistency"))
+        assert {
+            ("lam_macer" if name == "lam" else name): value for name, value in alone.items()
+        }.items() <= both.items()
 
 
 def test_the_quick_recipe_says_where_it_departs_from_the_paper():

@@ -18,10 +18,13 @@ class MacerConsistency(Regularised, Macer):
         r"-\log \hat{F}(x)_y + \lambda_M\, \frac{\sigma}{2}\, (\gamma - \xi) \\ \times \mathbf{1}\big[\operatorname{arg\,max} G = y,\; \xi \le \gamma\big] \\ + "
         + Regularised.formula
     )
-    paper_values: ClassVar = {}  # not MACER's: its λ is another
+    paper_values: ClassVar = {  # MACER's, whose λ is λ_M here: beside it only the term is added
+        cell: {("lam_macer" if name == "lam" else name): value for name, value in values.items()}
+        for cell, values in Macer.paper_values.items()
+    }
     quick_values: ClassVar = {"lam_macer": 1.0, "m": 4}
 
-    deferred: int = hyper(31, "epochs at the start in which λ_M is 0", low=0, high=100_000, of_epochs=90)
+    deferred: int = hyper(0, "epochs at the start in which λ_M is 0", low=0, high=100_000, of_epochs=90)
 
     m: int = hyper(16, "m: noise vectors per image, at least 2", low=2, high=256)
     lam_macer: float = hyper(16.0, "λ_M: weight of MACER's robustness loss", low=0, high=1000)
