@@ -63,8 +63,8 @@ class Session:
     def attack(self, answer: int, nth: int = 1) -> Iterator[bracket.Progress]:
         """Look for a near image with another answer than `answer`, which was certified for this one; `bracket.attack`.
 
-        Waits as `watch` does; every attack draws noise of its own. The nth on one certificate has α / (n (n + 1)): whoever attacks
-        until something is found is still wrong with probability at most α.
+        Waits as `watch` does. Its noise is the session's: another attack wants another session. The nth on one certificate has
+        α / (n (n + 1)): whoever attacks until something is found is still wrong with probability at most α.
         """
         soft = deepcopy(self.network)  # whose weights others are certifying with meanwhile
         pixels, alpha = torch.from_numpy(self.pixels), self.settings.alpha / (nth * (nth + 1))

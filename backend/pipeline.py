@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Container, Iterator
 
 import numpy
@@ -57,11 +58,13 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = name.split(":")[0]
-    if kind not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
         raise SpecError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}")
+    kind, _, number = name.partition(":")
     if kind == "cuda" and not torch.cuda.is_available():
         raise SpecError("device cuda was asked for, but torch sees no GPU; use --device cpu")
+    if number and int(number) >= torch.cuda.device_count():
+        raise SpecError(f"device {name} was asked for, but torch sees {torch.cuda.device_count()} GPU, counted from 0")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # torchrun gives each of its processes one GPU
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic

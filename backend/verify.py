@@ -134,17 +134,24 @@ def _check_form(c: dict) -> None:
             raise Refuted(f"{name} must be a word, not {c[name]!r}")
     between("sigma", c["sigma"], 1e-4, 100)
     whole("seed", c["seed"], 0, 2**63 - 1)
+    if type(c["abstained"]) is not bool:
+        raise Refuted(f"abstained must be true or false, not {c['abstained']!r}")
+    if c["mode"] == "fixed" and c["target"] is not None:
+        raise Refuted(f"mode fixed has no target radius, and this one says {c['target']!r}")
     counts, selection, classes = c["counts"], c["selection_counts"], c["classes"]
     if not len(counts) == len(selection) == len(classes) or any(
         type(v) is not int or v < 0 for v in counts + selection
     ):
         raise Refuted("counts, selection_counts and classes must be equally long, and counts whole numbers from 0")
+    if any(type(name) is not str for name in classes):
+        raise Refuted("classes must be words")
     if len(set(classes)) < len(classes):
         raise Refuted("two classes have the same name")
 
 
 def _check_image(image: dict) -> None:
-    if any(type(v) is not int or not 0 <= v <= image["scale"] <= 255 for v in image["values"]):
+    whole("scale", image["scale"], 1, 255)
+    if any(type(v) is not int or not 0 <= v <= image["scale"] for v in image["values"]):
         raise Refuted("the image's values must be whole numbers from 0 to its scale")
     shape = image["shape"]
     if (

@@ -93,6 +93,10 @@ def test_dry_run_starts_nothing(home):
         (["run", "--dataset", "digits", "--architecture", "resnet18"], "want colour images of at least 32×32"),
         (["run", "--dataset", "digits", "--alpha", "1"], "alpha must be from 1e-12 to 0.999"),
         (["run", "--dataset", "digits", "--device", "tpu"], "device must be auto, cpu, cuda"),
+        (
+            ["run", "--dataset", "digits", "--device", "cpu:foo"],
+            "device must be auto, cpu, cuda or cuda:N, not 'cpu:foo'",
+        ),
         (["certify", "nothing"], "there is no run 'nothing'"),
         (["certify", "mnist-lenet-gaussian-s0.5-seed1-c2738c04"], "has no weights here"),
         (["rank", "--radius", "inf", "--dataset", "mnist"], "a radius is at least 0"),

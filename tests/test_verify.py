@@ -165,6 +165,11 @@ def changed(c, **changes):
         ({"counts": [-1] * 10}, "whole numbers from 0"),
         ({"counts": "many"}, "equally long"),
         ({"p_lower": None}, "votes give p_lower ="),
+        ({"image__scale": 255.0}, "scale must be a whole number, not 255.0"),
+        ({"image__scale": True}, "scale must be a whole number, not True"),
+        ({"abstained": 0}, "abstained must be true or false, not 0"),
+        ({"target": 0.5}, "mode fixed has no target radius"),
+        ({"classes": list(range(10))}, "classes must be words"),
     ],
 )
 def test_a_tampered_certificate_is_refuted(genuine, changes, says):

@@ -28,6 +28,18 @@ def test_the_noise_passes_its_self_test(grid, sigma, device):
     check_noise(Sampler(classifier, 10, sigma, device, grid=grid), seed=3)
 
 
+def test_colour_images_get_the_noise_that_the_self_test_looks_at():
+    """On a processor; whatever the layout that the network wants."""
+    sampler = Sampler(torch.nn.Flatten(), 3, 0.5, CPU)
+    image = torch.rand(3, 8, 8)
+    layouts = torch.contiguous_format, torch.channels_last
+    plain, last = (torch.empty((5, 3, 8, 8), memory_format=layout) for layout in layouts)
+    for noisy in (plain, last):
+        sampler.add_noise(noisy, image, stream(0, "certify", 7, CPU))
+    assert not last.is_contiguous()
+    assert torch.equal(plain, last)
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -135,7 +147,7 @@ def test_one_pixel_images_and_constant_networks_are_certified():
 
 
 @on_each_device
-@pytest.mark.parametrize("batch", [32, 64, 128, 256])
+@pytest.mark.parametrize("batch", [32, 64, 128])
 def test_counts_do_not_depend_on_the_batch_size(batch, device):
     torch.manual_seed(0)
     dataset = DATASETS["mnist"]

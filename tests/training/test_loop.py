@@ -116,7 +116,7 @@ def test_the_batch_of_the_first_loss_that_is_not_finite():
 
 
 def test_collapse_is_counted():
-    """All of 10 000 answers are class 0 or 1, where the labels are evenly of four: two classes are missing."""
+    """All answers are class 0 or 1, where the labels are evenly of four: two classes are missing."""
     tally, labels = Tally(4, torch.device("cpu")), torch.arange(400) % 4
     logits = torch.nn.functional.one_hot(labels % 2, 4)[None].float()
     tally.add(logits, labels, torch.tensor(1.0), {})

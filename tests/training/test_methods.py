@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import exp, isfinite, log
 
 import pytest
@@ -7,6 +7,7 @@ from scipy.stats import norm
 from torch import nn
 
 from backend.plan import departures, plan
+from backend.spec import RunSpec
 from backend.training.methods import METHODS, Batch, make
 from backend.training.methods.consistency import consistency_terms
 from backend.training.methods.macer import macer_terms
@@ -41,7 +42,8 @@ def test_chunks_and_noises():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_planned(name):
     spec = plan("digits", name, 0.5)
-    assert make(name, dict(spec.hyper)) == METHODS[name](**spec.hyper)
+    assert set(spec.hyper) == {f.name for f in fields(METHODS[name])}
+    assert RunSpec.from_json(spec.to_json()) == spec
     assert METHODS[name].__doc__
     assert METHODS[name].paper
 
