@@ -106,19 +106,22 @@ def to_rgb(image: "Image") -> "Image":
     from PIL import Image, ImageOps
 
     image.load()
+    kind = image.format  # the copy has none
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float64)
-        eighth = np.rint(values * (255 / _white(image.mode, float(values.min()), float(values.max()))))
+        eighth = np.rint(values * (255 / _white(image.mode, kind, float(values.min()), float(values.max()))))
         return Image.fromarray(eighth.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
-def _white(mode: str, low: float, high: float) -> int:
-    """The value that stands for white, by the mode alone where it tells; else by the image's values, from low to high."""
-    if mode.startswith("I;16") or (mode == "I" and 255 < high <= 65535 and low >= 0):  # of a PGM 16 bits are "I"
+def _white(mode: str, kind: str | None, low: float, high: float) -> int:
+    """The value that stands for white, by the mode alone where it tells; else by the image's values, from low to high. kind: the file's format."""
+    if mode.startswith("I;16") or (mode == "I" and kind == "PPM"):  # whose 16 bits are "I"
+        return 65535
+    if mode == "I" and low >= 0 and 255 < high <= 65535:
         return 65535
     if mode == "F" and low >= 0 and high <= 255:  # not where one is not a number
         return 1 if high <= 1 else 255

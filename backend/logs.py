@@ -220,7 +220,8 @@ def _check(table: dict[str, np.ndarray]) -> None:
 
 
 def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -> RunSpec:
-    facts = {name: _typed(name, value, FACTS[name]) if name in FACTS else value for name, value in facts.items()}
+    facts = {name: value for name, value in facts.items() if value is not None}  # null in a mapping
+    facts |= {name: _typed(name, facts[name], kind) for name, kind in FACTS.items() if name in facts}
     missing = [name for name in ("dataset", "method", "sigma") if name not in facts]
     if missing:
         raise LogError(f"its path does not say its {' and '.join(missing)}: give it with --set or --mapping")
@@ -279,11 +280,11 @@ def _typed(name: str, value, kind: type | None):
 
     Raises LogError for what would become another value.
     """
-    if kind is str:
-        return str(value)
-    value = _value(value)
+    value = value if kind is str else _value(value)
     with contextlib.suppress(ValueError, OverflowError, TypeError):
-        known = (float(value) if type(value) is int else value) if kind is None else kind(value)
+        known = (
+            (float(value) if type(value) is int else value) if kind is None else kind(value)
+        )  # a str is equal to words alone
         if known == value and type(value) is not bool:
             return known
     raise LogError(f"its {name} must be {KINDS[kind or float]}, not {value}")

@@ -43,11 +43,12 @@ def plan(
         seed=seed, recipe=steps, weights_dtype=weights_dtype, precision=precision, certification=certification,
     )  # fmt: skip
     check_certification(spec)
+    _check_reach(spec)
     return spec
 
 
 def check_certification(spec: RunSpec) -> None:
-    """Raise SpecError for settings that nothing can be certified with, or whose radius no image can reach, before hours of training."""
+    """Raise SpecError for settings that nothing can be certified with, before hours of training."""
     settings = spec.certification
     if settings is None:
         return
@@ -57,9 +58,16 @@ def check_certification(spec: RunSpec) -> None:
             f"n = {n} samples can certify nothing at alpha = {settings.alpha:g}, not even where all agree: "
             f"take {floor(-log2(alpha)) + 1} or more"
         )
+
+
+def _check_reach(spec: RunSpec) -> None:
+    """Raise SpecError for a radius that no image can reach: asked of new runs alone, for one that is begun cannot be changed."""
+    settings = spec.certification
+    if settings is None:
+        return
     if settings.radius is not None and (most := reach(settings, spec.sigma, spec.dataset)) < settings.radius:
         raise SpecError(
-            f"radius must be at most {floor(most * 1e4) / 1e4:g}, not {settings.radius:g}: n = {n} samples at sigma = {spec.sigma:g} certify no more, "
+            f"radius must be at most {floor(most * 1e4) / 1e4:.4f}, not {settings.radius:g}: n = {settings.n} samples at sigma = {spec.sigma:g} certify no more, "
             "not even where all agree; take more samples or a smaller radius"
         )
 
@@ -253,4 +261,5 @@ def certify_again(source: RunSpec, run_id: str, certification: Certification, pr
         precision=precision or source.precision,
     )  # fmt: skip
     check_certification(spec)
+    _check_reach(spec)
     return spec

@@ -116,29 +116,41 @@ def path_of(runs: pd.DataFrame) -> pd.DataFrame:
     return path.sort_values("run_id").drop_duplicates([*TRAINING, "sigma", "lam", "seed"])
 
 
+BREAKDOWN = 0.1  # of the images
 PARTS = ("up to the recipe's λ", "beyond it")
 
 
 def along_path(path: pd.DataFrame) -> pd.DataFrame:
-    """What a larger λ does: from the least to the usual λ, and from there to the largest that did not collapse. No λ is chosen by its ACR or accuracy.
+    """What a larger λ does: from the least to the usual λ, and from there to the largest at which training did not break down.
 
-    A row a training, σ and part of PARTS of a `path_of`: TRAINING, sigma, part, least, most, collapsed (the λ that did), seeds (of each of
-    both), images, and of `queries.paired` at r = 0, most less least at equal seeds: acr, accuracy, each with _low, _high and _told, and accuracy_p.
+    That it did where the network hardly ever answers a class, or is right of BREAKDOWN fewer images than at the usual λ: no trade-off. Else no λ
+    is chosen by its results. A row a training, σ and part of PARTS of a `path_of`: TRAINING, sigma, part, least, most, broken (the λ beyond the
+    usual at which it did), seeds (of each of both), images, and of `queries.paired` at r = 0, most less least at equal seeds: acr, accuracy, each
+    with _low, _high and _told, and accuracy_p.
     """
     found = []
     for place, rows in path.groupby([*TRAINING, "sigma"]):
-        missing = rows.groupby("lam").missing_classes.max().fillna(0)
-        whole, usual_lams = missing.index[missing == 0], rows.lam[are_usual(rows)].unique()
-        if len(usual_lams) != 1 or usual_lams[0] not in whole:
+        by_lam = (
+            rows.groupby("lam")
+            .agg(missing=("missing_classes", "max"), accuracy=("certified_accuracy_0", "mean"))
+            .fillna(0)
+        )
+        usual_lams = rows.lam[are_usual(rows)].unique()
+        if len(usual_lams) != 1:
             continue
-        for part, among in zip(PARTS, (whole[whole <= usual_lams[0]], whole[whole >= usual_lams[0]]), strict=True):
-            if len(among) < 2:
+        at = usual_lams[0]
+        whole = by_lam.index[(by_lam.missing == 0) & (by_lam.accuracy >= by_lam.accuracy[at] - BREAKDOWN)]
+        broken = sorted(set(by_lam.index[by_lam.index > at]) - set(whole))
+        for part, among in zip(PARTS, (whole[whole <= at], whole[whole >= at]), strict=True):
+            if at not in among or len(among) < 2:
                 continue
             ends = [rows.run_id[rows.lam == lam].to_list() for lam in (among.min(), among.max())]
             ends = queries.at_equal_seeds(*ends, rows.set_index("run_id").seed)
+            if len(ends[0]) != len(ends[1]):  # they share no seed
+                continue
             p = queries.paired(*ends)
             found.append(
-                (*place, part, among.min(), among.max(), sorted(missing.index[missing > 0]), len(ends[0]), p.images, p.acr, p.acr_low, p.acr_high, p.acr_told,
+                (*place, part, among.min(), among.max(), broken if part == PARTS[1] else [], len(ends[0]), p.images, p.acr, p.acr_low, p.acr_high, p.acr_told,
                  p.accuracy, p.accuracy_low, p.accuracy_high, p.accuracy_told, p.accuracy_p)
             )  # fmt: skip
     measures = [
@@ -153,7 +165,7 @@ def along_path(path: pd.DataFrame) -> pd.DataFrame:
         "accuracy_p",
     ]
     return pd.DataFrame(
-        found, columns=[*TRAINING, "sigma", "part", "least", "most", "collapsed", "seeds", "images", *measures]
+        found, columns=[*TRAINING, "sigma", "part", "least", "most", "broken", "seeds", "images", *measures]
     )
 
 

@@ -55,7 +55,8 @@ def _of_one(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     path = _path(runs)
     if not peers.empty or path.duplicated([*TRAINING, "sigma"]).any():
         parts.append("## The path along λ\n\n" + _path_table(path, peers))
-        parts.append("### What a larger λ does\n\n" + _moves_table(along_path(path_of(runs))))
+        if len(moves := along_path(path_of(runs))):
+            parts.append("### What a larger λ does\n\n" + _moves_table(moves))
     if ablations := _ablations(runs, peers):
         parts.append("## Other m, other forms of the loss\n\n" + ablations)
     return "\n\n".join(parts)
@@ -221,7 +222,7 @@ def _moves_table(moves: pd.DataFrame) -> str:
             f"{row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f})"
             + (", **told apart**" if row.acr_told else ""),
             _points(row),
-            ", ".join(f"{lam:g}" for lam in row.collapsed),
+            ", ".join(f"{lam:g}" for lam in row.broken),
         )
         for row in moves.itertuples()
     ]
@@ -231,7 +232,7 @@ def _moves_table(moves: pd.DataFrame) -> str:
         "λ",
         "ACR, 95 % interval",
         "certified accuracy at 0, points (95 %)",
-        "left out, collapsed: λ",
+        "left out, broken down: λ",
     )
     return _markdown(head, rows)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from backend.datasets import DATASETS
+from backend.datasets import DATASETS, to_rgb
 from backend.home import PRECOMPUTED
 from backend.images import DATA_URL, MAX_BYTES, MAX_URL, ImageError, decode, from_browser, see
 
@@ -86,12 +86,20 @@ def grey(values, kind, **options):
     return np.asarray(decode(encoded(Image.fromarray(values), kind, **options)))[..., 0]
 
 
+def grey_of_pgm(content):
+    """A PGM of 4 × 4 pixels of 16 bits, which a folder of images may hold, as every network sees it."""
+    with Image.open(io.BytesIO(b"P5 4 4 65535 " + content)) as image:
+        return np.asarray(to_rgb(image))
+
+
 def test_values_of_more_than_8_bits_have_one_white_in_every_image():
     deep = np.arange(256, dtype=np.uint16).repeat(2).reshape(16, 32) * 257
     assert np.array_equal(grey(deep, "PNG"), deep // 257)
     assert np.array_equal(grey(deep, "TIFF"), deep // 257)
     assert grey(np.full((4, 4), 250, np.uint16), "PNG").max() == 1  # dark, whatever its neighbours are
     assert grey(np.full((4, 4), 190, np.uint16), "PNG").max() == 1  # rounded, not cut off
+    assert grey_of_pgm(bytes(2 * 16)).max() == 0  # black, of 16 bits
+    assert grey_of_pgm(b"\x00\xc8" * 16).max() == 1
     shares = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     assert np.array_equal(grey(shares, "TIFF"), np.arange(256).reshape(16, 16))
     assert np.array_equal(grey(shares * 255, "TIFF"), np.arange(256).reshape(16, 16))

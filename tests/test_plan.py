@@ -148,8 +148,9 @@ def test_settings_that_certify_nothing_are_refused_before_training():
         spec = plan("digits", "gaussian", sigma)
         with pytest.raises(SpecError, match=says):
             certify_again(spec, "trained", given)
-        with pytest.raises(SpecError, match=says):
-            next(execute(replace(spec, certification=given), choose_device("cpu")))
+        if given.radius is None:  # one that was begun goes on
+            with pytest.raises(SpecError, match=says):
+                next(execute(replace(spec, certification=given), choose_device("cpu")))
     assert plan("digits", "gaussian", 0.5, certification=Certification(n=10)).certification.n == 10
     assert plan("digits", "gaussian", 0.5, certification=Certification(n=19, alpha=2e-6))
 

@@ -227,8 +227,8 @@ def test_what_a_larger_lambda_does_by_hand(published):
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'paper' and method == 'consistency' and sigma == 1")
     moves = along_path(path_of(runs))
     assert moves.part.to_list() == ["up to the recipe's λ", "beyond it"]
-    assert moves[["least", "most", "seeds"]].values.tolist() == [[0, 5, 1], [5, 25, 1]]
-    assert moves.collapsed.to_list() == [[30.0], [30.0]]
+    assert moves[["least", "most", "seeds"]].values.tolist() == [[0, 5, 1], [5, 20, 1]]
+    assert moves.broken.to_list() == [[], [25.0, 30.0]]  # at 25 every class is answered, and 72 % of the images rightly
     up, beyond = moves.itertuples()
     rows = [
         pd.read_csv(path / "certificates.tsv", sep="\t").sort_values("idx")
@@ -241,6 +241,10 @@ def test_what_a_larger_lambda_does_by_hand(published):
     assert up.accuracy_p == pytest.approx(2 * 0.5**9)
     acr = [float((table.radius * table.correct).mean()) for table in rows]
     assert up.acr == pytest.approx(acr[1] - acr[0])
-    assert (up.acr_told, up.accuracy_told, beyond.acr_told, beyond.accuracy_told) == (1, -1, -1, -1)
+    assert (up.acr_told, up.accuracy_told, beyond.acr_told, beyond.accuracy_told) == (1, -1, -1, 0)
     assert along_path(path_of(runs[runs.lam != 5])).empty  # without the recipe's own λ there are no two parts
     assert along_path(path_of(runs[runs.lam >= 5])).part.to_list() == ["beyond it"]
+    assert along_path(path_of(runs[runs.lam.isin([5, 25, 30])])).empty
+    assert along_path(
+        path_of(runs[(runs.lam == 5) & (runs.seed > 0) | (runs.lam == 0)])
+    ).empty  # no seed that both have

@@ -77,11 +77,12 @@ their_curves = queries.published_curves(*terms).merge(
 )
 published = of_the_papers(queries.published(one.dataset)) if peers.empty else peers
 
-if imported := int((every.source == "published").sum()):
-    st.caption(
-        f":material/input: {imported} of these {len(every)} runs are imported from logs: their vote counts are not known"
-        + (", and radii have three digits." if (every.radius_digits < WHOLE).any() else ".")
-    )
+with st.container():
+    if imported := int((every.source == "published").sum()):
+        st.caption(
+            f":material/input: {imported} of these {len(every)} runs are imported from logs: their vote counts are not known"
+            + (", and radii have three digits." if (every.radius_digits < WHOLE).any() else ".")
+        )
 
 
 def at_sigmas(sigmas: list[float]) -> str:
@@ -195,6 +196,7 @@ with st.container():
 with st.container():
     if nearest < furthest:
         st.header("Certified accuracy against radius")
+with st.container():
     shown = one_training(every, on_these_terms)
 if shown.empty:
     st.info("Choose a recipe above, to draw the runs that were trained by it.", icon=":material/filter_alt_off:")

@@ -8,7 +8,7 @@ import streamlit as st
 from app.figures.acr import against_accuracy
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
-from app.widgets.verdicts import along, move
+from app.widgets.verdicts import along, move, trained
 from backend.reproduction import along_path, path_of
 from backend.statistics import half_width, share_band
 from backend.store import queries
@@ -59,15 +59,8 @@ def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: st
                 once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path)), f"trade-off {sigma:g}",
                 f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns], setting,
             )  # fmt: skip
-            here = moves[moves.sigma == sigma]
-            for row in here.itertuples():
-                st.markdown((f"`{row.recipe}`, " if here.recipe.nunique() > 1 else "") + move(row))
-            for recipe, rows in here.groupby("recipe"):
-                if collapsed := rows.collapsed.iloc[0]:
-                    lams = " and ".join(f"{lam:g}" for lam in collapsed)
-                    st.markdown(
-                        f"λ = {lams}: training collapsed" + (f", `{recipe}`." if here.recipe.nunique() > 1 else ".")
-                    )
+            for row in moves[moves.sigma == sigma].itertuples():
+                st.markdown("".join(f"{word}, " for word in trained(row, moves)) + move(row))
     st.caption(
         f"Up is more robust, right is more accurate: {setting}; several seeds are one point, their mean, with whiskers of ± sd. {_over_images(settings)} The numbers are λ of Gaussian + Consistency; another m or form of the loss has none, and is named where the mouse rests on it. "
         "No other run here beats one on the wide grey front in both; by how little, see those intervals. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "

@@ -60,7 +60,7 @@ def tell_unfit(key: str, low: float = -inf, high: float = inf) -> dict:
     """Say which number the link that led here asks for that a widget from low to high cannot take; its options by which that ends when the
     visitor chooses. Asked once: what fits another choice of runs later is the visitor's own.
     """
-    asked = f"{key} asked"
+    asked = f"{key} asked at {(st.context.url or '').partition('?')[0]}"  # each page has its own bounds
     if asked not in st.session_state:
         st.session_state[asked] = [value for value in st.query_params.get_all(key) if not _fits(value, low, high)]
     place = st.empty()

@@ -47,7 +47,8 @@ def _answer(rows: pd.DataFrame, whole: int) -> str:
             where = "at any σ" if how == "not above" else "at every σ"
         else:  # it was not run at the others
             where = _at(above.index)
-        said = ", ".join(caveat for caveat in its_own if caveat not in of_all)
+        lost = [f"below {_at(below.index[below])}"] if how == "above" and below.any() else []
+        said = ", ".join([*lost, *(caveat for caveat in its_own if caveat not in of_all)])
         if how == "not above" and below.any():
             said = "; ".join(_by_verdict(some, whole, of_all))
         found.setdefault((how, where), []).append(title(baseline) + (f" ({said})" if said else ""))
@@ -110,28 +111,38 @@ def along(moves: pd.DataFrame, path: pd.DataFrame) -> str:
     """What a larger λ does, in words; maybe none. moves: rows of `reproduction.along_path`; path: what they are of."""
     if moves.empty:
         return ""
-    named = [name for name in ("architecture", "recipe") if moves[name].nunique() > 1]
     said = []
     for part, some in moves.groupby("part", sort=False):
         found: dict[str, list[str]] = {}
         for row in some.sort_values(["sigma", "epochs"]).itertuples():
-            which = f"{row.sigma:g}" + "".join(f" (`{getattr(row, name)}`)" for name in named)
-            found.setdefault(MOVES[row.acr_told, row.accuracy_told], []).append(which)
+            which = ", ".join([f"λ = {row.least:g} → {row.most:g}", *trained(row, moves)])
+            found.setdefault(MOVES[row.acr_told, row.accuracy_told], []).append(f"{row.sigma:g} ({which})")
         said.append(
             f"{part} a larger one " + ", ".join(f"**{does}** at σ = {_listed(at)}" for does, at in found.items())
         )
-    if less := [f"{sigma:g}" for sigma in sorted(set(path.sigma) - set(moves.sigma))]:
-        said.append(f"at σ = {_listed(less)} one λ alone was run")
+    lams = path.groupby("sigma").lam.nunique()
+    if single := [f"{sigma:g}" for sigma in lams.index[lams == 1]]:
+        said.append(f"at σ = {_listed(single)} one λ alone was run")
     return f"Measured here, along λ: {'; '.join(said)}."
+
+
+def trained(row, rows: pd.DataFrame) -> list[str]:
+    """What tells a row's training from those of the others, in words."""
+    told = rows.groupby("recipe").epochs.nunique().max() == 1  # the recipe tells the epochs
+    words = {"architecture": row.architecture, "recipe": f"`{row.recipe}`", "epochs": f"{row.epochs} epochs"}
+    return [word for name, word in words.items() if rows[name].nunique() > 1 and not (name == "epochs" and told)]
 
 
 def move(row) -> str:
     """One row of `reproduction.along_path` in figures."""
     test = "" if pd.isna(row.accuracy_p) else f" by McNemar's test, p = {row.accuracy_p:.1g}"
+    broken = (
+        f" Beyond, at λ = {_listed([f'{lam:g}' for lam in row.broken])}, training broke down." if row.broken else ""
+    )
     return (
         f"λ = {row.least:g} → {row.most:g}: ACR {row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f}); certified accuracy at r = 0: "
         f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, "
-        f"{'' if row.accuracy_told else 'not '}told apart{test}); {'one seed' if row.seeds == 1 else f'{row.seeds} seeds'}."
+        f"{'' if row.accuracy_told else 'not '}told apart{test}); {'one seed' if row.seeds == 1 else f'{row.seeds} seeds'}.{broken}"
     )
 
 

@@ -87,6 +87,10 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
             "**not above** Gaussian (below at σ = 0.25; not told apart at σ = 0.5) at any σ.",
         ),
         (
+            {("gaussian", 0.25, 90): "above", ("gaussian", 0.5, 90): "below"},
+            "**above** Gaussian (below at σ = 0.5) at σ = 0.25 alone.",
+        ),
+        (
             {("gaussian", 0.5, 90): "above", ("macer", 0.5, 90): "above", ("stability", 0.5, 90): "below"},
             "**above** Gaussian and MACER at σ = 0.5, **below** Stability at σ = 0.5.",
         ),

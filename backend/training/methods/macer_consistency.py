@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from backend.spec import hyper
-from backend.training.methods.consistency import Regularised
+from backend.training.methods.consistency import Consistency, Regularised
 from backend.training.methods.macer import Macer, macer_terms
 
 
@@ -18,8 +18,9 @@ class MacerConsistency(Regularised, Macer):
         r"-\log \hat{F}(x)_y + \lambda_M\, \frac{\sigma}{2}\, (\gamma - \xi) \\ \times \mathbf{1}\big[\operatorname{arg\,max} G = y,\; \xi \le \gamma\big] \\ + "
         + Regularised.formula
     )
-    paper_values: ClassVar = {  # MACER's, whose λ is λ_M here: beside it only the term is added
+    paper_values: ClassVar = {  # those of both papers; MACER's λ is λ_M here
         cell: {("lam_macer" if name == "lam" else name): value for name, value in values.items()}
+        | {"lam": Consistency.paper_values[cell]["lam"]}
         for cell, values in Macer.paper_values.items()
     }
     quick_values: ClassVar = {"lam_macer": 1.0, "m": 4}
