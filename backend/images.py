@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from backend.datasets import DAMAGE, LARGE, Dataset, ScaleError, middle, to_rgb
+from backend.datasets import Dataset
+from backend.image_files import DAMAGE, LARGE, ScaleError, middle, to_rgb
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 25_000_000  # photos of 24 million are common

@@ -63,9 +63,9 @@ def check_certification(spec: RunSpec) -> None:
 def _check_reach(spec: RunSpec) -> None:
     """Raise SpecError for a radius that no image can reach: asked of new runs alone, for one that is begun cannot be changed."""
     settings = spec.certification
-    if settings is None:
+    if settings is None or settings.radius is None:
         return
-    if settings.radius is not None and (most := reach(settings, spec.sigma, spec.dataset)) < settings.radius:
+    if (most := reach(settings, spec.sigma, spec.dataset)) < settings.radius:
         raise SpecError(
             f"radius must be at most {floor(most * 1e4) / 1e4:.4f}, not {settings.radius:g}: n = {settings.n} samples at sigma = {spec.sigma:g} certify no more, "
             "not even where all agree; take more samples or a smaller radius"

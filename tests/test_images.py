@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from backend.datasets import DATASETS, to_rgb
+from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED
+from backend.image_files import to_rgb
 from backend.images import DATA_URL, MAX_BYTES, MAX_URL, ImageError, decode, from_browser, see
 
 MNIST = DATASETS["mnist"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import shlex
-from dataclasses import asdict, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,23 +13,21 @@ from app.figures.palette import title
 from app.figures.training import losses
 from app.widgets.attempt import plain, tell
 from app.widgets.certification import certification_inputs
-from app.widgets.deletion import ask_and_delete, size
+from app.widgets.deletion import ask_and_delete
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.job import ICONS, buttons, log, run_link, status
-from app.widgets.launch import symbol
 from app.widgets.outcome import results
+from app.widgets.run_facts import circumstances, settings
 from app.widgets.start import start_button
 from backend.datasets import DatasetError, find_dataset
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
-from backend.overview import DAMAGED, Listed, listed, listing, took
-from backend.plan import certify_again, command, departures, on_another
-from backend.progress import duration
+from backend.overview import DAMAGED, Listed, listed, listing
+from backend.plan import certify_again, command
 from backend.run import Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.store import queries
 from backend.store.snapshot import StoreError
-from backend.training.methods import METHODS
 from backend.transport import pack
 
 PLACES = {runs_root(): "of this machine", imported_root(): "imported", PRECOMPUTED: "shipped with Certscope"}
@@ -110,65 +107,6 @@ def training(run: Run) -> None:
         return
     draw(losses(rows), "training", "loss terms and accuracy under noise per epoch", pd.DataFrame(rows))
     st.caption(f"*Accuracy under noise*. {TERMS['accuracy under noise']}")
-
-
-def table(facts: dict, alt: str) -> None:
-    """Names and values, those that are missing left out."""
-    rows = {plain(name.replace("_", " ")): plain(str(value)) for name, value in facts.items() if value is not None}
-    st.table(
-        pd.DataFrame({"name": rows.keys(), "value": rows.values()}),
-        hide_index=True,
-        hide_header=True,
-        border="horizontal",
-        alt=alt,
-    )
-
-
-def settings(spec: RunSpec) -> None:
-    """The spec, and where it departs from the paper's experiment."""
-    facts = {
-        "data set": spec.dataset,
-        "network": spec.architecture,
-        "method": title(spec.method),
-        "σ": f"{spec.sigma:g}",
-    }
-    symbols = {f.name: symbol(f) for f in fields(METHODS[spec.method])} if spec.method in METHODS else {}
-    facts |= {symbols.get(name, name): value for name, value in spec.hyper.items()}
-    facts |= {"seed": spec.seed, "weights of": spec.weights_of, "weights rounded to": spec.weights_dtype}
-    facts |= {"precision of the network": spec.precision}
-    if spec.source == "trained":
-        facts |= {f"recipe: {name}": value for name, value in asdict(spec.recipe).items()}
-    if spec.certification is not None:
-        facts |= {f"certification: {name}": value for name, value in asdict(spec.certification).items()}
-    table(facts, "settings of this run")
-    if other := departures(spec.method, spec.dataset, spec.sigma, dict(spec.hyper)):
-        words = ", ".join(f"{name} {here} instead of {there}" for name, (here, there) in other.items())
-        st.caption(f"Other than in the paper's experiment{on_another(spec.dataset)}: {words}.")
-
-
-def circumstances(run: Run) -> None:
-    """What else the numbers rest on, and the files."""
-    facts = run.environment()
-    earlier, sha256 = facts.pop("earlier", []), facts.pop("weights_sha256", None)
-    with contextlib.suppress(RunError, OSError):  # said above
-        parts = zip(("training took", "certification took"), took(run), strict=True)
-        facts |= {words: duration(seconds) for words, seconds in parts if seconds}
-    if facts:
-        table(facts, "environment of this run")
-    else:
-        st.caption("Nothing is known of where it was computed.")
-    if sha256:
-        st.caption("SHA-256 of the weights")
-        st.code(str(sha256), language=None, wrap_lines=True)
-    if earlier:
-        st.caption(
-            "Earlier rows were computed elsewhere or by other versions: environment.json has that under `earlier`."
-        )
-    files = {
-        file.name: size(file.stat().st_size) for file in sorted(run.path.iterdir()) if not file.name.startswith(".")
-    }
-    st.markdown("**Files**")
-    table(files, "files of this run and their sizes")
 
 
 def repeat(spec: RunSpec) -> None:

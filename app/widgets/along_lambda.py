@@ -49,7 +49,7 @@ def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: st
         "acr_sd",
     ]
     sigmas = sorted(settings.sigma.unique())
-    path = path_of(shown)
+    path = once("path", lambda: path_of(shown))
     moves = once("along the path", lambda: along_path(path))
     if said := along(moves, path):
         st.markdown(said)

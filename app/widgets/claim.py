@@ -9,7 +9,7 @@ import streamlit as st
 from app.figures.acr import gains
 from app.figures.palette import title
 from app.widgets.figure import draw
-from app.widgets.verdicts import answer, cost, terms, versus
+from app.widgets.verdicts import answer, cost, telling, terms, trained, versus
 from backend.plan import in_words, whole_training
 from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
@@ -39,26 +39,11 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
                 f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals", here.rename(columns={"half": "half_of_95_interval"}),
                 setting,
             )  # fmt: skip
-            for (source, network, recipe, epochs), alone in here[here.method == "consistency"].groupby(
-                ["source", "architecture", "recipe", "epochs"]
-            ):
-                said = {
-                    "source": source,
-                    "architecture": network,
-                    "recipe": f"recipe `{recipe}`",
-                    "epochs": f"{epochs} epochs",
-                }
-                telling = [said[name] for name in _telling(rows)]
-                whose = ", ".join(telling)
+            alike = ["source", "architecture", "recipe", "epochs"]
+            for _, alone in here[here.method == "consistency"].groupby(alike):
+                whose = ", ".join(trained(alone.iloc[0], rows))
                 st.markdown((f"{whose[0].upper()}{whose[1:]}: " if whose else "") + versus(alone))
     st.caption(terms(rows, setting))
-
-
-def _telling(rows: pd.DataFrame) -> list[str]:
-    """What rows of one baseline differ in; epochs only where the recipe does not tell them."""
-    names = [name for name in ("source", "architecture", "recipe", "epochs") if rows[name].nunique() > 1]
-    told = rows.groupby("recipe").epochs.nunique().max() == 1
-    return [name for name in names if not (name == "epochs" and told)]
 
 
 def _apart(rows: pd.DataFrame) -> list[str]:
@@ -90,7 +75,7 @@ def _gains_of(common: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         rows.method == "consistency", "on top of SmoothAdv"
     )  # every other row is of Consistency over Gaussian augmentation
     rows["label"] += rows.setting.where(rows.setting == "", ", " + rows.setting)
-    for name in _telling(rows):
+    for name in telling(rows):
         rows["label"] += ", " + rows[name].astype(str) + (" epochs" if name == "epochs" else "")
     theirs = [published_gain(published, row) for row in rows.itertuples()]
     rows["published_gain"] = [gain for gain, _ in theirs]

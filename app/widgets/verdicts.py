@@ -126,11 +126,19 @@ def along(moves: pd.DataFrame, path: pd.DataFrame) -> str:
     return f"Measured here, along λ: {'; '.join(said)}."
 
 
+def telling(rows: pd.DataFrame) -> list[str]:
+    """In which of source, architecture, recipe and epochs, as far as they have those columns, rows differ; epochs only where the recipe does not tell them."""
+    names = [
+        name for name in ("source", "architecture", "recipe", "epochs") if name in rows and rows[name].nunique() > 1
+    ]
+    told = rows.groupby("recipe").epochs.nunique().max() == 1
+    return [name for name in names if not (name == "epochs" and told)]
+
+
 def trained(row, rows: pd.DataFrame) -> list[str]:
-    """What tells a row's training from those of the others, in words."""
-    told = rows.groupby("recipe").epochs.nunique().max() == 1  # the recipe tells the epochs
-    words = {"architecture": row.architecture, "recipe": f"`{row.recipe}`", "epochs": f"{row.epochs} epochs"}
-    return [word for name, word in words.items() if rows[name].nunique() > 1 and not (name == "epochs" and told)]
+    """What tells a row from the others, in words."""
+    say = {"recipe": "recipe `{}`", "epochs": "{} epochs"}
+    return [say.get(name, "{}").format(getattr(row, name)) for name in telling(rows)]
 
 
 def move(row) -> str:

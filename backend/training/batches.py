@@ -10,7 +10,8 @@ from torch.nn.functional import pad
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from backend.datasets import Dataset, ImageFiles
+from backend.datasets import Dataset
+from backend.image_files import ImageFiles
 from backend.training.distributed import share, world
 from backend.training.noise import stream
 

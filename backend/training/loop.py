@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from backend.classifier.weights import FRESH, build, pack
-from backend.datasets import Dataset, ImageFiles
+from backend.datasets import Dataset
+from backend.image_files import ImageFiles
 from backend.run import Checkpoint, Epoch
 from backend.spec import Recipe, RunSpec
 from backend.training.batches import InMemory, Streamed
