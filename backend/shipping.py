@@ -9,13 +9,14 @@ from backend.precompute import Part, done
 from backend.run import Run, all_runs
 from backend.spec import RunSpec, SpecError
 
-MOST_BYTES = 28 * 2**20  # of precomputed/
+MOST_BYTES = 28 * 2**20  # that precomputed/ takes of a disk
+BLOCK = 4096  # bytes; what a disk gives to a file, or a folder, is a multiple of it
 
 
 def ship(parts: list[Part]) -> Iterator[str]:
     """Copy finished runs of the queue to precomputed/, weights where they travel, in the place of those of a shorter training; yields their ids.
 
-    Raises SpecError before precomputed/ would pass its 28 MB.
+    Raises SpecError before precomputed/ would take more than 28 MB of a disk.
     """
     travel = with_weights(parts)
     for part in parts:
@@ -33,10 +34,11 @@ def ship(parts: list[Part]) -> Iterator[str]:
             if not files:
                 continue
             shorter = _weights_of(_cell(spec)) if run.weights_file in files else []
-            held = _size(file for file in PRECOMPUTED.rglob("*") if file.is_file()) - _size(shorter)
-            if held + _size(files) > MOST_BYTES:
+            held = on_disk(PRECOMPUTED.rglob("*")) - on_disk(shorter)
+            more = on_disk(files) + (0 if shipped.path.exists() else BLOCK)
+            if held + more > MOST_BYTES:
                 raise SpecError(
-                    f"precomputed/ holds {held / 2**20:.1f} MB of at most 28; {run.run_id} would add {_size(files) / 2**20:.1f}"
+                    f"precomputed/ takes {held / 2**20:.1f} MB of at most 28 on a disk; {run.run_id} would add {more / 2**20:.2f}"
                 )
             _copy(files, shipped.path)
             for file in shorter:
@@ -65,8 +67,9 @@ def _weights_of(cell: tuple) -> list[Path]:
     return [run.weights_file for run in all_runs(PRECOMPUTED) if _cell(run.spec) == cell and run.weights_file.exists()]
 
 
-def _size(files: Iterable[Path]) -> int:
-    return sum(file.stat().st_size for file in files)
+def on_disk(paths: Iterable[Path]) -> int:
+    """Bytes that files and folders take of a disk, a folder's own included."""
+    return sum(BLOCK if path.is_dir() else -(-path.stat().st_size // BLOCK) * BLOCK for path in paths)
 
 
 def _copy(files: list[Path], folder: Path) -> None:

@@ -262,3 +262,10 @@ def test_shipping_copies_what_travels_within_the_budget(home, parts, tmp_path, m
     with pytest.raises(SpecError, match="of at most 28"):
         list(ship(parts))
     assert list((tmp_path / "full").iterdir()) == []
+
+
+def test_a_disk_gives_whole_blocks_to_files_and_folders(tmp_path):
+    for size in (0, 1, 4096, 4097):
+        (tmp_path / str(size)).write_bytes(b"x" * size)
+    (tmp_path / "folder").mkdir()
+    assert shipping.on_disk(tmp_path.iterdir()) == (0 + 1 + 1 + 2 + 1) * 4096
