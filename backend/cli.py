@@ -22,9 +22,9 @@ from backend.training.methods import METHODS
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C, 141 where nobody reads on."""
-    settle()
     options = parser().parse_args(arguments)
     try:
+        settle()
         status = options.verb(options) or 0
         sys.stdout.flush()  # here, where a reader that has left is met
         return status

@@ -13,10 +13,15 @@ def home() -> Path:
 
 
 def settle() -> None:
-    """Make CERTSCOPE_HOME and CERTSCOPE_DATA absolute, in the environment: the processes that this one starts may have another folder."""
+    """Make CERTSCOPE_HOME and CERTSCOPE_DATA absolute, in the environment: the processes that this one starts may have another folder.
+
+    Raises ValueError for a home whose path DuckDB would cut short.
+    """
     for name in ("CERTSCOPE_HOME", "CERTSCOPE_DATA"):
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
+    if "?" in str(home()):
+        raise ValueError(f"the path of CERTSCOPE_HOME holds no question mark, as {home()} does: choose another folder")
 
 
 def runs_root() -> Path:

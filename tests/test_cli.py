@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from backend.cli import main
-from backend.home import CHECKOUT, runs_root
+from backend.home import CHECKOUT, data_root, runs_root, settle
+from backend.home import home as home_folder
 from backend.progress import duration
 from backend.training.methods import METHODS
 
@@ -121,6 +123,23 @@ def test_a_home_that_cannot_be_written_is_named(home, tmp_path):
     error = fresh("run", *SMALL, status=1, CERTSCOPE_HOME=str(tmp_path / "file"))
     assert error.startswith("certscope: Not a directory")
     assert error.count("\n") == 1
+
+
+def test_a_home_that_duckdb_would_cut_short_is_refused(tmp_path):
+    error = fresh("runs", status=1, CERTSCOPE_HOME=str(tmp_path / "what?" / "home"))
+    assert error.startswith("certscope: the path of CERTSCOPE_HOME holds no question mark")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "what?").exists()
+
+
+def test_folders_are_those_of_where_one_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CERTSCOPE_HOME", "here")
+    monkeypatch.setenv("CERTSCOPE_DATA", "~/data")
+    settle()
+    monkeypatch.chdir("/")
+    assert home_folder() == tmp_path / "here"
+    assert data_root() == Path.home().resolve() / "data"
 
 
 def test_a_full_disk_costs_the_row_in_flight(home):

@@ -10,9 +10,8 @@ from app.widgets.as_file import as_file, find_browser
 
 FORMATS = {"SVG": "image/svg+xml", "PNG": "image/png", "PDF": "application/pdf"}
 WIDTH = 900  # of a file; PNG has twice as many pixels
-CONFIG = {
-    "displayModeBar": False
-}  # on what is touched it would always be there, over legends; a double click undoes a zoom
+# On what is touched the bar would always be there, over legends; a double click undoes a zoom.
+CONFIG = {"displayModeBar": False}
 
 
 def draw(figure: go.Figure, key: str, alt: str, table: pd.DataFrame, terms: str = "") -> None:
