@@ -44,12 +44,21 @@ def _is_usual(run, free: Sequence[str]) -> bool:
     return all(hyper[name] == value for name, value in wanted.items() if name in hyper and name not in free)
 
 
+def not_collapsed(runs: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
+    """The runs whose training did not collapse, and those of a group, equal in the columns `alike`, in which all did.
+
+    A network that answers with few classes or one says nothing of what the others trade; that it came to that is told beside them.
+    """
+    collapsed = runs.missing_classes.fillna(0) > 0
+    return runs[~collapsed | collapsed.groupby([runs[name] for name in alike], dropna=False).transform("all")]
+
+
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Our runs on one data set (rows of `queries.runs`, those trained here) beside published groups on the same terms (`queries.published_groups`).
 
     A row per architecture, method and σ that both have with the hyper-parameters of their recipe, and recipe and epochs of ours: ours (mean
-    ACR over seeds), our_seeds, theirs, their_sd, their_seeds, difference, half (of the 95 % interval: what other seeds and samples make of it),
-    verdict: reproduced, above or below; where one seed was published it says so, and half is missing.
+    ACR over seeds that did not collapse), our_seeds, collapsed (how many did and are left out), theirs, their_sd, their_seeds, difference, half (of
+    the 95 % interval: what other seeds and samples make of it), verdict: reproduced, above or below; where one seed was published it says so, and half is missing.
     """
     found = []
     ours = runs[runs.source == "trained"]
@@ -62,7 +71,7 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
             continue
         their = there.sort_values("seeds").iloc[-1]
         # A network may have been certified, or its weights kept, in several ways.
-        seeds = mine.groupby("seed").acr.mean()
+        seeds = not_collapsed(mine, OURS).groupby("seed").acr.mean()
         difference, half = reproduction(seeds.to_numpy(), their.acr, their.acr_sd, int(their.seeds))
         verdict = "reproduced" if abs(difference) <= half else "above" if difference > 0 else "below"
         if their.seeds < 2:
@@ -74,6 +83,7 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
                 epochs,
                 seeds.mean(),
                 len(seeds),
+                mine.seed.nunique() - len(seeds),
                 their.acr,
                 their.acr_sd,
                 int(their.seeds),
@@ -82,7 +92,18 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
                 verdict,
             )
         )
-    columns = [*OURS, "ours", "our_seeds", "theirs", "their_sd", "their_seeds", "difference", "half", "verdict"]
+    columns = [
+        *OURS,
+        "ours",
+        "our_seeds",
+        "collapsed",
+        "theirs",
+        "their_sd",
+        "their_seeds",
+        "difference",
+        "half",
+        "verdict",
+    ]
     return pd.DataFrame(found, columns=columns)
 
 
@@ -91,7 +112,8 @@ def _is_the_papers(method: str, dataset: str, sigma: float, hyper: dict) -> bool
 
 
 def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
-    """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one.
+    """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one; without those at which either training
+    collapsed, unless it did at all: `collapsed` names them, {method: seeds}.
 
     gain, half (of its 95 % interval) and verdict (above, below, or not told apart) are of the means over seeds, image
     by image: `queries.paired`. seed_gains: the gain of each, in order of size. accuracy, accuracy_low, accuracy_high: the same difference in
@@ -99,21 +121,31 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     """
     # Of one seed once: a network's weights may have been rounded in several ways.
     once = gains.sort_values("run_id").drop_duplicates([*cell, "seed"])
+    either = once[["missing_classes", "baseline_missing_classes"]].max(axis=1)
+    whole = not_collapsed(once.assign(missing_classes=either), cell)
+    rest = once.drop(whole.index)
     found = []
-    for place, rows in once.groupby(cell, dropna=False):
+    for place, rows in whole.groupby(cell, dropna=False):
+        out = rest[(rest[cell].fillna("") == pd.Series(place, cell).fillna("")).all(axis=1)]
+        collapsed = {
+            method: sorted(some.seed)
+            for side, name in (("method", "missing_classes"), ("baseline", "baseline_missing_classes"))
+            for method, some in out[out[name] > 0].groupby(side)
+        }
         p = queries.paired(rows.baseline_id.to_list(), rows.run_id.to_list())
         found.append(
-            (*place, p.acr, (p.acr_high - p.acr_low) / 2, VERDICTS[p.acr_told], sorted(rows.gain), rows.lam.iloc[0],
+            (*place, p.acr, (p.acr_high - p.acr_low) / 2, VERDICTS[p.acr_told], sorted(rows.gain), collapsed, rows.lam.iloc[0],
              p.images, p.accuracy, p.accuracy_low, p.accuracy_high, p.accuracy_p, p.accuracy_told)
         )  # fmt: skip
-    measures = ["gain", "half", "verdict", "seed_gains", "lam", "images", "accuracy", "accuracy_low", "accuracy_high", "accuracy_p", "accuracy_told"]  # fmt: skip
+    measures = ["gain", "half", "verdict", "seed_gains", "collapsed", "lam", "images", "accuracy", "accuracy_low", "accuracy_high", "accuracy_p", "accuracy_told"]  # fmt: skip
     return pd.DataFrame(found, columns=[*cell, *measures])
 
 
 def path_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """Consistency's runs trained here (of `queries.runs`) that differ from the usual one in λ alone; of one seed and λ one, for weights may be rounded in several ways."""
+    """Consistency's runs trained here (of `queries.runs`) that differ from the usual one in λ alone; of one seed and λ one, for weights may be rounded in several ways, and no seed that collapsed where another did not."""
     path = runs[(runs.source == "trained") & (runs.method == "consistency") & are_usual(runs, free=("lam",))]
-    return path.sort_values("run_id").drop_duplicates([*TRAINING, "sigma", "lam", "seed"])
+    once = path.sort_values("run_id").drop_duplicates([*TRAINING, "sigma", "lam", "seed"])
+    return not_collapsed(once, [*TRAINING, "sigma", "lam"])
 
 
 BREAKDOWN = 0.1  # of the images

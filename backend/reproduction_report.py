@@ -15,6 +15,7 @@ from backend.reproduction import (
     cells,
     form_of,
     gains_over_seeds,
+    not_collapsed,
     path_of,
     published_gain,
     where,
@@ -75,12 +76,13 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
             [
                 *([f"{run.epochs} epochs, not {whole}"] if run.epochs != whole else ()),
                 *(f"{name} = {in_words(a)}, not {in_words(b)}" for name, (a, b) in changes.items()),
+                *([f"{cell.collapsed} more of ours collapsed"] if cell.collapsed else ()),
             ]
         )
         table = f"{authors.acr[key]:.4f} ± {authors.acr_sd[key]:.4f}" if key in authors.index else ""
         rows.append(
             (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _with_seeds(cell.ours, cell.our_seeds), _plus_minus(cell.theirs, cell.their_sd),
-             _plus_minus(cell.difference, cell.half, "+"), f"**{cell.verdict}**", why if cell.verdict != "reproduced" else "", table)
+             _plus_minus(cell.difference, cell.half, "+"), f"**{cell.verdict}**", why if cell.verdict != "reproduced" or cell.collapsed else "", table)
         )  # fmt: skip
     head = (
         "σ",
@@ -100,7 +102,7 @@ def _beside_table(runs: pd.DataFrame, published: pd.DataFrame) -> str:
     """Means over seeds beside what papers report at another n, on other images: no verdict follows."""
     cell = [*OURS, "lam"]
     ours = (
-        runs[are_usual(runs)]
+        not_collapsed(runs[are_usual(runs)], cell)
         .groupby([*cell, "seed"], dropna=False)[["acr", "certified_accuracy_0", "missing_classes"]]
         .mean()
     )
@@ -137,7 +139,6 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     for row in gains.sort_values(["sigma", "method", "baseline"], key=_in_order).itertuples():
         theirs, source = published_gain(peers, row)
         whose = "" if source == "same terms" else f" ({source}, at its own n)"
-        each = row.seed_gains
         rows.append(
             (
                 f"{row.sigma:g}",
@@ -146,7 +147,7 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
                 row.recipe,
                 f"{row.gain:+z.4f} ± {row.half:.4f}",
                 f"**{row.verdict}**",
-                f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1",
+                _seeds(row),
                 "" if theirs is None else f"{theirs:+z.4f}{whose}",
                 _points(row),
             )
@@ -164,6 +165,19 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
             "certified accuracy at 0, points (95 %)",
         ),
         rows,
+    )
+
+
+def _seeds(row) -> str:
+    """How many seeds a row of `gains_over_seeds` is of, and from … to … what each gains; and which are left out."""
+    each = row.seed_gains
+    said = [f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1"]
+    return "; ".join(
+        said
+        + [
+            f"without {', '.join(map(str, seeds))}, collapsed: {METHODS[name].title}"
+            for name, seeds in row.collapsed.items()
+        ]
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from app.widgets.verdicts import left_out
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.plan import plan
 from backend.reproduction import along_path, cells, gains_over_seeds, path_of, published_gain, usual
@@ -26,6 +27,7 @@ def table(rows):
         "recipe": "paper",
         "epochs": 90,
         "seed": 0,
+        "missing_classes": 0,
     }
     return pd.DataFrame([columns | row for row in rows])
 
@@ -200,6 +202,49 @@ def test_verdicts_of_three_seeds_hold_for_other_seeds_too(home):
     assert over.half == pytest.approx(4.3027 * np.std(over.seed_gains, ddof=1) / 3**0.5, rel=0.01)
     (two,) = gains_over_seeds(gains[gains.seed < 2], ["baseline"]).itertuples()
     assert two.verdict == "above"  # two do not tell: the words beside it say that they are two
+
+
+def test_seeds_that_collapsed_are_left_out_and_named(home):
+    """Of either of the two; where every seed did, they are what there is."""
+    votes = {"gaussian": (900, 920, 940, 960), "consistency": (950, 955, 960, 965)}
+    lost = {("gaussian", 1), ("gaussian", 3), ("consistency", 2), ("consistency", 3)}
+    for method, some in votes.items():
+        for seed, v in enumerate(some):
+            finished([(1, 1, v), (2, 2, v + 1)], seed=seed, method=method, missing=9 * ((method, seed) in lost))
+    finished([(1, 1, 1000), (2, 1, 1000)], sigma=1.0, missing=9)
+    finished([(1, 1, 990), (2, 2, 990)], sigma=1.0, method="consistency")
+    publish((runs_root(),))
+    gains = queries.acr_gains(queries.runs().run_id, [("gaussian", "consistency")])
+    over = gains_over_seeds(gains, ["baseline", "sigma", "hyper"]).set_index("sigma")
+    (left,) = over.seed_gains[0.5]
+    assert left == pytest.approx((reach(950) + reach(951) - reach(900) - reach(901)) / 2)
+    assert over.gain[0.5] == pytest.approx(left)
+    assert over.collapsed[0.5] == {"consistency": [2, 3], "gaussian": [1, 3]}
+    assert left_out(over.collapsed[0.5]) == [
+        "without seeds 2 and 3, at which Gaussian + Consistency collapsed", "without seeds 1 and 3, at which Gaussian collapsed",
+    ]  # fmt: skip
+    assert (len(over.seed_gains[1.0]), over.collapsed[1.0]) == (1, {})
+
+
+def test_cells_are_of_the_seeds_that_learned(home):
+    peers = pd.DataFrame(
+        [
+            {
+                "architecture": "lenet",
+                "method": "consistency",
+                "sigma": 0.5,
+                "hyper": "{}",
+                "seeds": 5,
+                "acr": 1.6,
+                "acr_sd": 0.01,
+            }
+        ]
+    )
+    ours = table([consistency(0.5, 5.0, 1.6, missing_classes=0), consistency(0.5, 5.0, 0.2, seed=1, missing_classes=9)])
+    (cell,) = cells(ours, peers).itertuples()
+    assert (cell.ours, cell.our_seeds, cell.collapsed, cell.verdict) == (1.6, 1, 1, "reproduced")
+    (cell,) = cells(ours[ours.seed == 1], peers).itertuples()  # nothing else is there
+    assert (cell.ours, cell.our_seeds, cell.collapsed, cell.verdict) == (0.2, 1, 0, "below")
 
 
 def test_the_report_keeps_networks_and_entropies_apart(home):

@@ -239,8 +239,12 @@ def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict
 
 
 def _shortly(label: str, sigma: float) -> str:
-    """A run's name without what its panel says: σ, and that it is of Gaussian + Consistency, as the numbers are."""
-    return label.replace(f", σ = {sigma:g}", "").removeprefix(f"{title('consistency')}, ")
+    """A run's name without what its panel says: σ, that it is of Gaussian + Consistency, as the numbers are, and that it collapsed."""
+    return (
+        label.replace(f", σ = {sigma:g}", "")
+        .replace(", training collapsed", "")
+        .removeprefix(f"{title('consistency')}, ")
+    )
 
 
 def _released(published: pd.DataFrame) -> list[dict]:
@@ -272,12 +276,13 @@ def _span(values: pd.Series) -> list[float]:
 
 def _paths(runs: pd.DataFrame, usual: tuple) -> list[list]:
     """Consistency's runs that differ in λ alone, from Gaussian's at the same settings on, in the order of λ; a lone ablation is no path."""
-    along: dict[tuple, list] = {}
-    for run in runs[runs.method == "consistency"].sort_values("lam").itertuples():
-        along.setdefault((lambda_path(run), _form(run)), []).append(run)
-    starts = {lambda_path(run): run for run in runs[runs.method == "gaussian"].itertuples()}
+    along: dict[tuple, dict] = {}
+    runs = runs.sort_values(["lam", "missing_classes"])  # of seeds at one λ those that did not collapse
+    for run in runs[runs.method == "consistency"].itertuples():
+        along.setdefault((lambda_path(run), _form(run)), {}).setdefault(run.lam, run)
+    starts = {lambda_path(run): run for run in runs[runs.method == "gaussian"][::-1].itertuples()}
     return [
-        [starts[path], *some]
+        [starts[path], *some.values()]
         for (path, form), some in along.items()
         if path in starts and (len(some) > 1 or form == usual)
     ]

@@ -87,12 +87,18 @@ def _facts(run) -> dict:
         "method", "sigma", "architecture", "source", "recipe", "epochs", "seed", "train_precision", "weights_dtype", "precision", "mode",
     )  # fmt: skip
     facts = {name: getattr(run, name) for name in named if name != "seed" or not hasattr(run, "seeds")}
-    return facts | json.loads(run.hyper) | facts  # a folder of elsewhere may call a hyper-parameter what it likes
+    missing = getattr(run, "missing_classes", None)
+    last = {"training": "collapsed"} if pd.notna(missing) and missing > 0 else {}
+    return (
+        facts | json.loads(run.hyper) | facts | last
+    )  # a folder of elsewhere may call a hyper-parameter what it likes
 
 
 def lambda_path(run) -> tuple:
     """What is equal for the runs of one path along λ: everything but method, λ and seed; Gaussian has no other hyper-parameters."""
     facts = _facts(run)
     return tuple(
-        (name, value) for name, value in facts.items() if name not in ("method", "lam", "seed", "eta", "m", "form")
+        (name, value)
+        for name, value in facts.items()
+        if name not in ("method", "lam", "seed", "eta", "m", "form", "training")
     )

@@ -231,7 +231,7 @@ with st.container():
         curves_of(drawn)
         st.caption(
             f"Share of images that are answered correctly with a radius of at least r: {setting}. An abstention counts as wrong. "
-            "Runs that differ in their seeds alone are one line, their mean. "
+            "Runs that differ in their seeds alone are one line, their mean; a seed whose training collapsed is a line of its own. "
             + (
                 ""
                 if peers.empty

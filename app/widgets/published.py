@@ -69,11 +69,26 @@ def reproduced(table: pd.DataFrame) -> None:
     table = table.assign(method=method)
     four = st.column_config.NumberColumn(format="%.4f")
     signed = st.column_config.NumberColumn(format="%+.4f")
+    shown = [
+        "method",
+        "sigma",
+        "verdict",
+        "difference",
+        "half",
+        "ours",
+        "our_seeds",
+        "collapsed",
+        "theirs",
+        "their_sd",
+        "their_seeds",
+    ]
+    if not table.collapsed.any():
+        shown.remove("collapsed")
     st.dataframe(
-        table[["method", "sigma", "verdict", "difference", "half", "ours", "our_seeds", "theirs", "their_sd", "their_seeds"]],
+        table[shown],
         hide_index=True, placeholder="–", alt="ours beside the published networks, cell by cell",
         column_config={"sigma": "σ", "difference": signed, "half": st.column_config.NumberColumn("±", format="%.4f"), "ours": four, "theirs": four,
-                       "their_sd": st.column_config.NumberColumn("their sd", format="%.4f"), "our_seeds": "our seeds", "their_seeds": "their seeds"},
+                       "their_sd": st.column_config.NumberColumn("their sd", format="%.4f"), "our_seeds": "our seeds", "collapsed": st.column_config.NumberColumn("left out", help="seeds of ours whose training collapsed"), "their_seeds": "their seeds"},
     )  # fmt: skip
     st.caption(
         "Both on the same terms. *Reproduced*: the difference lies within ±, the 95 % interval of what other training seeds and other samples would make "

@@ -167,10 +167,18 @@ def versus(rows: pd.DataFrame) -> str:
 def _of_seeds(row) -> str:
     """How many seeds, and, where they are told apart, how many gain or lose as their mean does."""
     seeds = [gain * row.gain > 0 for gain in row.seed_gains]
-    if len(seeds) == 1 or row.verdict == "not told apart":
-        return " (one seed)" if len(seeds) == 1 else f" ({len(seeds)} seeds)"
-    word = "gains" if row.gain > 0 else "loses"
-    return f" ({word} in {'each' if all(seeds) else sum(seeds)} of {len(seeds)} seeds)"
+    said = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    if len(seeds) > 1 and row.verdict != "not told apart":
+        said = f"{'gains' if row.gain > 0 else 'loses'} in {'each' if all(seeds) else sum(seeds)} of {said}"
+    return f" ({'; '.join([said, *left_out(row.collapsed)])})"
+
+
+def left_out(collapsed: dict[str, list[int]]) -> list[str]:
+    """At which seeds which method's training collapsed, in words: those are not compared. collapsed: of `reproduction.gains_over_seeds`."""
+    return [
+        f"without {'seed' if len(seeds) == 1 else 'seeds'} {_listed([str(seed) for seed in seeds])}, at which {title(method)} collapsed"
+        for method, seeds in collapsed.items()
+    ]
 
 
 def _where(row) -> str:

@@ -20,6 +20,8 @@ SAME = [
     "dataset", "architecture", "method", "sigma", "lam", "hyper", "recipe", "epochs", "weights_dtype", "precision",
     "train_precision", "n", "n0", "alpha", "mode", "image_set", "source", "radius_digits",
 ]  # fmt: skip
+# Of those, the ones that learned and the ones that collapsed are groups of their own: a mean of both is of neither.
+ALIKE = ", ".join([*SAME, "coalesce(missing_classes, 0) > 0"])
 # Of a seed that was certified on equal terms more than once, the run that was trained with it, else the first.
 ONE_A_SEED = (
     f"QUALIFY row_number() OVER (PARTITION BY {', '.join(SAME)}, seed ORDER BY weights_of IS NOT NULL, run_id) = 1"
@@ -101,8 +103,9 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
     """ACR of runs against runs of a baseline that differ in the method alone, image by image, for pairs (baseline, method).
 
     Both are among run_ids, of equal source, data set, architecture, σ, seed, recipe, epochs, precisions, n, n0, α, mode and
-    images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr, and gain, the mean
-    paired difference over the images, of which there are two or more.
+    images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr,
+    missing_classes and baseline_missing_classes (0 where they are not known), and gain, the mean paired difference over the images, of which there
+    are two or more.
     """
     return ask(
         """
@@ -111,7 +114,8 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
         wanted AS (SELECT unnest($2) AS baseline, unnest($3) AS method),
         pairs AS (
             SELECT b.method AS baseline, a.method, source, a.run_id, b.run_id AS baseline_id, architecture, epochs, a.sigma, a.lam, a.hyper, b.hyper AS baseline_hyper, a.seed, recipe, a.images,
-                   a.acr, b.acr AS baseline_acr, b.images AS baseline_images
+                   a.acr, b.acr AS baseline_acr, b.images AS baseline_images,
+                   coalesce(a.missing_classes, 0) AS missing_classes, coalesce(b.missing_classes, 0) AS baseline_missing_classes
             FROM chosen a JOIN chosen b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
             WHERE (b.method, a.method) IN (SELECT (baseline, method) FROM wanted))
         SELECT p.*, avg(x.gain - y.gain) AS gain
@@ -124,9 +128,9 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
 
 
 def over_seeds(run_ids: Sequence[str]) -> pd.DataFrame:
-    """The given runs with certificates, those that differ in their seeds alone as one: the columns of `runs` of the one of least id, but for
-    acr, acr_se, certified_accuracy_0 and abstention the mean over seeds and for missing_classes the most; beside them run_ids (by seed), seeds, and
-    acr_sd and certified_accuracy_0_sd (n − 1; missing for one seed).
+    """The given runs with certificates, those that differ in their seeds alone as one, collapsed ones apart: the columns of `runs` of the one of
+    least id, but for acr, acr_se, certified_accuracy_0 and abstention the mean over seeds and for missing_classes the most; beside them run_ids
+    (by seed), seeds, and acr_sd and certified_accuracy_0_sd (n − 1; missing for one seed).
     """
     means = ", ".join(f"avg({m}) OVER alike AS {m}" for m in (*MEASURES, "acr_se"))
     return ask(
@@ -135,7 +139,7 @@ def over_seeds(run_ids: Sequence[str]) -> pd.DataFrame:
                list(run_id ORDER BY seed) OVER alike AS run_ids, count(*) OVER alike AS seeds,
                stddev_samp(acr) OVER alike AS acr_sd, stddev_samp(certified_accuracy_0) OVER alike AS certified_accuracy_0_sd
         FROM (FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED})
-        WINDOW alike AS (PARTITION BY {", ".join(SAME)})
+        WINDOW alike AS (PARTITION BY {ALIKE})
         QUALIFY run_id = min(run_id) OVER alike ORDER BY dataset, recipe, epochs, sigma, method, lam NULLS FIRST, run_id
         """,
         [list(run_ids)],
@@ -147,7 +151,7 @@ def group_curves(run_ids: Sequence[str]) -> pd.DataFrame:
     sd, seeds, images."""
     return ask(
         f"""
-        WITH chosen AS (SELECT *, min(run_id) OVER (PARTITION BY {", ".join(SAME)}) AS group_id
+        WITH chosen AS (SELECT *, min(run_id) OVER (PARTITION BY {ALIKE}) AS group_id
                         FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED})
         SELECT group_id, r, avg(share) AS certified_accuracy, stddev_samp(share) AS sd, count(DISTINCT seed) AS seeds,
                any_value(images) AS images

@@ -29,11 +29,12 @@ def certificate(idx, label, predict, votes, sigma=0.5):
 
 
 def finished(rows, sigma=0.5, **changes):
-    """A finished run folder with hand-made certificates (label, predict, votes of 1 000), an image each."""
+    """A finished run folder with hand-made certificates (label, predict, votes of 1 000), an image each. missing: classes, where it collapsed."""
+    missing = changes.pop("missing", 0)
     settings = Certification(n=1_000, n0=10, every=1, limit=len(rows))
     spec = plan("digits", changes.pop("method", "gaussian"), sigma, certification=settings, **changes)
     run = Run.create(runs_root(), spec)
-    run.append(Epoch(1, 1.0, 100.0, 0.01, 0.5, 0.9, {"cross_entropy": 0.5}))
+    run.append(Epoch(1, 1.0, 100.0, 0.01, 0.5, 0.9, {"cross_entropy": 0.5}, missing))
     for idx, row in enumerate(rows):
         run.append(certificate(idx, *row, sigma))
     run.set_state("finished")

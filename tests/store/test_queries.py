@@ -5,6 +5,7 @@ from math import floor
 import pandas as pd
 import pytest
 
+from app.figures.palette import run_labels
 from backend.certification.confidence import ceiling
 from backend.home import runs_root
 from backend.plan import certify_again
@@ -59,6 +60,23 @@ def test_groups_and_their_curves_by_hand(home):
         at = ours.iloc[round(r / 0.01)]
         assert at.certified_accuracy == pytest.approx(sum(shares) / 3)
         assert at.sd == pytest.approx(statistics.stdev(shares))
+
+
+def test_a_seed_that_collapsed_is_no_part_of_the_mean_of_the_others(home):
+    learned = [finished([(1, 1, v), (2, 2, v)], seed=seed) for seed, v in enumerate((900, 980))]
+    collapsed = finished([(1, 1, 1000), (2, 1, 1000)], seed=2, missing=9)
+    publish()
+    ids = [run.run_id for run in [*learned, collapsed]]
+    table = queries.over_seeds(ids)
+    assert sorted(map(list, table.run_ids)) == sorted([ids[:2], ids[2:]])
+    mean = table.set_index("run_id").acr
+    assert mean[min(ids[:2])] == pytest.approx((reach(900) + reach(980)) / 2)
+    assert mean[ids[2]] == pytest.approx(reach(1000) / 2)
+    at_0 = queries.group_curves(ids).query("r == 0").set_index("group_id").certified_accuracy
+    assert at_0.to_dict() == {min(ids[:2]): 1.0, ids[2]: 0.5}
+    names = run_labels(table)
+    assert names == {min(ids[:2]): "Gaussian, σ = 0.5 (2 seeds)", ids[2]: "Gaussian, σ = 0.5, training collapsed"}
+    assert run_labels(queries.over_seeds(ids[2:]))[ids[2]] == "Gaussian, σ = 0.5"  # told apart from nothing
 
 
 def test_the_envelope_of_three_sigmas_by_hand(home):
