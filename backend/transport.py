@@ -53,24 +53,11 @@ def unpack(file: Path) -> list[str]:
                 raise RunError(f"{file} holds a link or another thing that is no plain file; nothing was taken from it")
             tar.extractall(aside, filter="data")
             names = set(tar.getnames())
-        contents = {CONTENTS}
-        if (listed := aside / CONTENTS).is_file():
-            contents |= set(listed.read_text().split("\n"))
-            listed.unlink()
-        runs = list(all_runs(aside))
-        if len(runs) != len(list(aside.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
-            raise RunError(f"{file} holds something that is no run folder; nothing was taken from it")
-        for run in runs:
-            if run.state()["state"] != "finished":
-                raise RunError(f"{file} holds {run.run_id}, which is not finished; nothing was taken from it")
-            if others := {path.name for path in set(run.path.iterdir()) - set(run.portable())}:
-                raise RunError(
-                    f"{file} holds {', '.join(sorted(others))} in {run.run_id}, which --pack leaves out; nothing was taken from it"
-                )
-        if names != contents:
-            raise RunError(
-                f"{file} is cut off, or not of --pack: its last file must name all others; nothing was taken"
-            )
+        try:
+            runs = _whole(aside, names)
+        except (RunError, OSError, ValueError) as error:
+            reason = str(error).replace(f"{aside}/", "")
+            raise RunError(f"{file} is not of --pack: {reason}; nothing was taken from it") from error
         new = [run for run in runs if not _finished(Run(root / run.run_id))]
         _move(new, root, aside)
     except (tarfile.TarError, EOFError) as error:
@@ -78,6 +65,27 @@ def unpack(file: Path) -> list[str]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return [run.run_id for run in new]
+
+
+def _whole(folder: Path, names: set[str]) -> list[Run]:
+    """The runs that came out of a tar of these names, all finished and whole. Raises RunError, OSError and ValueError."""
+    contents = {CONTENTS}
+    if (listed := folder / CONTENTS).is_file():
+        contents |= set(listed.read_text().split("\n"))
+        listed.unlink()
+    runs = list(all_runs(folder))
+    if len(runs) != len(list(folder.iterdir())) or any(run.spec.run_id != run.run_id for run in runs):
+        raise RunError("it holds something that is no run folder")
+    for run in runs:
+        if run.state()["state"] != "finished":
+            raise RunError(f"it holds {run.run_id}, which is not finished")
+        if others := {path.name for path in set(run.path.iterdir()) - set(run.portable())}:
+            raise RunError(f"it holds {', '.join(sorted(others))} in {run.run_id}, which --pack leaves out")
+        if run.weights_sha256() not in (None, told := run.environment().get("weights_sha256")) and told:
+            raise RunError(f"the weights of {run.run_id} are not those that its {run.environment_file.name} names")
+    if names != contents:
+        raise RunError("it is cut off: its last file must name all others")
+    return runs
 
 
 def _finished(run: Run) -> bool:

@@ -194,6 +194,16 @@ def test_a_tar_holds_finished_runs_and_nothing_else(home, digits_spec, tmp_path,
     run.set_state("queued", priority=100_000)
     with pytest.raises(RunError, match="which is not finished"):
         unpack(tar())
+    run.set_state("finished")
+    run.weights_file.write_bytes(b"of another")
+    run.set_environment({"weights_sha256": "f00"})
+    with pytest.raises(RunError, match=r"the weights of .* are not those that its environment.json names"):
+        unpack(tar())
+    run.spec_file.write_text("{")
+    with pytest.raises(
+        RunError, match=rf"some\.tar is not of --pack: {run.run_id}/spec\.json: .*; nothing was taken from it"
+    ):
+        unpack(tar())
     assert list(runs_root().iterdir()) == []
 
 

@@ -32,12 +32,20 @@ LEAST_FREE = 50 * 2**20  # bytes: with less, what is queued waits
 def submit(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
     """Queue runs in their order, behind what waits already at their priority or a higher one, and see that they are worked on.
 
-    What is finished, queued or running already is left alone. It costs one worker a slot, however many runs. Raises SpecError for a priority that is none.
+    What is finished, queued or running already is left alone. It costs one worker a slot, however many runs. Raises SpecError for a priority that is none,
+    and RunError where folders of some are damaged: the others are queued then.
     """
     queue.check_priority(priority)
-    runs = [Run.create(runs_root(), spec) for spec in specs]
+    runs, refused = [], []
+    for spec in specs:
+        try:
+            runs.append(Run.create(runs_root(), spec))
+        except RunError as error:
+            refused.append(str(error))
     queue.enqueue(runs_root(), runs, priority)
     start_worker()
+    if refused:
+        raise RunError("; ".join(refused) + (f"; the other {len(runs)} are queued" if runs else ""))
     return runs
 
 

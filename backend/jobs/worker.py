@@ -82,9 +82,16 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
         raise RunError(
             f"{run.certificates_file} speaks of a network whose {run.weights_file.name} is gone: bring that back, or delete {run.certificates_file.name} to begin anew"
         )
+    told, named = run.environment().get("weights_sha256"), {}  # named: the weights, as soon as they are there
     if weights is None and spec.weights_of is not None:
         weights = _weights_of(spec.weights_of)
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
+    if weights is not None:
+        named = {"weights_sha256": run.weights_sha256()}
+        if told not in (None, named["weights_sha256"]):
+            raise RunError(
+                f"{run.weights_file} is not the network that {run.environment_file.name} names: bring that back, or delete the run and start it again"
+            )
     try:
         epochs = spec.recipe.epochs if weights else checkpoint_epoch(checkpoint)
     except ValueError as error:
@@ -97,11 +104,13 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
             _refuse_other_images(run, before, row)
             # Once it has its weights nobody looks at its training images again.
             trained_on = {"training_images": before["training_images"]} if "training_images" in before else {}
-            run.set_environment(trained_on | row | ours)
+            run.set_environment(trained_on | row | ours | named)
         else:
             run.append(row)
+            if isinstance(row, Checkpoint) and row.final:
+                named = {"weights_sha256": run.weights_sha256()}
+                run.set_environment(run.environment() | named)
             on_row(row)
-    run.set_environment(run.environment() | {"weights_sha256": run.weights_sha256()})
 
 
 def _refuse_other_images(run: Run, before: dict, now: dict) -> None:
@@ -123,21 +132,25 @@ def _weights_of(source: str) -> bytes:
 
     Raises RunError where none has them, and where several certified different ones under that name and its folder does not say which are its own.
     """
-    roots, holders = (runs_root(), PRECOMPUTED), {}
+    roots, holders = (runs_root(), PRECOMPUTED), {}  # holders: SHA-256 -> the run, the source itself first
     own = [Run(root / source) for root in roots]
     for run in (*own, *(run for root in roots for run in all_runs(root))):
         with contextlib.suppress(RunError, OSError):
             if run.weights_file.exists() and source in (run.run_id, run.spec.weights_of):
-                if run.run_id == source:
-                    return run.weights()
                 holders.setdefault(run.weights_sha256(), run)
     known = set()
     for run in own:
         with contextlib.suppress(RunError, OSError):
             known.add(run.environment().get("weights_sha256"))
     known.discard(None)
-    if known:
-        holders = {digest: run for digest, run in holders.items() if digest in known}
+    its_own = {
+        digest: run for digest, run in holders.items() if digest in known or (not known and run.run_id == source)
+    }
+    if known and holders and not its_own:
+        raise RunError(
+            f"{next(iter(holders.values())).weights_file} is not the network that {source} trained, by the SHA-256 in its folder: bring that back, or delete it and train it again"
+        )
+    holders = its_own or holders
     if len(holders) > 1:
         raise RunError(
             f"{' and '.join(run.run_id for run in holders.values())} hold different weights, all called those of {source}: bring that run's folder back, or delete the others"

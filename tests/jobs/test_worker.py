@@ -154,6 +154,46 @@ def test_certifying_again_takes_the_weights_and_trains_nothing(home, digits_spec
     assert fourth.weights() == again.weights()
 
 
+def test_rows_of_two_networks_never_stand_in_one_run(home, digits_spec):
+    """Its weights are named before the first certificate, and others in their place are refused, whatever was certified since."""
+    run = Run.create(runs_root(), digits_spec())
+
+    def stop(row):
+        if isinstance(row, Certificate):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(run, "cpu", stop)
+    named = run.environment()["weights_sha256"]
+    assert named == run.weights_sha256()
+    other = Run.create(runs_root(), digits_spec(seed=1))
+    work(other, "cpu")
+    own = run.weights()
+    run.weights_file.write_bytes(other.weights())
+    with pytest.raises(
+        RunError, match=r"model\.safetensors is not the network that environment\.json names: bring that back"
+    ):
+        work(run, "cpu")
+    assert len(run.certificates()) == 1
+    run.weights_file.write_bytes(own)
+    assert work(run, "cpu")
+    assert run.environment()["weights_sha256"] == named
+    assert "earlier" not in run.environment()
+
+
+def test_weights_that_are_not_those_of_their_run_are_certified_by_nobody(home, digits_spec):
+    source = Run.create(runs_root(), replace(digits_spec(), certification=None))
+    work(source, "cpu")
+    own = source.weights()
+    source.weights_file.write_bytes(b"zz" + own[2:])
+    again = Run.create(runs_root(), certify_again(source.spec, source.run_id, Certification(n=50, every=90)))
+    with pytest.raises(RunError, match=r"is not the network that .* trained, by the SHA-256 in its folder"):
+        work(again, "cpu")
+    assert not again.weights_file.exists()
+    source.weights_file.write_bytes(own)
+    assert work(again, "cpu")
+
+
 @pytest.mark.parametrize("cut", [0, 4, 300, -10])
 def test_a_checkpoint_that_is_not_whole_says_what_to_do(home, digits_spec, cut):
     run = Run.create(runs_root(), digits_spec())
