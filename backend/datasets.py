@@ -78,6 +78,15 @@ def training_version(name: str) -> str:
     return _version(train, _files(train, LARGE))
 
 
+def check_classes(dataset: str, classes: list | None, trained: list | None) -> None:
+    """Raise DatasetError where a network was trained on classes of other names, or in another order; None: they are not known."""
+    if trained and list(classes or ()) != trained:
+        raise DatasetError(
+            f"the classes of {dataset} are {', '.join(classes or ())} now, and the network was trained on {', '.join(map(str, trained))}: "
+            "its answers would get wrong names. Bring back the folders' names, or train it anew"
+        )
+
+
 def named(dataset: str, image_set: str, labels: Iterable[int]) -> list[str]:
     """The names of the classes of an image set; their numbers where the data set is not on this machine, or is another one by now."""
     try:

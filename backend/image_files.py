@@ -39,6 +39,8 @@ def to_rgb(image: "Image") -> "Image":
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float64)
         eighth = np.rint(values * (255 / _white(image.mode, kind, float(values.min()), float(values.max()))))
+        if isinstance(clear := image.info.get("transparency"), int):
+            eighth[values == clear] = 255
         return Image.fromarray(eighth.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

@@ -122,6 +122,10 @@ def _drawing(image: Image.Image, dataset: Dataset, invert: str, steps: list[str]
     if invert == "yes" or (invert == "auto" and np.median(border) > 127):
         grey = 255 - grey
         steps.append("inverted: what is drawn must be light on dark")
+    if grey.max() - np.median(grey) < 16:
+        raise ImageError(
+            "Nothing stands out from the background (white, where the image is transparent): draw in a colour that contrasts with it."
+        )
     if (image.width, image.height) != (side, side):
         grey = _centred(grey, side, round(side * dataset.ink), steps)
     return grey[None]
@@ -130,10 +134,6 @@ def _drawing(image: Image.Image, dataset: Dataset, invert: str, steps: list[str]
 def _centred(grey: np.ndarray, side: int, box: int, steps: list[str]) -> np.ndarray:
     """The drawing, cut out, scaled into (box, box), its centre of mass in the middle of (side, side)."""
     background, brightest = float(np.median(grey)), float(grey.max())
-    if brightest - background < 16:
-        raise ImageError(
-            "Nothing stands out from the background (white, where the image is transparent): draw in a colour that contrasts with it."
-        )
     floor = background + 0.25 * (brightest - background)
     ink = ((grey - floor) / (brightest - floor)).clip(0, 1) * 255
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))

@@ -19,6 +19,12 @@ from backend.spec import Certification, SpecError, between, whole
 
 DOUBT = 1e-6  # a network that the certificate fits is refuted with at most twice this probability
 MOST_BYTES = 50 * 2**20  # of a certificate
+FIELDS = (
+    "format", "certscope", "claim", "class", "abstained", "radius", "p_lower", "sigma", "alpha", "mode", "target", "stop", "float_sound", "n", "n0",
+    "samples", "bound", "classes", "selected", "selection_counts", "counts", "run_id", "dataset", "architecture", "weights_sha256", "precision",
+    "seed", "environment", "image", "made",
+)  # fmt: skip
+IMAGE_FIELDS = ("shape", "scale", "values", "sha256", "preprocessing")
 MOST_REPLAYED, FRESH = 2_000_000, 100_000  # samples that a check draws with the certificate's seed, and anew, at most
 FEWEST = 10_000  # anew, at least
 
@@ -41,7 +47,9 @@ def read(content: bytes, most: int = MOST_BYTES) -> object:
     if len(content) > most:
         raise ValueError(f"A certificate has at most {most // 2**20} MiB, not {len(content) / 2**20:.1f}.")
     try:
-        return json.loads(content, parse_constant=_no_constant, object_pairs_hook=_each_once)
+        certificate = json.loads(content, parse_constant=_no_constant, object_pairs_hook=_each_once)
+        json.dumps(certificate, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and can be shown nowhere
+        return certificate
     except (ValueError, RecursionError) as error:
         raise ValueError(f"This file is not a certificate, which is JSON: {error}.") from None
 
@@ -112,9 +120,13 @@ def _check_counts(c: dict) -> tuple[Certification, tuple[float, float]]:
         raise Refuted(f"the selection counts select {classes[top]}, not {c['selected']}")
     p_lower = lower_bound(counts[top], c["samples"], spent[c["samples"]])
     p_upper = upper_bound(max(counts), c["samples"], spent[c["samples"]])
-    for name, value in (("p_lower", p_lower), ("radius", radius(p_lower, c["sigma"]))):
+
+    def follows(name: str, value: float) -> None:
         if type(c[name]) not in (int, float) or not isfinite(c[name]) or not abs(c[name] - value) <= ROUNDING:
             raise Refuted(f"{counts[top]} of {c['samples']} votes give {name} = {value:.6f}, not {c[name]}")
+
+    follows("p_lower", p_lower)
+    follows("radius", radius(c["p_lower"], c["sigma"]))  # what another machine rounds otherwise there is much more here
     if c["abstained"] != (p_lower <= 0.5) or c["class"] != (None if c["abstained"] else c["selected"]):
         raise Refuted("class and abstention do not follow from the counts")
     stop = why_stop(settings, c["radius"], radius_upper(p_upper, c["sigma"]), c["samples"] == settings.n)
@@ -130,8 +142,11 @@ def _check_form(c: dict) -> None:
             f"this version reads certificates of format {FORMAT} with its own claim and bound, not {c['format']!r}"
         )
     for name in ("run_id", "dataset", "architecture", "precision", "weights_sha256", "certscope", "made"):
-        if type(c[name]) is not str:
+        if type(c[name]) is not str or not c[name].isprintable():  # a terminal would obey what is not
             raise Refuted(f"{name} must be a word, not {c[name]!r}")
+    if more := sorted({*c} - {*FIELDS} | {*c["image"]} - {*IMAGE_FIELDS}):
+        raise Refuted(f"a certificate of format {FORMAT} has no field {more[0]!r}: what it says there nobody can check")
+    whole("samples", c["samples"], 1, 2**63 - 1)
     between("sigma", c["sigma"], 1e-4, 100)
     whole("seed", c["seed"], 0, 2**63 - 1)
     if type(c["abstained"]) is not bool:
@@ -143,7 +158,7 @@ def _check_form(c: dict) -> None:
         type(v) is not int or v < 0 for v in counts + selection
     ):
         raise Refuted("counts, selection_counts and classes must be equally long, and counts whole numbers from 0")
-    if any(type(name) is not str for name in classes):
+    if any(type(name) is not str or not name.isprintable() for name in classes):
         raise Refuted("classes must be words")
     if len(set(classes)) < len(classes):
         raise Refuted("two classes have the same name")
@@ -176,7 +191,7 @@ def _sample_again(
         if getattr(spec, name) != c[name]:
             raise Refuted(f"{name} is {c[name]!r} in the certificate and {getattr(spec, name)!r} in {run.run_id}")
     dataset = find_dataset(spec.dataset)
-    if c["classes"] != list(dataset.classes):
+    if c["classes"] != run.environment().get("classes", list(dataset.classes)):
         raise Refuted(f"classes are not those of {spec.dataset}")
     if run.weights_sha256() != c["weights_sha256"]:
         raise Refuted(f"the weights of {run.run_id} here are not those of the certificate's SHA-256")

@@ -13,10 +13,12 @@ from backend.datasets import DATASETS, DatasetError, dataset_names, find_dataset
 from backend.home import runs_root, snapshot_path
 from backend.images import decode, see
 from backend.jobs.worker import work
-from backend.plan import plan
+from backend.live import Session
+from backend.plan import certify_again, plan
 from backend.run import Checkpoint, Run, RunError
 from backend.spec import Certification
 from backend.training.batches import Decoded, InMemory, Streamed, crop_and_flip, parts
+from backend.verify import verify
 
 
 @pytest.fixture
@@ -317,3 +319,27 @@ def test_classes_have_names_where_their_data_set_is_here(pets, root):
     assert named("fashion_mnist", "test/every 20", [9, 0]) == ["ankle boot", "T-shirt"]
     assert named("fashion_mnist", "test/every 20", [10]) == ["10"]
     assert named("a_folder_that_is_gone", "test/every 20", [0, 7]) == ["0", "7"]
+
+
+def test_answers_of_a_network_keep_the_names_it_was_trained_with(pets, root, home):
+    """Whoever renames a class of a folder would have its certificates, and those of its runs, speak of another thing."""
+    settings = Certification(n=20, n0=5, every=1)
+    spec = plan("pets", "gaussian", 0.5, architecture="smallcnn", epochs=1, certification=settings)
+    run = Run.create(runs_root(), spec)
+    work(run, "cpu")
+    assert run.environment()["classes"] == ["cat", "dog"]
+    pixels = np.zeros(pets.shape, np.uint8)
+    session = Session(run, pixels, Certification(n=20), "cpu")
+    *_, last = session.watch()
+    genuine = session.certificate(last, ())
+    for split in ("train", "val"):
+        (root / "folders" / "pets" / split / "cat").rename(root / "folders" / "pets" / split / "zebra")
+    says = "the classes of pets are dog, zebra now, and the network was trained on cat, dog"
+    with pytest.raises(DatasetError, match=says):
+        Session(run, pixels, Certification(n=20), "cpu")
+    with pytest.raises(DatasetError, match=says):
+        work(Run.create(runs_root(), certify_again(spec, run.run_id, settings)), "cpu")
+    with pytest.raises(DatasetError, match=says):  # the honest certificate is not called false
+        verify(genuine, lambda run_id: run, "cpu")
+    other = verify(genuine | {"classes": ["dog", "zebra"], "selected": "dog", "class": None}, lambda run_id: run, "cpu")
+    assert other.word == "refuted"

@@ -178,7 +178,7 @@ def test_hostile_files_get_a_sentence(content, says):
     assert str(error.value).endswith(".")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (50, 50), (3_000, 1)])
+@pytest.mark.parametrize("size", [(1, 1), (28, 28), (50, 50), (3_000, 1)])
 def test_an_empty_image_gets_a_sentence(size):
     with pytest.raises(ImageError, match="Nothing stands out"):
         see(decode(encoded(Image.new("L", size, 255))), MNIST)
@@ -279,5 +279,12 @@ def test_transparency_is_named():
         "what is transparent stands on white"
         in see(decode(encoded(drawn(mode="RGBA", paper=(0, 0, 0, 0)))), MNIST).steps
     )
+    shallow, deep = (
+        drawn((40, 40), "black", "white", "L"),
+        Image.fromarray(np.asarray(drawn((40, 40), "black", "white", "L"), np.uint16) * 257),
+    )
+    assert np.array_equal(
+        *(np.asarray(decode(encoded(one, transparency=0))) for one in (shallow, deep))
+    )  # both are white on white
     for opaque in (drawn(), drawn(mode="RGBA", paper=(255, 255, 255, 255), ink=(0, 0, 0, 255))):
         assert "what is transparent stands on white" not in see(decode(encoded(opaque)), MNIST).steps

@@ -10,12 +10,12 @@ import pytest
 from backend.certification.confidence import looks, lower_bound, radius
 from backend.cli import main
 from backend.datasets import DATASETS
-from backend.home import PRECOMPUTED, runs_root
+from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.images import decode, see
 from backend.live import Session
 from backend.run import Run, find_run
 from backend.spec import Certification
-from backend.verify import verify
+from backend.verify import FIELDS, IMAGE_FIELDS, verify
 
 RUN = find_run("mnist-lenet-consistency-s0.5-l5-seed0-abfa8ccd", PRECOMPUTED)
 SEEN = see(decode((PRECOMPUTED / "samples" / "mnist" / "7-test0000.png").read_bytes()), DATASETS["mnist"], "no")
@@ -50,6 +50,22 @@ def test_the_other_modes_match(settings):
     c = certificate(**settings)
     assert c["samples"] < 2_000
     assert verify(c, find, "cpu").word == "match"
+
+
+def test_a_certificate_has_the_fields_that_are_checked(genuine):
+    assert (tuple(genuine), tuple(genuine["image"])) == (FIELDS, IMAGE_FIELDS)
+    table = (CHECKOUT / "docs" / "certificate.md").read_text().partition("## The bound")[0]
+    assert all(f"`{name}`" in table for name in (*FIELDS, *IMAGE_FIELDS))
+
+
+def test_the_last_digit_of_a_bound_may_be_another_machines():
+    """Of 10 000 votes for one class: half the allowance in p_lower is a hundred times as much in the radius."""
+    session = Session(RUN, ONE.pixels, Certification(n=10_000), "cpu", seed=1)
+    *_, last = session.watch()
+    c = session.certificate(last, ())
+    lower = c["p_lower"] - 1e-12
+    assert c["radius"] - radius(lower, 0.5) > 1e-11
+    assert verify(c | {"p_lower": lower, "radius": radius(lower, 0.5)}, find, "cpu").word == "match"
 
 
 def test_seeds_come_from_the_operating_system(genuine):
@@ -170,6 +186,14 @@ def changed(c, **changes):
         ({"abstained": 0}, "abstained must be true or false, not 0"),
         ({"target": 0.5}, "mode fixed has no target radius"),
         ({"classes": list(range(10))}, "classes must be words"),
+        ({"classes": ["\x1b[8m", *map(str, range(1, 10))]}, "classes must be words"),
+        (
+            {"run_id": "\r\x1b[2Kmatch: sampled again"},
+            "run_id must be a word, not '\\r\\x1b",
+        ),  # as it is a terminal would obey it
+        ({"radius_linf": 9.0}, "has no field 'radius_linf'"),
+        ({"image__label": 7}, "has no field 'label'"),
+        ({"samples": 2_000.0}, "samples must be a whole number, not 2000.0"),
     ],
 )
 def test_a_tampered_certificate_is_refuted(genuine, changes, says):
@@ -212,6 +236,9 @@ def test_the_verb(genuine, home, tmp_path, capsys):
     (tmp_path / "c.json").write_text(json.dumps(genuine).replace('"radius": ', '"radius": 9.0, "radius": ', 1))
     assert main(["verify", str(tmp_path / "c.json")]) == 1
     assert "says something twice" in capsys.readouterr().err
+    (tmp_path / "c.json").write_text(json.dumps(genuine | {"run_id": "\ud800"}))
+    assert main(["verify", str(tmp_path / "c.json")]) == 1
+    assert "This file is not a certificate, which is JSON" in capsys.readouterr().err
     (tmp_path / "c.json").write_text("hello")
     assert main(["verify", str(tmp_path / "c.json")]) == 1
     assert capsys.readouterr().err.startswith("certscope: ")

@@ -50,7 +50,7 @@ def models(snapshot: tuple) -> pd.DataFrame:
 
 
 def choose_models() -> tuple[str, dict[str, Run], dict[str, str]] | None:
-    """A data set, up to four networks of it and their names, {run_id: …}; None where the store has none."""
+    """A data set, up to four networks of it and their names, {run_id: …}; None where the store has none. Raises RunError for a folder that is gone."""
     known = models(mark())
     if known.empty:
         return None
@@ -63,7 +63,10 @@ def choose_models() -> tuple[str, dict[str, Run], dict[str, str]] | None:
         "for that much noise.", wrap=True,
     )  # fmt: skip
     folders = known.set_index("run_id").folder
-    return dataset, {run_id: Run(folders[run_id]) for run_id in chosen}, run_labels(known[known.run_id.isin(chosen)])
+    runs = {run_id: Run(folders[run_id]) for run_id in chosen}
+    for run in runs.values():
+        _ = run.spec  # of a folder that is gone RunError, here
+    return dataset, runs, run_labels(known[known.run_id.isin(chosen)])
 
 
 def choose_settings() -> Certification | None:
@@ -118,10 +121,14 @@ def new_tracks(runs: dict[str, Run], labels: dict[str, str]) -> dict[str, Track]
 
 def certify(runs: dict[str, Run], labels: dict[str, str], seen: Seen, settings: Certification) -> None:
     """Draw the samples, show what they say meanwhile, and keep the results in the session."""
-    from backend.live import Session, others_first, watch_together  # torch is loaded only for those who certify
-
     place, below = st.empty(), st.empty()
     place.info("Loading the network…", icon=":material/hourglass_top:")
+    from backend.live import (
+        Session,
+        others_first,
+        watch_together,
+    )  # torch is loaded only for those who certify: seconds
+
     sessions = {run_id: Session(run, seen.pixels, settings) for run_id, run in runs.items()}
     st.session_state.copies = {run_id: session.noisy_copies(COPIES) for run_id, session in sessions.items()}
     tracks = st.session_state.tracks = new_tracks(runs, labels)

@@ -31,7 +31,7 @@ VERDICTS = {
     "refuted": ("Refuted", st.error, ":material/gpp_bad:"),
     "none": ("This is no certificate", st.error, ":material/draft:"),
 }
-MOST_BYTES = 2**20  # of a certificate that is brought; one of a 224×224 photo has 0.7 MiB
+MOST_BYTES = 2 * 2**20  # of a certificate that is brought; one of a 224×224 photo has 0.7 MiB
 MOST_REPLAYED = 101_000  # samples: no certificate of this page has more
 MOST_WORDS = 400  # characters of a reason, which may quote the file
 
@@ -108,9 +108,16 @@ def show_votes(certificate: dict) -> None:
         "The radius speaks of the image as the network sees it, and of this network; it does not say that the answer is right."
     )
     st.download_button(
-        "Download the certificate (JSON)", json.dumps(certificate, indent=1), "certificate.json", "application/json",
+        "Download the certificate (JSON)", as_text(certificate), "certificate.json", "application/json",
         icon=":material/download:", on_click="ignore",
     )  # fmt: skip
+
+
+def as_text(certificate: dict) -> str:
+    """JSON to be read by people too: a line a field, and the pixels in one."""
+    image = certificate["image"]
+    text = json.dumps(certificate | {"image": image | {"values": []}}, indent=1)
+    return text.replace('"values": []', f'"values": {json.dumps(image["values"])}')  # within words quotes are escaped
 
 
 def check_a_certificate() -> None:
@@ -119,7 +126,7 @@ def check_a_certificate() -> None:
         "The bound is computed anew from its counts, the image is compared with its SHA-256, and where its network is "
         "here the same noise is drawn again, and fresh noise."
     )
-    file = st.file_uploader("A certificate (JSON)", type="json", max_upload_size=1, key="check")
+    file = st.file_uploader("A certificate (JSON)", type="json", max_upload_size=MOST_BYTES // 2**20, key="check")
     if file is None:
         return
     content = file.getvalue()

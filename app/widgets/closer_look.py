@@ -12,7 +12,6 @@ from app.widgets.attempt import plain
 from app.widgets.figure import draw_alone
 from app.widgets.pixels import SIDE, difference, enlarged, picture_row
 from backend.ball import grey_levels, moved, random_direction, whole_pixels
-from backend.datasets import find_dataset
 from backend.images import Seen
 from backend.run import Run, RunError
 from backend.spec import Certification
@@ -28,7 +27,7 @@ def show_copies(copies: np.ndarray, answers: list[str], certificate: dict) -> No
     )
     votes = sum(answer == certificate["selected"] for answer in answers)
     st.caption(
-        f"{len(copies)} noisy copies at σ = {certificate['sigma']:g}, always the same ones and none of those that were counted; {votes} of them are "
+        f"{len(copies)} noisy copies at σ = {certificate['sigma']:g}, always the same ones and none of those that were counted; {votes} of them {'is' if votes == 1 else 'are'} "
         f"taken for {certificate['selected']}. For display they are clipped to [0, 1]; the network saw the values beyond as well."
     )
 
@@ -37,7 +36,10 @@ def show_ball(seen: Seen, certificate: dict, other: np.ndarray | None) -> None:
     """The size of the certified ball in words, and images on its surface. other: an attack's image (C, H, W)."""
     st.header("How far is that?")
     radius, scale = certificate["radius"], certificate["image"]["scale"]
-    values, pixels = seen.pixels.size, whole_pixels(radius, len(seen.pixels))
+    values, pixels = (
+        seen.pixels.size,
+        whole_pixels(float(round_down(radius)), len(seen.pixels)),
+    )  # of the radius that is read
     one = floor_levels(grey_levels(radius, len(seen.pixels)))
     whole = (
         f"turns any **{pixels} pixel{'s' * (pixels > 1)}** from black to white"
@@ -137,7 +139,7 @@ def show_bracket(run: Run, seen: Seen, certificate: dict, other) -> None:
     unanimous = ""
     if max(certificate["counts"]) == certificate["samples"]:
         unanimous = f" All {certificate['samples']:,} votes agree, and so few can certify no more: more samples raise the lower end."
-    scale, found = find_dataset(run.spec.dataset).scale, other.pixels.numpy()
+    scale, found = certificate["image"]["scale"], other.pixels.numpy()
     pictures = (
         (enlarged(seen.pixels, scale, SIDE), f"answered {answer}"),
         (enlarged(found, scale, SIDE), f"{there}, at {high}"),

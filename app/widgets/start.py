@@ -27,7 +27,10 @@ def start_button(specs: list[RunSpec], label: str, key: str) -> None:
     if len(specs) > 1:
         label += f" {len(pending)} runs" if len(pending) != 1 else " 1 run"
     if st.button(label, type="primary", icon=":material/play_arrow:", key=key, disabled=not pending):
-        attempt(lambda: _start(specs, pending), "Not all of it was started" if len(specs) > 1 else "This run was not started")
+        attempt(
+            lambda: _start(specs, pending),
+            "Not all of it was started" if len(specs) > 1 else "This run was not started",
+        )
 
 
 def _metrics(specs: list[RunSpec], pending: list[RunSpec], cost: Estimate) -> None:

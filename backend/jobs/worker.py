@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 
-from backend.datasets import find_dataset, training_version
+from backend.datasets import check_classes, find_dataset, training_version
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.process import identity
 from backend.run import Checkpoint, Row, Run, RunError, all_runs
@@ -28,6 +28,9 @@ def here(
     torch_device, versions = choose_device(device), {"images": find_dataset(spec.dataset).version}
     if weights is None:
         versions["training_images"] = training_version(spec.dataset)
+    dataset = find_dataset(spec.dataset)
+    if dataset.version:  # a folder, whose classes may have other names tomorrow
+        versions["classes"] = list(dataset.classes)
     yield circumstances(torch_device) | {name: version for name, version in versions.items() if version}
     yield from execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done)
 
@@ -102,6 +105,7 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
         if isinstance(row, dict):
             before = run.environment()
             _refuse_other_images(run, before, row)
+            check_classes(spec.dataset, row.get("classes"), before.get("classes") or _classes_of(spec.weights_of))
             # Once it has its weights nobody looks at its training images again.
             trained_on = {"training_images": before["training_images"]} if "training_images" in before else {}
             run.set_environment(trained_on | row | ours | named)
@@ -125,6 +129,15 @@ def _refuse_other_images(run: Run, before: dict, now: dict) -> None:
             raise RunError(
                 f"the {which} images of {run.spec.dataset} are not those that its earlier rows rest on: bring those back, or start another seed"
             )
+
+
+def _classes_of(source: str | None) -> list | None:
+    """The names of a folder's classes when that run was trained; None where they are not known, or no folder's."""
+    for root in (runs_root(), PRECOMPUTED) if source else ():
+        with contextlib.suppress(RunError, OSError):
+            if told := Run(root / source).environment().get("classes"):
+                return told
+    return None
 
 
 def _weights_of(source: str) -> bytes:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 
+import numpy as np
 import pytest
 import streamlit as st
 from PIL import Image, ImageDraw
@@ -12,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.figures.rounding import round_down, round_up
 from app.widgets.attempt import plain
+from app.widgets.certificates import MOST_BYTES, as_text
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.images import DATA_URL
 from backend.jobs.forget import forget
@@ -131,6 +133,9 @@ def test_a_certificate_is_verified_by_upload(app):
     assert "**Refuted**: 1000 of 1000 votes" in verdict(json.dumps(certificate | {"radius": 3.0}).encode())
     assert "not a certificate, which is JSON" in verdict(b"hello").replace("\\", "")
     assert "not a certificate, which is JSON" in verdict(b"[" * 100_000).replace("\\", "")
+    assert "not a certificate, which is JSON" in verdict(
+        json.dumps(certificate | {"run_id": "\ud800"}).encode()
+    ).replace("\\", "")
     assert "NaN is no number" in verdict(b'{"radius": NaN}').replace("\\", "")
     other = json.dumps(certificate | {"run_id": "someone-elses-run"}).encode()
     assert "(unchecked)" in verdict(other)
@@ -183,6 +188,28 @@ def test_a_network_that_is_deleted_meanwhile_is_no_error(home, digits_spec):
     app.button[0].click().run()
     assert not app.exception
     assert app.multiselect[0].value[0].startswith("mnist-")
+
+
+def test_a_network_whose_folder_went_says_so_in_every_mode(home, digits_spec):
+    """By hand, or by another process, while the list of models is still the one before."""
+    run = Run.create(runs_root(), digits_spec())
+    work(run, "cpu")
+    publish()
+    app = page("certify_image", dataset="digits").run()
+    run.path.rename(run.path.with_name("elsewhere"))
+    app.segmented_control(key="mode").set_value("at-radius").run()
+    assert not app.exception
+    assert "is not a run folder: it has no spec.json" in app.error[0].value
+
+
+def test_a_photos_certificate_fits_the_check(app):
+    (certificate,) = press(app, "Certify").session_state.certificates.values()
+    values = np.random.default_rng(0).integers(0, 256, 3 * 224 * 224).tolist()
+    photo = certificate | {"image": certificate["image"] | {"values": values, "preprocessing": ['"values": []']}}
+    text = as_text(photo)
+    assert json.loads(text) == photo
+    assert len(text) < MOST_BYTES / 2
+    assert '"classes": [\n' in text  # a line a field
 
 
 def test_a_link_to_a_network_that_is_not_here_says_so(published):
