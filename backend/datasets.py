@@ -240,19 +240,19 @@ DATASETS = {
     d.name: d
     for d in (
         Dataset(
-            "mnist", (1, 28, 28), DIGITS, 10_000, "handwritten digits, 28×28, 60 000 + 10 000", _read_mnist,
+            "mnist", (1, 28, 28), DIGITS, 10_000, "handwritten digits, 28×28, 60,000 + 10,000", _read_mnist,
             ("lenet",), place="MNIST/raw", ink=20 / 28,
         ),
         Dataset(
-            "digits", (1, 8, 8), DIGITS, 450, "handwritten digits, 8×8, 1 347 + 450, no download", _read_digits,
+            "digits", (1, 8, 8), DIGITS, 450, "handwritten digits, 8×8, 1,347 + 450, no download", _read_digits,
             ("smallcnn",), {"quick": {"epochs": 60}}, every=5, scale=16, ink=20 / 28,
         ),
         Dataset(
-            "fashion_mnist", (1, 28, 28), GARMENTS, 10_000, "garments, 28×28, 60 000 + 10 000", _read_fashion_mnist,
+            "fashion_mnist", (1, 28, 28), GARMENTS, 10_000, "garments, 28×28, 60,000 + 10,000", _read_fashion_mnist,
             ("lenet",), place="FashionMNIST/raw", ink=1.0, like="mnist",
         ),
         Dataset(
-            "cifar10", (3, 32, 32), THINGS, 10_000, "photos of ten things, 32×32, 50 000 + 10 000", _read_cifar10,
+            "cifar10", (3, 32, 32), THINGS, 10_000, "photos of ten things, 32×32, 50,000 + 10,000", _read_cifar10,
             ("resnet20", "resnet110", "densenet40"),
             {"paper": {"epochs": 150, "lr": 0.1, "drop_every": 50}, "quick": {"epochs": 30, "lr": 0.1, "warmup": 2.0}},
             mean=(0.4914, 0.4822, 0.4465), sd=(0.2023, 0.1994, 0.2010), augment="crop-flip",
@@ -260,7 +260,7 @@ DATASETS = {
         ),
         Dataset(
             "imagenet", (3, LARGE, LARGE), tuple(f"class {i}" for i in range(1000)), 50_000,
-            "photos of 1 000 things, 224×224; imagenet/train and imagenet/val under the data root", _read_imagenet,
+            "photos of 1,000 things, 224×224; imagenet/train and imagenet/val under the data root", _read_imagenet,
             ("resnet50", "resnet18"), {"paper": LARGE_PAPER, "quick": {"epochs": 20, "lr": 0.1}}, every=100,
             place="imagenet/val", mean=IMAGENET_MEAN, sd=IMAGENET_SD,
         ),

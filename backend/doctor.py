@@ -14,8 +14,8 @@ from importlib.util import find_spec
 
 from backend.datasets import DATASETS, dataset_names
 from backend.home import CHECKOUT, data_root, home, imported_root, read_only, runs_root, snapshot_path
-from backend.jobs import queue
 from backend.jobs.slots import gpus, slots
+from backend.overview import listing, stands_still
 from backend.run import RunError, all_runs
 from backend.spec import SpecError
 
@@ -143,7 +143,7 @@ def _runs() -> Iterator[Finding]:
     for state, do in (("interrupted", "python -m backend queue --resume all"), ("failed", "The page Runs shows why.")):
         if names := [run.run_id for s, run, _ in states if s == state]:
             yield Finding("note", f"{state}: {_some(names)}", do)
-    if queue.waiting(runs_root()) and not counts["running"]:
+    if stands_still(listing(runs_root())):
         yield Finding("note", f"{counts['queued']} runs wait, and none runs", "python -m backend worker")
 
 

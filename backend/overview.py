@@ -5,6 +5,7 @@ Asked every second or two by every page that is open, so that a file is read aga
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from backend.spec import RunSpec, SpecError
 
 DAMAGED = "damaged"  # a folder whose state or spec cannot be read
 TAIL = 4096  # bytes
+STARTS = 20e9  # nanoseconds within which a job begins where all is well, also behind one that ends with publishing
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,13 @@ def counts(runs: list[Listed]) -> dict[str, int]:
     """How many are in each state, states that none is in left out."""
     names = [one.name for one in runs]
     return {name: names.count(name) for name in (*STATES, DAMAGED) if name in names}
+
+
+def stands_still(runs: list[Listed]) -> bool:
+    """Whether some wait, none runs, and nothing has begun or ended of late: nobody works on the queue."""
+    names = {one.name for one in runs}
+    idle = not 0 <= time.time_ns() - max((one.changed for one in runs), default=0) <= STARTS
+    return "queued" in names and "running" not in names and idle
 
 
 def listed(path: Path) -> Listed | None:

@@ -124,8 +124,7 @@ def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str
 
 def recipe_departures(name: str, dataset: str) -> dict[str, tuple]:
     """In what a named recipe is not the paper's, epochs aside: {field: (here, there)}; none on a data set, or like one, that the paper has none of."""
-    experiment, _ = _experiment(dataset, 0.0)
-    if name not in RECIPES or not any(experiment == of for method in METHODS.values() for of, _ in method.paper_values):
+    if name not in RECIPES or not in_papers(dataset):
         return {}
     here, there = (asdict(recipe_for(recipe, dataset)) for recipe in (name, "paper"))
     if here["schedule"] != there["schedule"]:  # one alone has epochs between drops, the other a rise
@@ -133,6 +132,12 @@ def recipe_departures(name: str, dataset: str) -> dict[str, tuple]:
             {k: v for k, v in recipe.items() if k not in ("drop_every", "warmup")} for recipe in (here, there)
         )
     return {k: (here[k], there[k]) for k in here if k not in ("name", "epochs") and here[k] != there[k]}
+
+
+def in_papers(dataset: str) -> bool:
+    """Whether the papers have an experiment on a data set, or on one that it is like."""
+    experiment, _ = _experiment(dataset, 0.0)
+    return any(experiment == of for method in METHODS.values() for of, _ in method.paper_values)
 
 
 def whole_training(dataset: str) -> int:
@@ -205,8 +210,12 @@ def numbers(name: str, text: str, kind: type[int] | type[float] = float) -> list
         except (ValueError, OverflowError):
             finite = False
         if not finite:
-            what = "whole numbers" if kind is int else "numbers with a decimal point"
-            raise SpecError(f"{name} must be {what} with spaces between them, such as 1 5 10; {word!r} is none")
+            what = (
+                "whole numbers with spaces between them, such as 0 1 2"
+                if kind is int
+                else "numbers with spaces between them, such as 0.25 0.5 1"
+            )
+            raise SpecError(f"{name} must be {what}; {word!r} is none")
         found[value] = None
     return list(found)
 

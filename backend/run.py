@@ -31,7 +31,7 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of training; `accuracy` is that of the base classifier on the noisy images that it is trained on, SmoothAdv's and SmoothMix's attacked ones."""
+    """One epoch of training; `accuracy` is that of the base classifier on the noisy images that it is trained on, SmoothAdv's attacked ones, and SmoothMix's first iterates with mix_step 1."""
 
     epoch: int  # 1 is the first
     seconds: float

@@ -62,7 +62,7 @@ def one_of(name: str, value, known) -> None:
 
 def between(name: str, value, low, high=None) -> None:
     """Raise SpecError unless value is a number in [low, high]; high None means unbounded. NaN is never inside."""
-    bounded = f"from {low} to {high}" if high is not None else f"at least {low}"
+    bounded = f"from {low:.12g} to {high:.12g}" if high is not None else f"at least {low:.12g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(f"{name} must be a number {bounded}, not {value!r}")
     if not (value >= low and (value <= high if high is not None else value < float("inf"))):

@@ -76,7 +76,7 @@ def differences(rows: pd.DataFrame, measure: str, words: str) -> go.Figure:
     figure = go.Figure(
         {
             "type": "scatter", "mode": "markers", "x": value.to_list(), "y": ["<br>".join(wrap(run, 24)) for run in rows.run],
-            "error_x": {"array": (rows[f"{measure}_high"] - value).to_list(), "arrayminus": (value - rows[f"{measure}_low"]).to_list()},
+            "error_x": {"array": (rows[f"{measure}_high"] - value).to_list(), "arrayminus": (value - rows[f"{measure}_low"]).to_list(), "color": GREY, "thickness": 1.5},
             "marker": {"size": 12, "color": [colour(method) for method in rows.method]},
             "hovertemplate": "%{y}: %{x:+.4f}<extra></extra>",
         }

@@ -62,7 +62,7 @@ with st.container():
     alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary]
     chosen = choose_runs(
         right, f"Compared with it: b, at most {MOST}", others, [first_of("consistency", alike or list(others))], "b", group_of,
-        max_selections=MOST, placeholder="Choose one run or more",
+        max_selections=MOST, placeholder="Choose one run or more", wrap=True,
     )  # fmt: skip
 if not chosen:
     st.info("Choose at least one run to compare with the reference.", icon=":material/compare_arrows:")
@@ -114,7 +114,7 @@ def verdict(told: int, more: str, less: str) -> str:
 def all_differences(pairs: dict, r: float) -> None:
     """Every b at a glance, where there are several."""
     table = pd.DataFrame(
-        [(labels[b], facts.method[b], p.acr, p.acr_low, p.acr_high, p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
+        [(names_of(b)[1], facts.method[b], p.acr, p.acr_low, p.acr_high, p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
         columns=["run", "method", "acr", "acr_low", "acr_high", "accuracy", "accuracy_low", "accuracy_high"],
     )  # fmt: skip
     places = iter(st.columns(2))
@@ -221,14 +221,16 @@ def at_radius(b: str) -> None:
 b = chosen[0]
 with st.container():
     if len(chosen) > 1:
-        b = st.segmented_control(
-            "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail"
+        b = st.pills(
+            "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail", wrap=True
         )
 with st.container():
     at_radius(b)
 compared = [a, *chosen]
 runs_of = {a: paired_with(b)[0]} | {i: paired_with(i)[1] for i in chosen}
-folders = {labels[i]: facts.folder[runs_of[i]].to_list() for i in compared if facts.source[i] == "trained"}
+as_compared = groups[groups.run_id.isin(compared)]
+as_compared = run_labels(as_compared.assign(seeds=[len(runs_of[i]) for i in as_compared.run_id]))
+folders = {as_compared[i]: facts.folder[runs_of[i]].to_list() for i in compared if facts.source[i] == "trained"}
 show_trainings(folders, [facts.method[i] for i in compared if facts.source[i] == "trained"])
 if early:  # what follows is of ACR and of every radius
     st.stop()

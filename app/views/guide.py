@@ -10,6 +10,7 @@ from app.figures.samples import contributions, radius_by_p, samples_by_radius
 from app.widgets.examples import PAIR, READING, comparison, shipped, trade_offs
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
+from app.widgets.run_choice import asked_of, tell_unfit
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import chance, expected_radius, expected_votes, samples_for
 from backend.datasets import DATASETS
@@ -52,12 +53,34 @@ def how_far() -> None:
     """Votes, bound and radius for a chosen p_A and n."""
     one, two, three = st.columns(3)
     p = one.select_slider(
-        "p_A", P, value=0.99, format_func="{:g}".format, key="p", bind="query-params", help=TERMS["p_A"]
+        "p_A",
+        P,
+        value=0.99,
+        format_func="{:g}".format,
+        key="p",
+        bind="query-params",
+        help=TERMS["p_A"],
+        **asked_of("p", "p_A =", P, "{:g}".format),
     )
     n = two.select_slider(
-        "Samples n", NS, value=10_000, format_func="{:,}".format, key="n", bind="query-params", help=TERMS["n"]
+        "Samples n",
+        NS,
+        value=10_000,
+        format_func="{:,}".format,
+        key="n",
+        bind="query-params",
+        help=TERMS["n"],
+        **asked_of("n", "n =", NS, "{:,}".format),
     )
-    sigma = three.select_slider("Noise σ", SIGMAS, value=0.5, key="sigma", bind="query-params", help=TERMS["σ"])
+    sigma = three.select_slider(
+        "Noise σ",
+        SIGMAS,
+        value=0.5,
+        key="sigma",
+        bind="query-params",
+        help=TERMS["σ"],
+        **asked_of("sigma", "σ =", SIGMAS),
+    )
     most, exact, reached = ceiling(sigma, n, ALPHA), radius(p, sigma), expected_radius(p, sigma, n, ALPHA)
     k = expected_votes(p, n)
     shown = st.columns(4)
@@ -85,13 +108,34 @@ def how_many() -> None:
     """The number of samples that certifies a wanted radius, in nine tries of ten."""
     one, two, three = st.columns(3)
     p = one.select_slider(
-        "p_A of the image", P, value=0.99, format_func="{:g}".format, key="p2", bind="query-params", help=TERMS["p_A"]
+        "p_A of the image",
+        P,
+        value=0.99,
+        format_func="{:g}".format,
+        key="p2",
+        bind="query-params",
+        help=TERMS["p_A"],
+        **asked_of("p2", "p_A =", P, "{:g}".format),
     )
     sigma = two.select_slider(
-        "Noise σ of the network", SIGMAS, value=0.5, key="sigma2", bind="query-params", help=TERMS["σ"]
+        "Noise σ of the network",
+        SIGMAS,
+        value=0.5,
+        key="sigma2",
+        bind="query-params",
+        help=TERMS["σ"],
+        **asked_of("sigma2", "σ =", SIGMAS),
     )
     r = three.number_input(
-        "Radius to certify", 0.05, 5.0, 1.0, 0.05, key="r2", bind="query-params", help=TERMS["radius"]
+        "Radius to certify",
+        0.05,
+        5.0,
+        1.0,
+        0.05,
+        key="r2",
+        bind="query-params",
+        help=TERMS["radius"],
+        **tell_unfit("r2", 0.05, 5.0),
     )
     exact, need = radius(p, sigma), samples_for(r, p, sigma, ALPHA)
     if need is None:

@@ -1,7 +1,5 @@
 """Runs: start training and certification, alone or as a grid; watch, stop, go on, clone, delete."""
 
-import time
-
 import streamlit as st
 
 from app.figures.palette import run_labels
@@ -11,22 +9,27 @@ from app.widgets.job import ASKED, ICONS, STOPPED, buttons, log, loss_curves, ru
 from app.widgets.launch import fill, launch_form
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.jobs import local, queue
-from backend.overview import Listed, counts, listing
+from backend.overview import Listed, counts, listing, stands_still
 from backend.run import Run, RunError, find_run
 from backend.spec import SpecError
 from backend.store import queries
 
 AT_ONCE = 10  # runs of a page of the list
 FINISHED = "runs finished"  # as many as when the page was last drawn whole
-STARTS = 20e9  # nanoseconds within which a job begins where all is well
 
 
-@st.fragment(run_every=2 if counts(listing(runs_root())).keys() & {"running", "queued"} else 10)
-def jobs() -> None:
-    """The runs of this machine, a page of them at a time, with progress."""
+def active(number: dict[str, int]) -> bool:
+    """Whether anything runs or waits, by `counts`: then the list looks every two seconds, else every ten."""
+    return bool(number.keys() & {"running", "queued"})
+
+
+def jobs(was_active: bool) -> None:
+    """The runs of this machine, a page of them at a time, with progress. was_active: when the page was last drawn whole."""
     if ASKED & set(st.session_state):
         st.rerun()
     everything = listing(runs_root())
+    if active(counts(everything)) != was_active:
+        st.rerun()
     if not everything:
         st.info(
             "Nothing was started here yet. " + ("" if read_only() else "The form above is set to a run on `digits`, which takes under a minute."),
@@ -38,9 +41,8 @@ def jobs() -> None:
     if st.session_state[FINISHED] != finished:  # the form above estimates from what is finished
         st.rerun()
     st.markdown(" · ".join(f"{ICONS[name]} {count} {name}" for name, count in number.items()))
-    idle = not 0 <= time.time_ns() - max(one.changed for one in everything) <= STARTS
     with st.container(horizontal=True, vertical_alignment="center"):  # there or not: `run_choice` says why
-        if number.get("queued") and not number.get("running") and idle and not read_only():
+        if stands_still(everything) and not read_only():
             st.markdown("No job has begun yet. Should this stay so (every worker was killed, or the disk is full):")
             st.button("Start the queue", on_click=go_on, icon=":material/play_arrow:")
     one, two = st.columns([3, 2], vertical_alignment="bottom")
@@ -166,7 +168,8 @@ else:
     with st.expander("New run", expanded=True, icon=":material/add:"):
         launch_form()
 st.header("On this machine")
-jobs()
+going = active(counts(listing(runs_root())))  # what was started above included
+st.fragment(jobs, run_every=2 if going else 10)(going)
 st.header("Shipped and imported")
 elsewhere()
 tell()

@@ -17,7 +17,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
-from backend.plan import departures, in_words, on_another, recipe_departures
+from backend.plan import departures, in_papers, in_words, on_another, recipe_departures
 from backend.reproduction import along_lambda, cells, usual, without_ablations
 from backend.spec import PRECISIONS, WHOLE
 from backend.statistics import comparable_radii, early_stop, share_band
@@ -118,7 +118,12 @@ def how_trained() -> None:
         "How these networks were trained, and where that departs from the paper", icon=":material/model_training:"
     ):
         st.markdown(
-            f"Recipe {named}; the paper's networks: 90 epochs on MNIST, 150 on CIFAR-10"
+            f"Recipe {named}; "
+            + (
+                "the paper's networks: 90 epochs on MNIST, 150 on CIFAR-10"
+                if in_papers(one.dataset)
+                else f"the papers have no experiment on {one.dataset} that it could depart from"
+            )
             + (
                 f"; it has none of {one.dataset}, and those of its experiment{on_another(one.dataset)}, are taken"
                 if on_another(one.dataset)

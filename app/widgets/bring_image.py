@@ -6,6 +6,7 @@ from threading import Lock
 import streamlit as st
 
 from app.widgets.pixels import enlarged
+from app.widgets.run_choice import asked_of
 from app.widgets.sketch import draw_on_canvas, listen_for_paste
 from backend.datasets import find_dataset
 from backend.home import PRECOMPUTED
@@ -23,10 +24,10 @@ def bring_image(dataset: str) -> Seen | None:
     pasted = listen_for_paste(way == "Paste", partial(st.session_state.__setitem__, key, "Paste"))
     try:
         if way == "Sample":
+            key, named = f"sample_{dataset}", lambda path: classes[int(path.name.split("-")[0])]
             path = st.pills(
-                "A test image of class", samples, default=samples[0], required=True,
-                format_func=lambda path: classes[int(path.name.split("-")[0])], key=f"sample_{dataset}",
-                bind="query-params", wrap=True,
+                "A test image of class", samples, default=samples[0], required=True, format_func=named, key=key,
+                bind="query-params", wrap=True, **asked_of(key, "a test image of class", samples, named),
             )  # fmt: skip
             return converted(path.read_bytes(), dataset, "no")
         if way == "Draw":

@@ -80,7 +80,11 @@ def one_training(chosen: pd.DataFrame, certified: pd.DataFrame) -> pd.DataFrame:
         "Recipe of all that follows", ways, selection_mode="multi", default=[first], key="recipe", bind="query-params",
         help=f"{TERMS['recipe']} Methods compare within one training. Imported runs are always shown.", **tell_absent("recipe", "the recipe", ways),
     )  # fmt: skip
-    if left := [f"{count} runs by `{name}`" for name, count in training.value_counts().items() if name not in wanted]:
+    if left := [
+        f"{count} run{'s' * (count > 1)} by `{name}`"
+        for name, count in training.value_counts().items()
+        if name not in wanted
+    ]:
         st.caption(f":material/filter_alt: Left out, trained otherwise: {', '.join(left)}.")
     return chosen.drop(training[~training.isin(wanted)].index)
 

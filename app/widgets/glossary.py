@@ -21,7 +21,7 @@ TERMS = {
     "Pareto front": "The runs that no other run beats in both accuracy and robustness.",
     "seed": "Names the random numbers of a run: equal settings and seed give the same run. Runs that differ in it alone show how much chance does.",
     "recipe": "How long and at what learning rate a network is trained. `paper` is that of the papers (90 epochs on MNIST); `quick` is 8 there: a quarter to half an hour on an idle core, with the certificates.",
-    "accuracy under noise": "While it is trained: the network's own answers on the noisy images that it is trained on. SmoothAdv and SmoothMix attack those first, which lowers it, so that it compares only within a method.",
+    "accuracy under noise": "While it is trained: the network's own answers on the noisy images that it is trained on. SmoothAdv attacks those first, and so does SmoothMix with mix_step 1, which lowers it: it compares only within a method.",
     "base classifier": "The network itself. Training and attacks see it; certificates speak of its majority vote under noise, the smoothed classifier.",
     "certificate": "A class, a radius and what they rest on: the votes, n, n0, α and σ. It is wrong with probability at most α.",
     "ℓ2 norm": "Length of a change of an image: the root of the sum of its squared pixel changes, for pixels in [0, 1].",

@@ -4,7 +4,9 @@ A widget that is bound to the address must not shift: where elements before it i
 it clears the old one, which then takes the binding with it. So what may be there or not has a place of its own, `st.empty` or a container.
 """
 
+from collections.abc import Callable, Sequence
 from math import inf
+from typing import Any
 
 import streamlit as st
 
@@ -43,24 +45,37 @@ def choose_dataset(where, names: list[str], of: str = "runs", **options) -> str:
     )  # fmt: skip
 
 
+def asked_of(key: str, what: str, options: Sequence, words: Callable[[Any], str] = str) -> dict:
+    """For a widget that is bound to the address, where its options stand as they are shown: a link may name them plainly, too (`n=100000`, `first=macer`).
+    Says which it does not offer; the widget's options by which that ends when the visitor chooses.
+    """
+    plainly = {(f"{option:g}" if isinstance(option, float) else str(option)): option for option in options}
+    asked, shown = st.query_params.get(key), [words(option) for option in options]
+    if asked in plainly and asked not in shown:
+        st.session_state[key] = plainly[asked]
+        del st.query_params[key]
+    return tell_absent(key, what, shown, "")
+
+
 def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict:
     """Say which values the link that led here asks for that a widget does not offer; its options by which that ends when the visitor chooses."""
-    asked = st.session_state.setdefault(f"{key} asked of {of}", st.query_params.get_all(key))
+    asked = _on_this_page(f"{key} asked of {of}")
+    st.session_state.setdefault(asked, st.query_params.get_all(key))
     place = st.empty()
-    if absent := [value for value in asked if value and value not in there]:  # "": none chosen
+    if absent := [value for value in st.session_state[asked] if value and value not in there]:  # "": none chosen
         named = ", ".join(plain(value, 40) for value in absent[:4])
         place.warning(
-            f"The link asks for {what} {named}, of which there are no {of} here. What is shown is another choice.",
+            f"The link asks for {what} {named}, {f'of which there are no {of} here' if of else 'which is not offered here'}. What is shown is another choice.",
             icon=":material/link_off:",
         )
-    return {"on_change": st.session_state.update, "kwargs": {f"{key} asked of {of}": []}}
+    return {"on_change": st.session_state.update, "kwargs": {asked: []}}
 
 
 def tell_unfit(key: str, low: float = -inf, high: float = inf) -> dict:
     """Say which number the link that led here asks for that a widget from low to high cannot take; its options by which that ends when the
     visitor chooses. Asked once: what fits another choice of runs later is the visitor's own.
     """
-    asked = f"{key} asked at {(st.context.url or '').partition('?')[0]}"  # each page has its own bounds
+    asked = _on_this_page(f"{key} asked")
     if asked not in st.session_state:
         st.session_state[asked] = [value for value in st.query_params.get_all(key) if not _fits(value, low, high)]
     place = st.empty()
@@ -71,6 +86,11 @@ def tell_unfit(key: str, low: float = -inf, high: float = inf) -> dict:
             icon=":material/link_off:",
         )
     return {"on_change": st.session_state.update, "kwargs": {asked: []}}
+
+
+def _on_this_page(name: str) -> str:
+    """A name in the session; each page offers other values, and has its own bounds."""
+    return f"{name} at {(st.context.url or '').partition('?')[0]}"
 
 
 def _fits(text: str, low: float, high: float) -> bool:

@@ -5,7 +5,7 @@ import sys
 from backend.home import home, runs_root
 from backend.jobs import local, queue
 from backend.jobs.leftovers import collect
-from backend.overview import DAMAGED, listing
+from backend.overview import DAMAGED, listing, stands_still
 from backend.process import is_here
 from backend.run import Run, RunError, find_run
 
@@ -57,7 +57,7 @@ def _queue(options) -> int:
     waiting = queue.waiting(runs_root())
     for run, state in waiting:
         print(f"queued   priority {state.get('priority', 0)}  {run.run_id}  since {state.get('since')}")
-    if waiting and not any(one.name == "running" for one in there) and not (options.resume or options.first):
+    if stands_still(there) and not (options.resume or options.first):
         print("nothing runs: `python -m backend worker` takes the queue up", file=sys.stderr)
     for sentence in undone:
         print(f"certscope: {sentence}", file=sys.stderr)

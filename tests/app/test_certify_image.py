@@ -164,7 +164,7 @@ def test_nothing_chosen_says_what_to_do(app):
 def test_a_radius_that_is_none_gets_a_sentence(app):
     app.button_group(key="mode").set_value("at-radius").run()
     app.number_input(key="radius").set_value(-1.0).run()
-    assert "radius must be from 1e-06 to 1000000.0, not -1.0" in app.error[0].value
+    assert "radius must be from 1e-06 to 1000000, not -1.0" in app.error[0].value
     assert next(b for b in app.button if b.label == "Certify").disabled
     app.number_input(key="radius").set_value(0.5).run()
     assert not app.error

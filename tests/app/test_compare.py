@@ -86,10 +86,10 @@ def test_compare_says_what_the_paired_tests_say(published):
     assert "On average b certifies **larger radii**; at r = 0.5 the two are **not told apart**." in words(app)
     app.multiselect(key="b").set_value([many, other]).run()
     assert not app.exception
-    app.segmented_control(key="detail").set_value(other).run()
+    app.pills(key="detail").set_value(other).run()
     p = queries.paired([few], [other], 0.5)
     assert {m.label: m.value for m in app.metric}["ACR, b less a"] == f"{p.acr:+.4f}"
-    app.segmented_control(key="detail").set_value(many).run()
+    app.pills(key="detail").set_value(many).run()
     app.number_input(key="r").set_value(1.5).run()
     p = queries.paired([few], [many], 1.5)
     assert f"at r = 1.5 b certifies **more images** (McNemar's exact test, p = {p.accuracy_p:.2g})." in words(app)

@@ -50,7 +50,7 @@ def test_a_grid_says_what_it_costs_and_is_queued(published, submitted):
 
 @pytest.mark.parametrize(
     ("field", "text", "said"),
-    [("sigmas", "0,25", "σ must be numbers with a decimal point"), ("lams", "five", "'five' is none"),
+    [("sigmas", "0,25", "σ must be numbers with spaces between them"), ("lams", "five", "'five' is none"),
      ("seeds", "0.5", "seeds must be whole numbers"), ("seeds", " ".join(map(str, range(90))), "at most 500 runs, not 540"),
      ("sigmas", "", "this sweep is empty"), ("lams", "9000", "lam must be from 0 to 1000")],
 )  # fmt: skip
