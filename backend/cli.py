@@ -8,8 +8,8 @@ import sys
 from dataclasses import fields
 
 from backend.datasets import dataset_names, find_dataset
-from backend.follow import add_executor, execute_queued, follow_all
-from backend.home import PRECOMPUTED, home, runs_root, settle
+from backend.follow import add_executor, check_place, execute_queued, follow_all
+from backend.home import PRECOMPUTED, runs_root, settle
 from backend.jobs import local
 from backend.jobs.verbs import add_verbs as add_job_verbs
 from backend.plan import certify_again, plan, sweep
@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains when it flushes
         return 128 + signal.SIGPIPE
     except OSError as error:
-        print(f"certscope: {error.strerror or error}: {error.filename or home()}", file=sys.stderr)
+        print(
+            f"certscope: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr
+        )
         return 1
     except (RuntimeError, ValueError) as error:
         print(f"certscope: {error}", file=sys.stderr)
@@ -241,6 +243,7 @@ def _sweep(options) -> int:
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("torchrun trains one run at a time: use `train` or `run`, not `sweep`")
+    check_place(options)
     if options.dry_run:
         for number, spec in enumerate(specs, 1):
             print(f"[{number}/{len(specs)}] {spec.run_id}")

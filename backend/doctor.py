@@ -79,8 +79,11 @@ def _device() -> Iterator[Finding]:
 
 def _disk() -> Iterator[Finding]:
     place = home()
-    while not place.exists():
+    while not place.exists() and place != place.parent:
         place = place.parent
+    if not place.is_dir():
+        yield Finding("problem", f"{place} is no folder", "Set CERTSCOPE_HOME to a folder, or to one that can be made.")
+        return
     if not os.access(place, os.W_OK):
         yield Finding(
             "problem", f"{place} cannot be written", "Change its owner, or set CERTSCOPE_HOME to another folder."

@@ -6,6 +6,7 @@ import sys
 
 from backend.home import runs_root
 from backend.jobs import local
+from backend.jobs.queue import check_priority
 from backend.jobs.worker import accompany, work
 from backend.progress import Progress
 from backend.reports import publish_if_possible
@@ -26,13 +27,19 @@ def add_executor(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--shards", type=int, default=1, help="with Ray: workers that certify one network (default 1)")
 
 
-def follow_all(specs: list[RunSpec], options) -> int:
-    """Execute specs one after the other here, in the background, or many at once on a cluster. Returns the exit status."""
+def check_place(options) -> None:
+    """Raise ValueError for options of `add_executor` that do not go together, SpecError for a priority that is none."""
     for name, default, executors in (
         ("shards", 1, ["ray"]), ("address", "auto", ["ray"]), ("priority", 0, ["queue"]), ("device", "auto", ["local", "ray"])
     ):  # fmt: skip
         if (value := getattr(options, name)) != default and options.executor not in executors:
             raise ValueError(f"--{name} {value} wants --executor {' or '.join(executors)}, not {options.executor}")
+    check_priority(options.priority)
+
+
+def follow_all(specs: list[RunSpec], options) -> int:
+    """Execute specs one after the other here, in the background, or many at once on a cluster. Returns the exit status."""
+    check_place(options)
     if options.executor == "queue":
         for run in local.submit(specs, options.priority):
             print(f"{run.run_id} is {run.state()['state']}")

@@ -17,7 +17,7 @@ from backend.jobs.worker import work
 from backend.plan import plan
 from backend.progress import Progress, duration
 from backend.run import Epoch, Run, RunError
-from backend.spec import Certification, RunSpec, SpecError
+from backend.spec import Certification, RunSpec, SpecError, between
 from backend.transport import pack, unpack
 
 CLAIM = ("gaussian", "consistency")  # the paper's claim in its shortest form
@@ -273,12 +273,15 @@ def _precompute(options) -> None:
     number, _, of = options.shard.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise SpecError(f"a shard is I/K with 1 <= I <= K, not {options.shard!r}")
+    if options.budget is not None:
+        between("budget", options.budget, 0)
     both = [*queue(gpu=False), *queue(gpu=True)]  # what is finished may come from another machine
     if options.pack:
-        print(
-            "\n".join(pack(finished_here(both), Path(options.pack)))
-            or f"nothing is finished in {runs_root()} yet: {options.pack} was not written"
-        )
+        if not (packed := pack(finished_here(both), Path(options.pack))):
+            raise RunError(
+                f"no run of this queue is finished in {runs_root()}, and {options.pack} was not written; `export folders` takes any run"
+            )
+        print("\n".join(packed))
     elif options.ship:
         from backend.shipping import ship
 

@@ -14,6 +14,7 @@ from backend.spec import WHOLE
 EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures", "reproduction")
 FILTERS = ("source", "dataset", "architecture", "method", "recipe", "sigma", "mode", "n", "n0", "alpha", "image_set")
 NUMBERS = ("sigma", "n", "n0", "alpha")
+A_MAPPING = 'a mapping is {"pattern of paths": {"name": value, …}, …}'
 
 
 def add_verbs(verb) -> None:
@@ -102,9 +103,12 @@ def _import(options) -> int:
         if not sign or not name:
             raise ValueError(f"--set wants NAME=VALUE, not {pair!r}")
         given[name] = value
-    mapping = json.loads(Path(options.mapping).read_text()) if options.mapping else None
-    if not isinstance(mapping or {}, dict) or not all(isinstance(facts, dict) for facts in (mapping or {}).values()):
-        raise ValueError('a mapping is {"pattern of paths": {"name": value, …}, …}')
+    try:
+        mapping = json.loads(Path(options.mapping).read_text()) if options.mapping else {}
+    except ValueError as error:
+        raise ValueError(f"{options.mapping} is not JSON ({error}): {A_MAPPING}") from None
+    if not isinstance(mapping, dict) or not all(isinstance(facts, dict) for facts in mapping.values()):
+        raise ValueError(f"{options.mapping}: {A_MAPPING}")
     taken, skipped, terms = 0, 0, {}
     for result in import_logs(Path(options.path), imported_root(), given, mapping, options.partial):
         if options.mapping and result.file.samefile(options.mapping):

@@ -356,7 +356,7 @@ def find_run(run_id: str, *roots: Path) -> Run:
     if runs:
         return next((run for run in runs if run.weights_file.exists()), runs[0])
     raise RunError(
-        f"there is no run {run_id!r} under {', '.join(map(str, roots))}: `python -m backend runs` lists them"
+        f"there is no run {run_id!r} under {', '.join(map(str, roots))}: `python -m backend runs` lists all, those that were imported, and have no weights here, too"
     )
 
 

@@ -102,6 +102,14 @@ def test_dry_run_starts_nothing(home):
         (["certify", "nothing"], "there is no run 'nothing'"),
         (["certify", "mnist-lenet-gaussian-s0.5-seed1-c2738c04"], "has no weights here"),
         (["rank", "--radius", "inf", "--dataset", "mnist"], "a radius is at least 0"),
+        (
+            ["sweep", "--methods", "macer", "--executor", "queue", "--priority", "999", "--dry-run"],
+            "a priority is a whole number",
+        ),
+        (["precompute", "--budget", "nan"], "budget must be at least 0, not nan"),
+        (["precompute", "--pack", "/nowhere/x.tar"], "and /nowhere/x.tar was not written"),
+        (["import", ".", "--mapping", "README.md"], "README.md is not JSON"),
+        (["export", "csv", "/dev/full"], "No space left on device"),
         (["certify", "../../etc"], "a run id is made of letters"),
     ],
 )

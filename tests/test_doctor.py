@@ -53,6 +53,12 @@ def test_what_is_amiss_is_named_with_what_to_do(home, digits_spec, monkeypatch, 
     assert "Traceback" not in capsys.readouterr().out
 
 
+def test_a_home_that_is_a_file_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "file" / "home"))
+    assert f"{tmp_path / 'file'} is no folder. Set CERTSCOPE_HOME" in "\n".join(said("problem"))
+
+
 def test_a_store_that_cannot_be_read_and_a_port_that_is_taken(home, monkeypatch):
     home.mkdir()
     snapshot_path().write_bytes(b"no store")

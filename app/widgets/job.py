@@ -12,6 +12,7 @@ from backend.datasets import DatasetError, find_dataset
 from backend.home import read_only, runs_root
 from backend.jobs import local
 from backend.overview import DAMAGED, Listed, progress, tail
+from backend.process import is_here
 from backend.progress import duration
 from backend.run import Run
 
@@ -41,7 +42,8 @@ def buttons(one: Listed) -> None:
         return
     run, name, ours = one.run, one.name, one.run.path.parent == runs_root()
     key = functools.partial("{1} {0}".format, run.run_id)
-    if ours and (name == "queued" or (name == "running" and one.state.get("queue"))):
+    # Of a folder that was copied in mid-run nobody knows before it is cancelled that it runs nowhere.
+    if ours and (name == "queued" or (name == "running" and (one.state.get("queue") or not is_here(one.state)))):
         st.button("Cancel", key=key("cancel"), icon=":material/cancel:", type="tertiary", on_click=cancel, args=(run,))
     if ours and name in STOPPED:
         st.button(
@@ -89,7 +91,10 @@ def status(one: Listed) -> None:
         share = min(1.0, so_far.epochs / so_far.of_epochs)
         st.progress(share, f"training: epoch {so_far.epochs} of {so_far.of_epochs}{_rates(one, so_far)}")
     if one.name == "running" and not one.state.get("queue"):
-        st.caption(f"Started from the command line on {plain(str(one.state.get('host')))}; it is stopped there.")
+        copied = "" if is_here(one.state) else " Cancel ends it here where nobody works on this folder, as in a copy."
+        st.caption(
+            f"Started from the command line on {plain(str(one.state.get('host')))}; it is stopped there.{copied}"
+        )
     if one.name == "failed":
         st.error(plain(str(one.state.get("error", "no reason was written"))))
     if so_far.missing_classes:

@@ -65,14 +65,16 @@ def reproduced(table: pd.DataFrame) -> None:
     st.markdown(f"**Are the published values reproduced?** They are {'; '.join(said)}.{_otherwise(table)}")
     method = table.method.map(title)
     if len(said) > 1:
-        method += ", " + table.recipe + ", " + table.epochs.astype(str) + " epochs"
+        method += ", " + table.recipe
+        if len(said) > table.recipe.nunique():  # the recipe does not tell them
+            method += ", " + table.epochs.astype(str) + " epochs"
     table = table.assign(method=method)
     four = st.column_config.NumberColumn(format="%.4f")
     signed = st.column_config.NumberColumn(format="%+.4f")
     shown = [
+        "verdict",  # first: it is what a telephone shows
         "method",
         "sigma",
-        "verdict",
         "difference",
         "half",
         "ours",

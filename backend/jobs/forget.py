@@ -11,7 +11,7 @@ from backend.run import Run, RunError
 
 @dataclass(frozen=True)
 class Folder:
-    """What goes with a run: `files` of `size` bytes in all, and the queued runs that want its weights."""
+    """What goes with a run: `files` of `size` bytes in all, and the runs of the queue that want its weights and have no copy of them yet."""
 
     files: int
     size: int
@@ -25,7 +25,7 @@ def look(run: Run) -> Folder:
     for one in listing(run.path.parent):
         if one.name in ("queued", "running"):
             with contextlib.suppress(RunError, OSError):
-                if one.run.spec.weights_of == run.run_id:
+                if one.run.spec.weights_of == run.run_id and not one.run.weights_file.exists():
                     needed_by.append(one.run.run_id)
     return Folder(len(sizes), sum(sizes), tuple(needed_by))
 

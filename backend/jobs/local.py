@@ -128,6 +128,7 @@ def work_off_queue() -> None:
     """
     root, all_slots = runs_root(), slots()
     root.mkdir(parents=True, exist_ok=True)
+    open_journal(root)  # here too, where whoever started this hears that it cannot be written
     for slot in all_slots:
         if not os.fork():
             open_journal(root)

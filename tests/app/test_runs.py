@@ -160,6 +160,16 @@ def test_a_run_of_another_machine_is_not_cancelled_here(published, digits_spec):
     assert "runs on gpu-node-7; cancel it there" in words(app)
 
 
+def test_a_folder_that_was_copied_in_mid_run_can_be_cancelled(published, digits_spec):
+    """Begun from the command line of another machine: nobody knows that it runs nowhere, before it is cancelled."""
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("running", host="elsewhere", boot="x", pid=1)
+    app = page("runs").run()
+    assert "Cancel ends it here where nobody works on this folder" in words(app)
+    press(app, "Cancel")
+    assert run.state()["state"] == "cancelled"
+
+
 def test_what_was_deleted_meanwhile_is_said(many):
     (run,) = many(1, "cancelled")
     app = page("runs").run()

@@ -42,6 +42,8 @@ def test_what_goes_is_told_before(trained):
     assert folder.size == sum(file.stat().st_size for file in trained.path.iterdir())
     assert folder.needed_by == (waiting.run_id,)
     assert look(waiting).needed_by == ()
+    waiting.weights_file.write_bytes(b"a copy, as it has one from its first moment on")
+    assert look(trained).needed_by == ()
 
 
 def test_a_run_that_is_worked_on_stays(trained):

@@ -2,13 +2,15 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from backend.home import runs_root
+from backend.home import CHECKOUT, runs_root
 from backend.jobs import local, queue
+from backend.jobs.journal import NAME
 from backend.run import Run, RunError
 from backend.spec import Certification
 from backend.store import queries
@@ -128,6 +130,24 @@ def test_a_damaged_folder_does_not_hold_up_the_queue(home, digits_spec, state):
     damaged.state_file.write_text(state)
     run = local.submit([digits_spec()])[0]
     assert wait(run, "finished", "failed") == "finished"
+
+
+def test_a_damaged_folder_keeps_no_other_run_out_of_the_queue(home, digits_spec):
+    damaged = Run.create(runs_root(), digits_spec(seed=1))
+    damaged.spec_file.write_text("{")
+    with pytest.raises(RunError, match=r"spec\.json: .*; the other 2 are queued"):
+        local.submit([digits_spec(seed=seed) for seed in range(3)])
+    for seed in (0, 2):
+        wait(Run(runs_root() / digits_spec(seed=seed).run_id), "finished")
+
+
+def test_who_starts_a_worker_hears_that_it_cannot_begin(home):
+    (runs_root() / NAME).mkdir(parents=True)
+    started = subprocess.run(
+        [sys.executable, "-m", "backend", "worker"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert started.returncode == 1
+    assert started.stderr.startswith("certscope: Is a directory: ")
 
 
 def test_the_queue_goes_on_when_its_worker_dies(home, digits_spec):
