@@ -114,7 +114,7 @@ def verdict(told: int, more: str, less: str) -> str:
 def all_differences(pairs: dict, r: float) -> None:
     """Every b at a glance, where there are several."""
     table = pd.DataFrame(
-        [(names_of(b)[1], facts.method[b], p.acr, p.acr_low, p.acr_high, p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
+        [(as_compared[b], facts.method[b], p.acr, p.acr_low, p.acr_high, p.accuracy, p.accuracy_low, p.accuracy_high) for b, p in pairs.items()],
         columns=["run", "method", "acr", "acr_low", "acr_high", "accuracy", "accuracy_low", "accuracy_high"],
     )  # fmt: skip
     places = iter(st.columns(2))
@@ -224,12 +224,14 @@ with st.container():
         b = st.pills(
             "In detail", chosen, default=chosen[0], required=True, format_func=labels.get, key="detail", wrap=True
         )
-with st.container():
-    at_radius(b)
 compared = [a, *chosen]
 runs_of = {a: paired_with(b)[0]} | {i: paired_with(i)[1] for i in chosen}
-as_compared = groups[groups.run_id.isin(compared)]
-as_compared = run_labels(as_compared.assign(seeds=[len(runs_of[i]) for i in as_compared.run_id]))
+some = groups[groups.run_id.isin(compared)]
+as_compared = run_labels(
+    some.assign(seeds=[len(runs_of[i]) for i in some.run_id])
+)  # with as many seeds as are compared
+with st.container():
+    at_radius(b)
 folders = {as_compared[i]: facts.folder[runs_of[i]].to_list() for i in compared if facts.source[i] == "trained"}
 show_trainings(folders, [facts.method[i] for i in compared if facts.source[i] == "trained"])
 if early:  # what follows is of ACR and of every radius

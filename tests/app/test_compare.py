@@ -184,3 +184,12 @@ def test_compare_shows_the_images_that_changed(published):
     table = app.dataframe[0].value
     assert set(table[table.by_b == "gained"].idx) == set(a.idx[(b.reached > a.reached)])
     assert not app.info  # the test images were read
+
+
+def test_what_is_drawn_is_named_by_the_seeds_that_are_compared(published):
+    """Gaussian has five seeds by the paper's recipe, SmoothAdv one: that of Gaussian is what is drawn beside it."""
+    app = page("compare").run()
+    (smoothadv,) = queries.runs().query("method == 'smoothadv' and recipe == 'paper' and sigma == 0.5").run_id
+    app.multiselect(key="b").set_value([smoothadv]).run()
+    drawn = next(json.loads(chart.proto.spec) for chart in app.get("plotly_chart") if "accuracy under noise" in chart.proto.spec)
+    assert [line["name"] for line in drawn["data"]] == ["Gaussian, σ = 0.5", "SmoothAdv, σ = 0.5"]
