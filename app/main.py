@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from backend.home import CHECKOUT
+from backend.home import CHECKOUT, HomeError, settle
 from backend.store.snapshot import StoreError
 
 st.set_page_config(page_title="Certscope", page_icon=str(CHECKOUT / "app" / "favicon.png"), layout="wide")
@@ -28,6 +28,7 @@ page = st.navigation(
     position="top",
 )
 try:
+    settle()
     page.run()
-except StoreError as error:
+except (StoreError, HomeError) as error:
     st.warning(str(error), icon=":material/database_off:")

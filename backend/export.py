@@ -190,6 +190,7 @@ def _label(group, groups: pd.DataFrame) -> str:
         getattr(group, n) for n in ("source", "train_precision", "weights_dtype", "precision") if alike[n].nunique() > 1
     ]
     words += [group.recipe] if groups.recipe.nunique() > 1 else []
+    words += ["training collapsed"] if pd.notna(group.missing_classes) and group.missing_classes > 0 else []
     words += [f"{group.epochs} epochs"] if alike[alike.recipe == group.recipe].epochs.nunique() > 1 else []
     return ", ".join(words)
 

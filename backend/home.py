@@ -7,6 +7,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PRECOMPUTED = CHECKOUT / "precomputed"
 
 
+class HomeError(ValueError):
+    """CERTSCOPE_HOME cannot be where it is; the message says why."""
+
+
 def home() -> Path:
     """The user's folder: CERTSCOPE_HOME, else var/ in the checkout."""
     return Path(os.environ.get("CERTSCOPE_HOME") or CHECKOUT / "var").expanduser().resolve()
@@ -15,13 +19,13 @@ def home() -> Path:
 def settle() -> None:
     """Make CERTSCOPE_HOME and CERTSCOPE_DATA absolute, in the environment: the processes that this one starts may have another folder.
 
-    Raises ValueError for a home whose path DuckDB would cut short.
+    Raises HomeError for a home whose path DuckDB would cut short.
     """
     for name in ("CERTSCOPE_HOME", "CERTSCOPE_DATA"):
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     if "?" in str(home()):
-        raise ValueError(f"the path of CERTSCOPE_HOME holds no question mark, as {home()} does: choose another folder")
+        raise HomeError(f"the path of CERTSCOPE_HOME holds no question mark, as {home()} does: choose another folder")
 
 
 def runs_root() -> Path:

@@ -180,6 +180,7 @@ def _rank(options) -> None:
     table["low"], table["high"] = share_band(table.reached.to_numpy(), table.images.to_numpy())
     columns = ["run_id", "source", "recipe", "epochs", "certified_accuracy", "low", "high"]
     print(table[columns].to_string(index=False, float_format="{:.4f}".format))
+    _tell_collapsed(runs.set_index("run_id"))
     one = runs.iloc[0]
     print(
         f"Certified accuracy at r = {options.radius:g}; {queries.terms(one)}. low and "
@@ -207,6 +208,7 @@ def _show(options) -> None:
     run, rows = runs.loc[options.run_id], queries.certificates(options.run_id)
     right = (rows.predict == rows.label).to_numpy()
     print(f"{options.run_id}: {queries.terms(run)}")
+    _tell_collapsed(runs.loc[[options.run_id]])
     if early := early_stop(run["mode"]):
         least, most = comparable_radii(run["mode"])
         for r in dict.fromkeys((least, most)) if least <= most else ():
@@ -236,6 +238,15 @@ def _show(options) -> None:
     print("Intervals are 95 % over the choice of images, not of the training seed.")
 
 
+def _tell_collapsed(runs) -> None:
+    """Say which of these (by run id) hardly ever answer a class: what is told of them is no trade-off."""
+    for run_id, missing in runs.missing_classes.dropna().items():
+        if missing > 0:
+            print(
+                f"{run_id}: its training collapsed, it hardly ever answers {missing:.0f} {'class' if missing == 1 else 'classes'}"
+            )
+
+
 def _show_accuracy(reached, r: float) -> None:
     from backend.statistics import share_band
 
@@ -250,6 +261,7 @@ def _compare(options) -> None:
     p = queries.paired([options.run_a], [options.run_b], options.radius)
     runs = queries.runs().set_index("run_id").loc[[options.run_a, options.run_b]]
     one = runs.iloc[0]
+    _tell_collapsed(runs)
     digits = "; radii of imported logs have three digits" if (runs.radius_digits < WHOLE).any() else ""
     least, most = comparable_radii(one["mode"])
     if early := early_stop(one["mode"]):

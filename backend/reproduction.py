@@ -45,12 +45,14 @@ def _is_usual(run, free: Sequence[str]) -> bool:
 
 
 def not_collapsed(runs: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
-    """The runs whose training did not collapse, and those of a group, equal in the columns `alike`, in which all did.
+    """The runs whose training did not collapse, and those of a group, equal in the columns `alike`, in which all did; left_out: how many did not stay, of the group.
 
     A network that answers with few classes or one says nothing of what the others trade; that it came to that is told beside them.
     """
     collapsed = runs.missing_classes.fillna(0) > 0
-    return runs[~collapsed | collapsed.groupby([runs[name] for name in alike], dropna=False).transform("all")]
+    groups = collapsed.groupby([runs[name] for name in alike], dropna=False)
+    stay = ~collapsed | groups.transform("all")
+    return runs.assign(left_out=groups.transform("sum").where(~collapsed, 0))[stay]
 
 
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -112,8 +114,8 @@ def _is_the_papers(method: str, dataset: str, sigma: float, hyper: dict) -> bool
 
 
 def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
-    """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one; without those at which either training
-    collapsed, unless it did at all: `collapsed` names them, {method: seeds}.
+    """Rows of `queries.acr_gains` that agree in the columns `cell`, seeds of one comparison, as one. collapsed: at which seeds a training
+    collapsed, {method: seeds}; left_out: whether those are not compared, which they are where no seed has two that learned.
 
     gain, half (of its 95 % interval) and verdict (above, below, or not told apart) are of the means over seeds, image
     by image: `queries.paired`. seed_gains: the gain of each, in order of size. accuracy, accuracy_low, accuracy_high: the same difference in
@@ -121,23 +123,22 @@ def gains_over_seeds(gains: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     """
     # Of one seed once: a network's weights may have been rounded in several ways.
     once = gains.sort_values("run_id").drop_duplicates([*cell, "seed"])
-    either = once[["missing_classes", "baseline_missing_classes"]].max(axis=1)
-    whole = not_collapsed(once.assign(missing_classes=either), cell)
-    rest = once.drop(whole.index)
     found = []
-    for place, rows in whole.groupby(cell, dropna=False):
-        out = rest[(rest[cell].fillna("") == pd.Series(place, cell).fillna("")).all(axis=1)]
+    for place, every in once.groupby(cell, dropna=False):
+        sides = (("method", "missing_classes"), ("baseline", "baseline_missing_classes"))
         collapsed = {
             method: sorted(some.seed)
-            for side, name in (("method", "missing_classes"), ("baseline", "baseline_missing_classes"))
-            for method, some in out[out[name] > 0].groupby(side)
-        }
+            for side, name in sides for method, some in every[every[name] > 0].groupby(side)
+        }  # fmt: skip
+        learned = every[every[[name for _, name in sides]].max(axis=1) == 0]
+        left_out = 0 < len(learned) < len(every)
+        rows = learned if left_out else every
         p = queries.paired(rows.baseline_id.to_list(), rows.run_id.to_list())
         found.append(
-            (*place, p.acr, (p.acr_high - p.acr_low) / 2, VERDICTS[p.acr_told], sorted(rows.gain), collapsed, rows.lam.iloc[0],
+            (*place, p.acr, (p.acr_high - p.acr_low) / 2, VERDICTS[p.acr_told], sorted(rows.gain), collapsed, left_out, rows.lam.iloc[0],
              p.images, p.accuracy, p.accuracy_low, p.accuracy_high, p.accuracy_p, p.accuracy_told)
         )  # fmt: skip
-    measures = ["gain", "half", "verdict", "seed_gains", "collapsed", "lam", "images", "accuracy", "accuracy_low", "accuracy_high", "accuracy_p", "accuracy_told"]  # fmt: skip
+    measures = ["gain", "half", "verdict", "seed_gains", "collapsed", "left_out", "lam", "images", "accuracy", "accuracy_low", "accuracy_high", "accuracy_p", "accuracy_told"]  # fmt: skip
     return pd.DataFrame(found, columns=[*cell, *measures])
 
 
@@ -155,23 +156,29 @@ PARTS = ("up to the recipe's λ", "beyond it")
 def along_path(path: pd.DataFrame) -> pd.DataFrame:
     """What a larger λ does: from the least to the usual λ, and from there to the largest at which training did not break down.
 
-    That it did where the network hardly ever answers a class, or is right of BREAKDOWN fewer images than at the usual λ: no trade-off. Else no λ
+    That it did where the network hardly ever answers a class, at more seeds than not, or is right of BREAKDOWN fewer images than at the usual λ: no trade-off. Else no λ
     is chosen by its results. A row a training, σ and part of PARTS of a `path_of`: TRAINING, sigma, part, least, most, broken (the λ beyond the
-    usual at which it did), seeds (of each of both), images, and of `queries.paired` at r = 0, most less least at equal seeds: acr, accuracy, each
+    usual at which it did), seeds (of each of both), left_out (seeds of both that collapsed), images, and of `queries.paired` at r = 0, most less least at equal seeds: acr, accuracy, each
     with _low, _high and _told, and accuracy_p.
     """
     found = []
     for place, rows in path.groupby([*TRAINING, "sigma"]):
         by_lam = (
             rows.groupby("lam")
-            .agg(missing=("missing_classes", "max"), accuracy=("certified_accuracy_0", "mean"))
+            .agg(
+                missing=("missing_classes", "max"),
+                accuracy=("certified_accuracy_0", "mean"),
+                left=("left_out", "max"),
+                seeds=("seed", "size"),
+            )
             .fillna(0)
         )
         usual_lams = rows.lam[are_usual(rows)].unique()
         if len(usual_lams) != 1:
             continue
         at = usual_lams[0]
-        whole = by_lam.index[(by_lam.missing == 0) & (by_lam.accuracy >= by_lam.accuracy[at] - BREAKDOWN)]
+        learned = (by_lam.missing == 0) & (by_lam.left <= by_lam.seeds)
+        whole = by_lam.index[learned & (by_lam.accuracy >= by_lam.accuracy[at] - BREAKDOWN)]
         broken = sorted(set(by_lam.index[by_lam.index > at]) - set(whole))
         for part, among in zip(PARTS, (whole[whole <= at], whole[whole >= at]), strict=True):
             if at not in among or len(among) < 2:
@@ -182,7 +189,8 @@ def along_path(path: pd.DataFrame) -> pd.DataFrame:
                 continue
             p = queries.paired(*ends)
             found.append(
-                (*place, part, among.min(), among.max(), broken if part == PARTS[1] else [], len(ends[0]), p.images, p.acr, p.acr_low, p.acr_high, p.acr_told,
+                (*place, part, among.min(), among.max(), broken if part == PARTS[1] else [], len(ends[0]),
+                 int(by_lam.left[[among.min(), among.max()]].sum()), p.images, p.acr, p.acr_low, p.acr_high, p.acr_told,
                  p.accuracy, p.accuracy_low, p.accuracy_high, p.accuracy_told, p.accuracy_p)
             )  # fmt: skip
     measures = [
@@ -197,7 +205,7 @@ def along_path(path: pd.DataFrame) -> pd.DataFrame:
         "accuracy_p",
     ]
     return pd.DataFrame(
-        found, columns=[*TRAINING, "sigma", "part", "least", "most", "broken", "seeds", "images", *measures]
+        found, columns=[*TRAINING, "sigma", "part", "least", "most", "broken", "seeds", "left_out", "images", *measures]
     )
 
 

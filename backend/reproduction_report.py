@@ -103,11 +103,11 @@ def _beside_table(runs: pd.DataFrame, published: pd.DataFrame) -> str:
     cell = [*OURS, "lam"]
     ours = (
         not_collapsed(runs[are_usual(runs)], cell)
-        .groupby([*cell, "seed"], dropna=False)[["acr", "certified_accuracy_0", "missing_classes"]]
+        .groupby([*cell, "seed"], dropna=False)[["acr", "certified_accuracy_0", "missing_classes", "left_out"]]
         .mean()
     )
     ours = ours.reset_index().groupby(cell, dropna=False, as_index=False).agg(
-        acr=("acr", "mean"), accuracy=("certified_accuracy_0", "mean"), missing=("missing_classes", "max"), seeds=("seed", "nunique")
+        acr=("acr", "mean"), accuracy=("certified_accuracy_0", "mean"), missing=("missing_classes", "max"), left_out=("left_out", "max"), seeds=("seed", "nunique")
     )  # fmt: skip
     rows = []
     for one in ours.sort_values(["sigma", "method", "recipe", "epochs"], key=_in_order).itertuples():
@@ -119,7 +119,7 @@ def _beside_table(runs: pd.DataFrame, published: pd.DataFrame) -> str:
         ]  # fmt: skip
         rows.append(
             (f"{one.sigma:g}", METHODS[one.method].title, f"{one.recipe}, {one.epochs} epochs", _with_seeds(one.acr, one.seeds),
-             f"{one.accuracy:.1%}", "; ".join(said), _collapse(one.missing))
+             f"{one.accuracy:.1%}", "; ".join(said), _collapse(one.missing, one.left_out))
         )  # fmt: skip
     return _markdown(("σ", "method", "recipe", "ACR", "certified accuracy at 0", "published: ACR (accuracy)", ""), rows)
 
@@ -169,16 +169,13 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
 
 
 def _seeds(row) -> str:
-    """How many seeds a row of `gains_over_seeds` is of, and from … to … what each gains; and which are left out."""
+    """How many seeds a row of `gains_over_seeds` is of, and from … to … what each gains; and which collapsed."""
     each = row.seed_gains
     said = [f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1"]
-    return "; ".join(
-        said
-        + [
-            f"without {', '.join(map(str, seeds))}, collapsed: {METHODS[name].title}"
-            for name, seeds in row.collapsed.items()
-        ]
-    )
+    for name, seeds in row.collapsed.items():
+        at = f"{METHODS[name].title} collapsed at {', '.join(map(str, seeds))}"
+        said.append(f"{at}, left out" if row.left_out else at)
+    return "; ".join(said)
 
 
 def _points(row) -> str:
@@ -198,6 +195,7 @@ def _path(runs: pd.DataFrame) -> pd.DataFrame:
                 "acr": "mean",
                 "certified_accuracy_0": "mean",
                 "missing_classes": "max",
+                "left_out": "max",
                 "seed": "nunique",
                 "hyper": "first",
             }
@@ -221,7 +219,7 @@ def _path_table(path: pd.DataFrame, peers: pd.DataFrame) -> str:
                 _with_seeds(run.acr, run.seed),
                 f"{run.certified_accuracy_0:.1%}",
                 theirs,
-                _collapse(run.missing_classes),
+                _collapse(run.missing_classes, run.left_out),
             )
         )
     return _markdown(("recipe", "σ", "λ", "ACR", "certified accuracy at 0", "released networks, same terms", ""), rows)
@@ -236,7 +234,15 @@ def _moves_table(moves: pd.DataFrame) -> str:
             f"{row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f})"
             + (", **told apart**" if row.acr_told else ""),
             _points(row),
-            ", ".join(f"{lam:g}" for lam in row.broken),
+            "; ".join(
+                filter(
+                    None,
+                    [
+                        ", ".join(f"{lam:g}" for lam in row.broken),
+                        f"{row.left_out} seeds of these λ" if row.left_out else "",
+                    ],
+                )
+            ),
         )
         for row in moves.itertuples()
     ]
@@ -254,11 +260,13 @@ def _moves_table(moves: pd.DataFrame) -> str:
 def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     """Consistency's runs with another m, form or η, beside the plain one of the same training, σ and λ; "" without any."""
     runs = runs[runs.method == "consistency"]
+    setting = [*TRAINING, "sigma", "lam", "hyper"]
+    runs = not_collapsed(runs, setting)
     usual = are_usual(runs, free=("lam",))
     plain = runs[usual].groupby([*TRAINING, "sigma", "lam"]).acr.mean()
     others = runs[~usual]
-    forms = others.groupby([*TRAINING, "sigma", "lam", "hyper"], as_index=False).agg(
-        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "seed": "nunique"}
+    forms = others.groupby(setting, as_index=False).agg(
+        {"acr": "mean", "certified_accuracy_0": "mean", "missing_classes": "max", "left_out": "max", "seed": "nunique"}
     )
     rows = []
     for run in forms.itertuples():
@@ -271,7 +279,7 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         rows.append(
             (run.recipe, f"{run.sigma:g}", f"{run.lam:g}", str(hyper["m"]), hyper["form"] + (f", η = {hyper['eta']:g}" if hyper["eta"] != eta else ""), _with_seeds(run.acr, run.seed), f"{run.certified_accuracy_0:.1%}",
              "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "",
-             _collapse(run.missing_classes))
+             _collapse(run.missing_classes, run.left_out))
         )  # fmt: skip
     head = (
         "recipe",
@@ -288,12 +296,11 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     return _markdown(head, rows) if rows else ""
 
 
-def _collapse(missing_classes: float) -> str:
-    return (
-        f"collapsed: {missing_classes:.0f} {'class' if missing_classes == 1 else 'classes'} hardly ever answered"
-        if missing_classes > 0
-        else ""
-    )
+def _collapse(missing_classes: float, left_out: float) -> str:
+    """That a training collapsed, or how many more seeds did and are left out; in words, maybe none."""
+    if missing_classes > 0:
+        return f"collapsed: {missing_classes:.0f} {'class' if missing_classes == 1 else 'classes'} hardly ever answered"
+    return f"{left_out:.0f} more collapsed" if left_out else ""
 
 
 def _in_order(column: pd.Series) -> pd.Series:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from math import isfinite, prod
+from unicodedata import category
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def _check_form(c: dict) -> None:
             f"this version reads certificates of format {FORMAT} with its own claim and bound, not {c['format']!r}"
         )
     for name in ("run_id", "dataset", "architecture", "precision", "weights_sha256", "certscope", "made"):
-        if type(c[name]) is not str or not c[name].isprintable():  # a terminal would obey what is not
+        if not _is_words(c[name]):
             raise Refuted(f"{name} must be a word, not {c[name]!r}")
     if more := sorted({*c} - {*FIELDS} | {*c["image"]} - {*IMAGE_FIELDS}):
         raise Refuted(f"a certificate of format {FORMAT} has no field {more[0]!r}: what it says there nobody can check")
@@ -158,10 +159,15 @@ def _check_form(c: dict) -> None:
         type(v) is not int or v < 0 for v in counts + selection
     ):
         raise Refuted("counts, selection_counts and classes must be equally long, and counts whole numbers from 0")
-    if any(type(name) is not str or not name.isprintable() for name in classes):
+    if not all(map(_is_words, classes)):
         raise Refuted("classes must be words")
     if len(set(classes)) < len(classes):
         raise Refuted("two classes have the same name")
+
+
+def _is_words(text: object) -> bool:
+    """Whether it is a text that a terminal shows and does not obey: without control characters."""
+    return type(text) is str and not any(category(c) == "Cc" for c in text)
 
 
 def _check_image(image: dict) -> None:

@@ -120,6 +120,13 @@ def test_errors_are_one_line(home, arguments, says):
     assert error.count("\n") == 1
 
 
+def test_a_training_that_collapsed_is_called_so(published):
+    collapsed, other = "mnist-lenet-consistency-s0.5-l5-seed0-049b7d22", "mnist-lenet-gaussian-s0.5-seed0-06682b8c"
+    terms = ("--dataset", "mnist", "--sigma", "0.5", "--recipe", "quick")
+    for verb in (("show", collapsed), ("compare", other, collapsed), ("rank", "--radius", "0.5", *terms)):
+        assert f"{collapsed}: its training collapsed, it hardly ever answers 9 classes" in backend(*verb)
+
+
 def test_mnist_that_is_nowhere_names_the_path(home, tmp_path):
     error = fresh("run", "--epochs", 1, status=1, CERTSCOPE_DATA=str(tmp_path), https_proxy="http://127.0.0.1:9")
     assert error.startswith(f"certscope: MNIST is not in {tmp_path / 'MNIST' / 'raw'} and could not be downloaded")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.widgets.verdicts import left_out
+from app.widgets.verdicts import of_collapsed
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.plan import plan
 from backend.reproduction import along_path, cells, gains_over_seeds, path_of, published_gain, usual
@@ -220,10 +220,18 @@ def test_seeds_that_collapsed_are_left_out_and_named(home):
     assert left == pytest.approx((reach(950) + reach(951) - reach(900) - reach(901)) / 2)
     assert over.gain[0.5] == pytest.approx(left)
     assert over.collapsed[0.5] == {"consistency": [2, 3], "gaussian": [1, 3]}
-    assert left_out(over.collapsed[0.5]) == [
+    assert of_collapsed(over.loc[0.5]) == [
         "without seeds 2 and 3, at which Gaussian + Consistency collapsed", "without seeds 1 and 3, at which Gaussian collapsed",
     ]  # fmt: skip
-    assert (len(over.seed_gains[1.0]), over.collapsed[1.0]) == (1, {})
+    assert (len(over.seed_gains[1.0]), over.collapsed[1.0], over.left_out[1.0]) == (1, {"gaussian": [0]}, False)
+    assert of_collapsed(over.loc[1.0]) == [
+        "Gaussian collapsed at seed 0"
+    ]  # compared all the same: nothing else is there
+    (row,) = gains_over_seeds(gains[gains.seed.isin([1, 2]) & (gains.sigma == 0.5)], ["baseline"]).itertuples()
+    assert of_collapsed(row) == [
+        "Gaussian + Consistency collapsed at seed 2",
+        "Gaussian collapsed at seed 1",
+    ]  # no seed has two that learned
 
 
 def test_cells_are_of_the_seeds_that_learned(home):

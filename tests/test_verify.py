@@ -186,6 +186,10 @@ def changed(c, **changes):
         ({"abstained": 0}, "abstained must be true or false, not 0"),
         ({"target": 0.5}, "mode fixed has no target radius"),
         ({"classes": list(range(10))}, "classes must be words"),
+        (
+            {"classes": [f"{i}\xa0x" for i in range(10)], "selected": "7\xa0x", "class": "7\xa0x"},
+            "classes are not those of mnist",
+        ),
         ({"classes": ["\x1b[8m", *map(str, range(1, 10))]}, "classes must be words"),
         (
             {"run_id": "\r\x1b[2Kmatch: sampled again"},

@@ -67,7 +67,9 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
         apart = {key: telling - {"epochs"} for key, telling in apart.items()}
     labels = {}
     for run_id, f in facts.items():
-        telling = apart[tuple(f.get(name) for name in usual)] | everywhere
+        telling = (
+            apart[tuple(f.get(name) for name in usual)] | everywhere | {"training"}
+        )  # that it collapsed, whatever stands beside it
         words = [say(f[name]) for name, say in usual.items() if f.get(name) is not None]
         labels[run_id] = ", ".join(words + [f"{name} {value}" for name, value in f.items() if name in telling])
     if "seeds" in runs:

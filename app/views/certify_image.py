@@ -16,7 +16,7 @@ from app.widgets.bring_image import bring_image, show_seen
 from app.widgets.certificates import check_a_certificate, show_certificate, show_side_by_side, show_votes
 from app.widgets.closer_look import show_attack, show_ball, show_copies
 from app.widgets.figure import draw_alone
-from app.widgets.run_choice import asked_of, choose_dataset, choose_runs, tell_unfit
+from app.widgets.run_choice import choose_dataset, choose_runs, tell_absent, tell_unfit
 from backend.datasets import DatasetError, find_dataset
 from backend.images import Seen
 from backend.plan import reach
@@ -72,7 +72,7 @@ def choose_models() -> tuple[str, dict[str, Run], dict[str, str]] | None:
 def choose_settings() -> Certification | None:
     """How to sample: mode, n, and what the mode asks for; None, with a sentence, where that cannot be."""
     mode = st.segmented_control(
-        "Mode", list(MODES), default="anytime", required=True, format_func=MODES.get, key="mode", bind="query-params", **asked_of("mode", "the mode", list(MODES), MODES.get),
+        "Mode", list(MODES), default="anytime", required=True, format_func=MODES.get, key="mode", bind="query-params", **tell_absent("mode", "the mode", list(MODES.values()), ""),
         help="*any time*: the radius shown is a certificate at every moment; stop when you are satisfied. *fixed n*: one "
         "look at the end, as in the papers; a little more radius at the same n. *robust at r?*: a yes or no, often "
         "after a few hundred samples.",
@@ -86,7 +86,7 @@ def choose_settings() -> Certification | None:
             )  # fmt: skip
     n = st.select_slider(
         "Samples n" if mode == "fixed" else "Samples, at most", NS, value=10_000, format_func="{:,}".format, key="n", bind="query-params",
-        **asked_of("n", "n =", NS, "{:,}".format),
+        **tell_absent("n", "n =", list(map("{:,}".format, NS)), ""),
         help="More samples certify a larger radius, up to the ceiling σ Φ⁻¹(α^(1/n)), and take longer.",
     )  # fmt: skip
     try:

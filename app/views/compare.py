@@ -54,12 +54,13 @@ def first_of(method: str, among: list[str]) -> str:
 group_of = {run_id: group for group, run_ids in seeds_of.items() for run_id in run_ids}
 ordinary = set(shown.run_id[usual(shown)])  # no ablation, and not along λ
 fullest = fullest_training(shown)
-common = [i for i in ids if facts.training[i] == fullest and i in ordinary] or ids
+learned = [i for i in ids if not facts.missing_classes.fillna(0)[i] > 0] or ids
+common = [i for i in learned if facts.training[i] == fullest and i in ordinary] or learned
 with st.container():
     left, right = st.columns([2, 3])
     a = choose_run(left, "Reference a", labels, first_of("gaussian", common), "a", group_of)
     others = {i: words for i, words in labels.items() if i != a}
-    alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary]
+    alike = [i for i in others if facts.training[i] == facts.training[a] and i in ordinary and i in learned]
     chosen = choose_runs(
         right, f"Compared with it: b, at most {MOST}", others, [first_of("consistency", alike or list(others))], "b", group_of,
         max_selections=MOST, placeholder="Choose one run or more", wrap=True,

@@ -10,7 +10,7 @@ from app.figures.samples import contributions, radius_by_p, samples_by_radius
 from app.widgets.examples import PAIR, READING, comparison, shipped, trade_offs
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
-from app.widgets.run_choice import asked_of, tell_unfit
+from app.widgets.run_choice import tell_absent, tell_unfit
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import chance, expected_radius, expected_votes, samples_for
 from backend.datasets import DATASETS
@@ -60,7 +60,7 @@ def how_far() -> None:
         key="p",
         bind="query-params",
         help=TERMS["p_A"],
-        **asked_of("p", "p_A =", P, "{:g}".format),
+        **tell_absent("p", "p_A =", list(map("{:g}".format, P)), ""),
     )
     n = two.select_slider(
         "Samples n",
@@ -70,7 +70,7 @@ def how_far() -> None:
         key="n",
         bind="query-params",
         help=TERMS["n"],
-        **asked_of("n", "n =", NS, "{:,}".format),
+        **tell_absent("n", "n =", list(map("{:,}".format, NS)), ""),
     )
     sigma = three.select_slider(
         "Noise σ",
@@ -79,7 +79,7 @@ def how_far() -> None:
         key="sigma",
         bind="query-params",
         help=TERMS["σ"],
-        **asked_of("sigma", "σ =", SIGMAS),
+        **tell_absent("sigma", "σ =", list(map(str, SIGMAS)), ""),
     )
     most, exact, reached = ceiling(sigma, n, ALPHA), radius(p, sigma), expected_radius(p, sigma, n, ALPHA)
     k = expected_votes(p, n)
@@ -115,7 +115,7 @@ def how_many() -> None:
         key="p2",
         bind="query-params",
         help=TERMS["p_A"],
-        **asked_of("p2", "p_A =", P, "{:g}".format),
+        **tell_absent("p2", "p_A =", list(map("{:g}".format, P)), ""),
     )
     sigma = two.select_slider(
         "Noise σ of the network",
@@ -124,7 +124,7 @@ def how_many() -> None:
         key="sigma2",
         bind="query-params",
         help=TERMS["σ"],
-        **asked_of("sigma2", "σ =", SIGMAS),
+        **tell_absent("sigma2", "σ =", list(map(str, SIGMAS)), ""),
     )
     r = three.number_input(
         "Radius to certify",

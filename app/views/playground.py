@@ -11,7 +11,7 @@ from app.figures.playground import curves, data, regions
 from app.widgets.figure import draw, draw_alone
 from app.widgets.glossary import TERMS
 from app.widgets.outcome import PLAINLY
-from app.widgets.run_choice import asked_of, tell_unfit
+from app.widgets.run_choice import tell_absent, tell_unfit
 from backend import playground
 from backend.certification.confidence import ceiling
 from backend.certification.metrics import abstention, certified_accuracy
@@ -41,26 +41,26 @@ def choose() -> tuple[Settings, Settings]:
     methods, one, two, three = list(METHODS), *st.columns(3)
     plane = one.selectbox(
         "Data set", list(PLANES), format_func=lambda name: PLANES[name].title, key="plane", bind="query-params",
-        **asked_of("plane", "the data set", list(PLANES), lambda name: PLANES[name].title),
+        **tell_absent("plane", "the data set", [plane.title for plane in PLANES.values()], ""),
         help=f"{TRAIN} training points and {TEST} test points in a square with sides of length 1; σ and radii are in this length.",
     )  # fmt: skip
     first = two.selectbox(
-        "Method a", methods, methods.index("gaussian"), title, key="first", bind="query-params", **asked_of("first", "method a", methods, title)
+        "Method a", methods, methods.index("gaussian"), title, key="first", bind="query-params", **tell_absent("first", "method a", list(map(title, methods)), "")
     )  # fmt: skip
     second = three.selectbox(
-        "Method b", methods, methods.index("consistency"), title, key="second", bind="query-params", **asked_of("second", "method b", methods, title)
+        "Method b", methods, methods.index("consistency"), title, key="second", bind="query-params", **tell_absent("second", "method b", list(map(title, methods)), "")
     )  # fmt: skip
     one, two, three, four = st.columns(4)
     sigma = one.select_slider(
-        "Noise σ", SIGMAS, 0.1, "{:g}".format, key="noise", bind="query-params", **asked_of("noise", "σ =", SIGMAS, "{:g}".format),
+        "Noise σ", SIGMAS, 0.1, "{:g}".format, key="noise", bind="query-params", **tell_absent("noise", "σ =", list(map("{:g}".format, SIGMAS)), ""),
         help="Standard deviation of the Gaussian noise, the side of the square being 1. The network is trained and smoothed with it.",
     )  # fmt: skip
     lam = two.select_slider(
         "λ", LAMS, LAM, "{:g}".format, key="lambda", bind="query-params", help=TERMS["λ"] + " Gaussian, SmoothAdv and SmoothMix have none.",
-        disabled=not (has_lam(first) or has_lam(second)), **asked_of("lambda", "λ =", LAMS, "{:g}".format),
+        disabled=not (has_lam(first) or has_lam(second)), **tell_absent("lambda", "λ =", list(map("{:g}".format, LAMS)), ""),
     )  # fmt: skip
     n = three.select_slider(
-        "Samples n", NS, 1_000, "{:,}".format, key="samples", bind="query-params", help=TERMS["n"], **asked_of("samples", "n =", NS, "{:,}".format)
+        "Samples n", NS, 1_000, "{:,}".format, key="samples", bind="query-params", help=TERMS["n"], **tell_absent("samples", "n =", list(map("{:,}".format, NS)), "")
     )  # fmt: skip
     seed = four.number_input(
         "Seed", SEEDS[0], SEEDS[-1], 0, key="seed", bind="query-params", help=TERMS["seed"], **tell_unfit("seed", SEEDS[0], SEEDS[-1])

@@ -215,7 +215,7 @@ with st.container():
         names = run_labels(shown)
         st.warning(
             "Training collapsed, and is shown as it is: "
-            + "; ".join(f"{names[r.run_id]} hardly ever answers {int(r.missing_classes)} {'class' if r.missing_classes == 1 else 'classes'}" for r in collapsed.itertuples()),
+            + "; ".join(f"{names[r.run_id].replace(', training collapsed', '')}, which hardly ever answers {int(r.missing_classes)} {'class' if r.missing_classes == 1 else 'classes'}" for r in collapsed.itertuples()),
             icon=":material/trending_down:",
         )  # fmt: skip
 drawn = common

@@ -6,7 +6,7 @@ from threading import Lock
 import streamlit as st
 
 from app.widgets.pixels import enlarged
-from app.widgets.run_choice import asked_of
+from app.widgets.run_choice import tell_absent
 from app.widgets.sketch import draw_on_canvas, listen_for_paste
 from backend.datasets import find_dataset
 from backend.home import PRECOMPUTED
@@ -27,7 +27,7 @@ def bring_image(dataset: str) -> Seen | None:
             key, named = f"sample_{dataset}", lambda path: classes[int(path.name.split("-")[0])]
             path = st.pills(
                 "A test image of class", samples, default=samples[0], required=True, format_func=named, key=key,
-                bind="query-params", wrap=True, **asked_of(key, "a test image of class", samples, named),
+                bind="query-params", wrap=True, **tell_absent(key, "a test image of class", list(map(named, samples)), ""),
             )  # fmt: skip
             return converted(path.read_bytes(), dataset, "no")
         if way == "Draw":

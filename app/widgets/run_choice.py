@@ -4,9 +4,7 @@ A widget that is bound to the address must not shift: where elements before it i
 it clears the old one, which then takes the binding with it. So what may be there or not has a place of its own, `st.empty` or a container.
 """
 
-from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
 
 import streamlit as st
 
@@ -45,27 +43,19 @@ def choose_dataset(where, names: list[str], of: str = "runs", **options) -> str:
     )  # fmt: skip
 
 
-def asked_of(key: str, what: str, options: Sequence, words: Callable[[Any], str] = str) -> dict:
-    """For a widget that is bound to the address, where its options stand as they are shown: a link may name them plainly, too (`n=100000`, `first=macer`).
-    Says which it does not offer; the widget's options by which that ends when the visitor chooses.
-    """
-    plainly = {(f"{option:g}" if isinstance(option, float) else str(option)): option for option in options}
-    asked, shown = st.query_params.get(key), [words(option) for option in options]
-    if asked in plainly and asked not in shown:
-        st.session_state[key] = plainly[asked]
-        del st.query_params[key]
-    return tell_absent(key, what, shown, "")
-
-
 def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict:
-    """Say which values the link that led here asks for that a widget does not offer; its options by which that ends when the visitor chooses."""
+    """Say which values the link that led here asks for that a widget does not offer; its options by which that ends when the visitor chooses.
+
+    there: as they stand in the address, which is as they are shown. of: what there is none of; "" where nothing is missing, and the link alone is wrong.
+    """
     asked = _on_this_page(f"{key} asked of {of}")
     st.session_state.setdefault(asked, st.query_params.get_all(key))
     place = st.empty()
     if absent := [value for value in st.session_state[asked] if value and value not in there]:  # "": none chosen
         named = ", ".join(plain(value, 40) for value in absent[:4])
+        reason = f"of which there are no {of} here" if of else f"and offered are {', '.join(map(plain, there))}"
         place.warning(
-            f"The link asks for {what} {named}, {f'of which there are no {of} here' if of else 'which is not offered here'}. What is shown is another choice.",
+            f"The link asks for {what} {named}, {reason}. What is shown is another choice.",
             icon=":material/link_off:",
         )
     return {"on_change": st.session_state.update, "kwargs": {asked: []}}

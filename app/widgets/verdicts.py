@@ -65,7 +65,7 @@ def _by_verdict(some: pd.DataFrame, whole: int, of_all: list[str]) -> list[str]:
 
 
 def _caveats(some: pd.DataFrame, whole: int) -> list[str]:
-    """In words: where too few seeds were trained for an interval over them, and where both were trained for fewer epochs than the `whole` recipe."""
+    """In words: where too few seeds were trained for an interval over them, where both were trained for fewer epochs than the `whole` recipe, and where all that is compared collapsed."""
     said = []
     seeds = some.seed_gains.map(len)
     for rare, words in ((seeds == 1, "one seed"), (seeds == 2, "two seeds"), (some.epochs < whole, "")):
@@ -73,6 +73,9 @@ def _caveats(some: pd.DataFrame, whole: int) -> list[str]:
             epochs = _listed([f"{epochs}" for epochs in sorted(some.epochs[rare].unique())])
             at = "" if rare.all() else f"{_at(sorted(some.sigma[rare].unique()))} "
             said.append(at + (words or f"both trained for {epochs} epochs"))
+    for row in some.sort_values("sigma").itertuples():
+        if row.collapsed and not row.left_out:
+            said.append(f"{_at([row.sigma])} {_listed([title(method) for method in row.collapsed])} collapsed")
     return said
 
 
@@ -91,7 +94,7 @@ def cost(rows: pd.DataFrame) -> str:
 def _cost(row) -> str:
     apart = ("" if row.accuracy_told else "not ") + "told apart"
     apart += "" if pd.isna(row.accuracy_p) else f" by McNemar's test, p = {row.accuracy_p:.1g}"
-    return f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {apart}) at σ = {row.sigma:g}{f', {row.setting}' if row.setting else ''}"
+    return f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, {apart}) at σ = {row.sigma:g}{f', {row.setting}' if row.setting else ''}{''.join(f'; {words}' for words in of_collapsed(row))}"
 
 
 MOVES = {  # (ACR, accuracy), as `Paired` tells them: what a larger λ does
@@ -150,7 +153,7 @@ def move(row) -> str:
     return (
         f"λ = {row.least:g} → {row.most:g}: ACR {row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f}); certified accuracy at r = 0: "
         f"{100 * row.accuracy:+z.1f} points ({100 * row.accuracy_low:+z.1f} to {100 * row.accuracy_high:+z.1f}, "
-        f"{'' if row.accuracy_told else 'not '}told apart{test}); {'one seed' if row.seeds == 1 else f'{row.seeds} seeds'}.{broken}"
+        f"{'' if row.accuracy_told else 'not '}told apart{test}); {'one seed' if row.seeds == 1 else f'{row.seeds} seeds'}{f', without {row.left_out} that collapsed' if row.left_out else ''}.{broken}"
     )
 
 
@@ -170,15 +173,20 @@ def _of_seeds(row) -> str:
     said = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
     if len(seeds) > 1 and row.verdict != "not told apart":
         said = f"{'gains' if row.gain > 0 else 'loses'} in {'each' if all(seeds) else sum(seeds)} of {said}"
-    return f" ({'; '.join([said, *left_out(row.collapsed)])})"
+    return f" ({'; '.join([said, *of_collapsed(row)])})"
 
 
-def left_out(collapsed: dict[str, list[int]]) -> list[str]:
-    """At which seeds which method's training collapsed, in words: those are not compared. collapsed: of `reproduction.gains_over_seeds`."""
-    return [
-        f"without {'seed' if len(seeds) == 1 else 'seeds'} {_listed([str(seed) for seed in seeds])}, at which {title(method)} collapsed"
-        for method, seeds in collapsed.items()
-    ]
+def of_collapsed(row) -> list[str]:
+    """At which seeds which training collapsed, in words, and whether those are compared. row: of `reproduction.gains_over_seeds`."""
+    said = []
+    for method, seeds in row.collapsed.items():
+        at = f"{'seed' if len(seeds) == 1 else 'seeds'} {_listed([str(seed) for seed in seeds])}"
+        said.append(
+            f"without {at}, at which {title(method)} collapsed"
+            if row.left_out
+            else f"{title(method)} collapsed at {at}"
+        )
+    return said
 
 
 def _where(row) -> str:

@@ -141,35 +141,35 @@ def _classes_of(source: str | None) -> list | None:
 
 
 def _weights_of(source: str) -> bytes:
-    """The weights that were trained by that run: from its folder, or from one that certified them since.
+    """The weights that were trained by that run: from its folder, here or as it ships, or from one that certified them since.
 
-    Raises RunError where none has them, and where several certified different ones under that name and its folder does not say which are its own.
+    Raises RunError where none has them, where those in its folder are not its own, and where several certified different ones under its name
+    and its folder does not say which are its own.
     """
-    roots, holders = (runs_root(), PRECOMPUTED), {}  # holders: SHA-256 -> the run, the source itself first
-    own = [Run(root / source) for root in roots]
-    for run in (*own, *(run for root in roots for run in all_runs(root))):
+    roots, others, known = (runs_root(), PRECOMPUTED), [], set()  # known: the SHA-256 that its folders name
+    for run in (Run(root / source) for root in roots):
         with contextlib.suppress(RunError, OSError):
-            if run.weights_file.exists() and source in (run.run_id, run.spec.weights_of):
-                holders.setdefault(run.weights_sha256(), run)
-    known = set()
-    for run in own:
-        with contextlib.suppress(RunError, OSError):
-            known.add(run.environment().get("weights_sha256"))
-    known.discard(None)
-    its_own = {
-        digest: run for digest, run in holders.items() if digest in known or (not known and run.run_id == source)
-    }
-    if known and holders and not its_own:
+            digest, told = run.weights_sha256(), run.environment().get("weights_sha256")
+            if digest is not None and told in (None, digest):
+                return run.weights()
+            known |= {told} - {None}
+            others += [run] * (digest is not None)
+    if others:
         raise RunError(
-            f"{next(iter(holders.values())).weights_file} is not the network that {source} trained, by the SHA-256 in its folder: bring that back, or delete it and train it again"
+            f"{others[0].weights_file} is not the network that {source} trained, by the SHA-256 in its folder: bring that back, or delete it and train it again"
         )
-    holders = its_own or holders
+    holders = {}
+    for run in (run for root in roots for run in all_runs(root)):
+        with contextlib.suppress(RunError, OSError):
+            if run.weights_file.exists() and run.spec.weights_of == source:
+                holders.setdefault(run.weights_sha256(), run)
+    holders = {digest: run for digest, run in holders.items() if not known or digest in known}
     if len(holders) > 1:
         raise RunError(
             f"{' and '.join(run.run_id for run in holders.values())} hold different weights, all called those of {source}: bring that run's folder back, or delete the others"
         )
-    if holders:
-        return next(iter(holders.values())).weights()
+    for run in holders.values():
+        return run.weights()
     raise RunError(f"{source} has no weights here; train it first, by the command on its page")
 
 

@@ -88,7 +88,7 @@ def test_an_ablation_has_no_number_says_what_it_is_and_lies_on_no_path(published
 
 
 def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
-    """λ = 25 and 30 at σ = 1 answer one class, and so does the form xent."""
+    """λ = 25 and 30 at σ = 1 answer one class, and so do the form xent and one seed of SmoothAdv."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
     figure = drawn(runs, 1.0)
     assert figure.layout.xaxis.range[0] > 0.8
@@ -96,6 +96,7 @@ def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
     assert notes(figure) == [
         "collapsed: λ = 5, form xent, m 2, ACR 0.30",
         *(f"collapsed: λ = {lam}, ACR 0.36" for lam in (25, 30)),
+        "collapsed: SmoothAdv, ACR 0.36",
     ]
     assert "30" not in numbers(figure)  # outside the view
     assert not notes(drawn(runs, 0.25))

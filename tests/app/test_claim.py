@@ -19,6 +19,11 @@ from backend.store.publish import publish
 from tests.app import CONSISTENCY, GAUSSIAN, digits, imitate, page, words
 
 
+def learned(rows):
+    """The columns of rows none of which collapsed."""
+    return {"collapsed": [{}] * len(rows), "left_out": False}
+
+
 def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     app = page("trade_offs").run()
     assert not app.exception
@@ -32,7 +37,8 @@ def test_trade_offs_states_the_claim_with_its_uncertainty(published):
     below = gains[(gains.sigma == 0.5) & (gains.recipe == "paper")]
     assert queries.paired(below.baseline_id.to_list(), below.run_id.to_list()).acr_high < 0
     assert "**below** SmoothAdv (one seed)" in text
-    assert "**not told apart from** SmoothAdv (3 seeds)" in text
+    assert "**not told apart from** SmoothAdv (5 seeds)" in text
+    assert "**not told apart from** SmoothAdv (4 seeds; without seed 4, at which SmoothAdv collapsed)" in text
     assert (
         "**not above** SmoothAdv (below at σ = 0.5, one seed; not told apart at σ = 0.25 and 1, both trained for 8 epochs) at any σ."
         in text
@@ -55,7 +61,8 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
     assert not app.exception
     text = words(app)
     assert "is **above** Gaussian" in text
-    assert "Gaussian, Stability (one seed) and MACER (one seed) at every σ" in text
+    assert "Gaussian, Stability (one seed) and MACER (one seed, at σ = 1 MACER collapsed) at every σ" in text
+    assert "MACER (one seed; MACER collapsed at seed 0)" in text  # it hardly ever answers one class
     assert "In every comparison: both trained for 8 epochs." in text
     assert "recipe `quick` (8 epochs), means over up to 3 seeds" in text
     assert (
@@ -124,7 +131,9 @@ def test_garments_stand_beside_the_networks_that_are_published_of_them(published
 def test_the_claim_in_a_sentence(verdicts, said):
     rows = [(*key, "consistency", verdict) for key, verdict in verdicts.items()]
     rows = pd.DataFrame(rows, columns=["baseline", "sigma", "epochs", "method", "verdict"])
-    rows = rows.assign(source="trained", architecture="lenet", seed_gains=[[0.1, 0.2, 0.3]] * len(rows))
+    rows = rows.assign(
+        source="trained", architecture="lenet", seed_gains=[[0.1, 0.2, 0.3]] * len(rows), **learned(rows)
+    )
     told = partial(answer, whole=90)
     assert told(rows) == f"Measured here: the ACR of Gaussian + Consistency is {said}"
     assert told(rows.assign(source="published")) == f"By the imported logs: the ACR of Gaussian + Consistency is {said}"
@@ -143,13 +152,15 @@ def test_what_it_costs_is_said_of_the_runs_that_the_answer_is_of():
     ]  # fmt: skip
     rows = pd.DataFrame(rows, columns=["architecture", "source", "epochs", "accuracy", "accuracy_p", "accuracy_told"])
     rows = rows.assign(accuracy_low=rows.accuracy - 0.01, accuracy_high=rows.accuracy + 0.01)
-    rows = rows.assign(method="consistency", baseline="gaussian", sigma=0.5, setting="")
+    rows = rows.assign(method="consistency", baseline="gaussian", sigma=0.5, setting="", **learned(rows))
     assert cost(rows) == (
         "With lenet its certified accuracy at r = 0 less that of Gaussian: -2.0 points (-3.0 to -1.0, told apart) at σ = 0.5. "
         "With resnet20 its certified accuracy at r = 0 less that of Gaussian: +0.0 points (-1.0 to +1.0, not told apart by McNemar's test, p = 0.3) at σ = 0.5."
     )
     assert cost(rows.head(1).assign(setting="λ = 1")).endswith("told apart) at σ = 0.5, λ = 1.")
     assert cost(rows.assign(baseline="macer")) == ""
+    one = rows.head(1).assign(collapsed=[{"gaussian": [4]}], left_out=True)
+    assert cost(one).endswith("told apart) at σ = 0.5; without seed 4, at which Gaussian collapsed.")
 
 
 def test_runs_on_a_folder_that_is_gone_are_claimed_too(home):
@@ -170,12 +181,23 @@ def test_one_seed_is_said_in_the_sentence():
         ("stability", 1.0, [0.1, 0.2]),
     ]
     rows = pd.DataFrame(rows, columns=["baseline", "sigma", "seed_gains"])
-    rows = rows.assign(source="trained", architecture="lenet", method="consistency", verdict="above", epochs=90)
+    rows = rows.assign(
+        source="trained", architecture="lenet", method="consistency", verdict="above", epochs=90, **learned(rows)
+    )
     assert answer(rows, 90).endswith(
         "**above** Gaussian and MACER (one seed) at σ = 0.5, **above** Stability (at σ = 0.5 one seed, at σ = 1 two seeds) at every σ."
     )
     short = rows.assign(seed_gains=[[0.1]] * 4, epochs=8)
     assert answer(short, 90).endswith("Stability at every σ. In every comparison: one seed, both trained for 8 epochs.")
+    collapsed = [
+        {},
+        {"macer": [0]},
+        {"stability": [0]},
+        {"stability": [0]},
+    ]  # these two stand beside seeds that learned
+    assert answer(rows.assign(collapsed=collapsed, left_out=[False, False, True, True]), 90).endswith(
+        "**above** Gaussian and MACER (one seed, at σ = 0.5 MACER collapsed) at σ = 0.5, **above** Stability (at σ = 0.5 one seed, at σ = 1 two seeds) at every σ."
+    )
 
 
 def test_no_claim_rests_on_the_acr_of_runs_that_stop_on_purpose(home):

@@ -16,6 +16,7 @@ def drawn(sigma: float, *recipes: str) -> dict:
     """The table's lines at one σ: {method and recipe: trace}."""
     runs = queries.runs().query("dataset == 'mnist' and sigma == @sigma and recipe in @recipes")
     groups = queries.over_seeds(runs[usual(runs)].run_id)
+    groups = groups[groups.missing_classes.fillna(0) == 0]
     figure = certified_accuracy(groups, queries.group_curves(runs.run_id.to_list()), run_labels(groups))
     return dict(zip(zip(groups.method, groups.recipe, strict=True), figure.data, strict=True))
 
@@ -27,6 +28,21 @@ def test_a_recipe_is_as_pale_in_every_panel(published):
         assert {lines[method, "paper"].opacity for method in ("gaussian", "consistency", "stability")} == {1.0}
         assert {line.opacity for (_, recipe), line in lines.items() if recipe == "quick"} == {1 - 0.75 / 2}
     assert {line.opacity for line in drawn(0.5, "quick").values()} == {1.0}
+
+
+def test_a_seed_that_collapsed_is_a_pale_line_beside_the_others(published):
+    runs = queries.runs().query("dataset == 'mnist' and sigma == 0.5 and recipe == 'quick' and method == 'smoothadv'")
+    groups = queries.over_seeds(runs.run_id).sort_values("acr")  # the one that collapsed first
+    lines = {
+        trace.name: trace
+        for trace in certified_accuracy(groups, queries.group_curves(runs.run_id), run_labels(groups)).data
+    }
+    learned, collapsed = lines["SmoothAdv, σ = 0.5 (4 seeds)"], lines["SmoothAdv, σ = 0.5, training collapsed"]
+    assert (learned.y[0], collapsed.y[0]) == (
+        pytest.approx(runs.certified_accuracy_0[runs.seed < 4].mean()),
+        pytest.approx(0.114),
+    )
+    assert learned.opacity > collapsed.opacity
 
 
 def test_a_line_claims_nothing_between_its_radii_and_ends_at_the_ceiling(published):

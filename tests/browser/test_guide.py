@@ -25,19 +25,23 @@ def test_formulas_are_set_links_lead_on_and_a_slider_moves_the_radius(page, addr
     expect(page.get_by_role("heading", name="What Certscope does not tell", level=2)).to_be_in_viewport()
 
 
-def test_links_may_be_written_by_hand(page, address):
-    """Options in their plain form as well as in that of the address; what is not offered is told of, on the page that it is asked of."""
+def test_what_a_link_asks_for_and_is_not_offered_is_told_of(page, address):
+    """On the page that it is asked of; and an address that is right stays."""
     thumbs = page.get_by_test_id("stSliderThumbValue")
-    page.goto(f"{address}/guide?n=1000&sigma=1&p=2&r2=9")
+    page.goto(f"{address}/guide?n=1,000&sigma=1.0&p=2&r2=9")
     expect(thumbs.nth(1)).to_have_text("1,000", timeout=60_000)
     expect(thumbs.nth(2)).to_have_text("1.0")
-    expect(page.get_by_text("The link asks for p_A = 2, which is not offered here.")).to_be_visible()
+    expect(page.get_by_text(re.compile("The link asks for p_A = 2, and offered are 0.6, 0.7, "))).to_be_visible()
     expect(page.get_by_text("The link asks for r2 = 9, which is no number from 0.05 to 5.")).to_be_visible()
-    page.goto(f"{address}/playground?first=macer&second=nobody&noise=9")
+    page.reload()
+    expect(thumbs.nth(1)).to_have_text("1,000", timeout=60_000)
+    page.goto(f"{address}/playground?first=MACER&second=nobody&noise=9")
     expect(page.get_by_role("combobox", name="Method a")).to_have_value("MACER", timeout=60_000)
-    for told in ("method b nobody", "σ = 9"):
-        expect(page.get_by_text(f"The link asks for {told}, which is not offered here.")).to_be_visible()
+    for told in ("method b nobody, and offered are ", "σ = 9, and offered are 0.02"):
+        expect(page.get_by_text(f"The link asks for {told}")).to_be_visible()
     page.goto(f"{address}/certify_image?mode=fixed&n=100000")
-    expect(page.get_by_test_id("stSlider").get_by_text("Samples n")).to_be_visible(timeout=60_000)
-    expect(thumbs.first).to_have_text("100,000")
-    expect(page.get_by_text("The link asks for")).to_have_count(0)
+    for told in (
+        "the mode fixed, and offered are any time, fixed n, robust at r?.",
+        "n = 100000, and offered are 1,000, 10,000, 100,000.",
+    ):
+        expect(page.get_by_text(f"The link asks for {told}")).to_be_visible(timeout=60_000)

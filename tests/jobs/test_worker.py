@@ -181,6 +181,18 @@ def test_rows_of_two_networks_never_stand_in_one_run(home, digits_spec):
     assert "earlier" not in run.environment()
 
 
+def test_a_shipped_run_that_was_trained_anew_here_has_its_own_weights(home, digits_spec, tmp_path, monkeypatch):
+    source = Run.create(runs_root(), replace(digits_spec(), certification=None))
+    work(source, "cpu")
+    shipped = Run.create(tmp_path / "shipped", source.spec)
+    shipped.weights_file.write_bytes(b"of another device")
+    shipped.set_environment({"weights_sha256": shipped.weights_sha256()})
+    monkeypatch.setattr("backend.jobs.worker.PRECOMPUTED", tmp_path / "shipped")
+    again = Run.create(runs_root(), certify_again(source.spec, source.run_id, Certification(n=50, every=90)))
+    assert work(again, "cpu")
+    assert again.weights() == source.weights()
+
+
 def test_weights_that_are_not_those_of_their_run_are_certified_by_nobody(home, digits_spec):
     source = Run.create(runs_root(), replace(digits_spec(), certification=None))
     work(source, "cpu")
