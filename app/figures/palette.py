@@ -90,10 +90,9 @@ def _facts(run) -> dict:
     )  # fmt: skip
     facts = {name: getattr(run, name) for name in named if name != "seed" or not hasattr(run, "seeds")}
     missing = getattr(run, "missing_classes", None)
-    last = {"training": "collapsed"} if pd.notna(missing) and missing > 0 else {}
-    return (
-        facts | json.loads(run.hyper) | facts | last
-    )  # a folder of elsewhere may call a hyper-parameter what it likes
+    facts |= {"training": "collapsed"} if pd.notna(missing) and missing > 0 else {}
+    # A folder of elsewhere may call a hyper-parameter what it likes.
+    return facts | json.loads(run.hyper) | facts
 
 
 def lambda_path(run) -> tuple:
