@@ -109,3 +109,10 @@ def test_a_queue_whose_workers_were_all_killed_goes_on(published, digits_spec):
         assert time.monotonic() < deadline, left.state()
         time.sleep(0.1)
     assert "Start the queue" not in {b.label for b in app.run().button}
+
+
+def test_a_home_that_cannot_be_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "what?"))
+    app = AppTest.from_file(str(CHECKOUT / "app" / "main.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "holds no question mark" in app.warning[0].value
