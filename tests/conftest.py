@@ -4,7 +4,9 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 
+from backend.datasets import find_dataset
 from backend.home import CHECKOUT, snapshot_path
 from backend.plan import plan
 from backend.spec import Certification
@@ -48,3 +50,26 @@ def digits_spec():
         return plan("digits", method, sigma, **usual | changes)
 
     return spec
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty data root, and no proxy or network that a download could use."""
+    monkeypatch.setenv("CERTSCOPE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def save(path, colour, size=(40, 48)):
+    """An image of one colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+@pytest.fixture
+def pets(root):
+    """Two classes in train and val, 40×48: 32×32 is the usual size, 40 the shorter side."""
+    for split, count in (("train", 6), ("val", 3)):
+        for i in range(count):
+            save(root / "folders" / "pets" / split / "cat" / f"{i}.png", (200, 10 * i, 0))
+            save(root / "folders" / "pets" / split / "dog" / f"{i}.jpg", (0, 10 * i, 200))
+    return find_dataset("pets")
