@@ -119,7 +119,7 @@ def _square(figure: go.Figure) -> go.Figure:
     """[0, 1]² at equal scale, on white in every theme: the ink of balls and boundaries is dark."""
     axis = {"range": [0, 1], "constrain": "domain", "showgrid": False, "zeroline": False, "dtick": 0.2}
     return figure.update_layout(
-        xaxis=axis, yaxis=axis | {"scaleanchor": "x", "scaleratio": 1, "constraintoward": "top"}, plot_bgcolor="white", height=510, hovermode="closest",
+        xaxis=axis, yaxis=axis | {"scaleanchor": "x", "scaleratio": 1, "constraintoward": "top"}, plot_bgcolor="white", height=450, hovermode="closest",
         legend={
             "orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0.5, "xanchor": "center", "bgcolor": "white", "font": {"color": "#31333F"},
         },

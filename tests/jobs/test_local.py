@@ -170,7 +170,7 @@ def test_the_queue_goes_on_when_its_worker_dies_and_the_next_job_cannot_begin(ho
     worker = int(Path(f"/proc/{first.state()['pid']}/stat").read_text().rsplit(")", 1)[1].split()[1])  # its parent
     os.kill(worker, signal.SIGKILL)
     wait(first, "finished")
-    assert wait(damaged, "failed", "interrupted") == "failed"
+    wait(damaged, "failed")  # interrupted for an instant: between its job's end and its worker's word
     wait(last, "finished")
 
 
