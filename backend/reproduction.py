@@ -79,33 +79,10 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         if their.seeds < 2:
             half, verdict = np.nan, "one published seed"
         found.append(
-            (
-                *cell,
-                recipe,
-                epochs,
-                seeds.mean(),
-                len(seeds),
-                mine.seed.nunique() - len(seeds),
-                their.acr,
-                their.acr_sd,
-                int(their.seeds),
-                difference,
-                half,
-                verdict,
-            )
-        )
-    columns = [
-        *OURS,
-        "ours",
-        "our_seeds",
-        "collapsed",
-        "theirs",
-        "their_sd",
-        "their_seeds",
-        "difference",
-        "half",
-        "verdict",
-    ]
+            (*cell, recipe, epochs, seeds.mean(), len(seeds), mine.seed.nunique() - len(seeds), their.acr, their.acr_sd, int(their.seeds),
+             difference, half, verdict)
+        )  # fmt: skip
+    columns = [*OURS, "ours", "our_seeds", "collapsed", "theirs", "their_sd", "their_seeds", "difference", "half", "verdict"]  # fmt: skip
     return pd.DataFrame(found, columns=columns)
 
 
@@ -193,17 +170,7 @@ def along_path(path: pd.DataFrame) -> pd.DataFrame:
                  int(by_lam.left[[among.min(), among.max()]].sum()), p.images, p.acr, p.acr_low, p.acr_high, p.acr_told,
                  p.accuracy, p.accuracy_low, p.accuracy_high, p.accuracy_told, p.accuracy_p)
             )  # fmt: skip
-    measures = [
-        "acr",
-        "acr_low",
-        "acr_high",
-        "acr_told",
-        "accuracy",
-        "accuracy_low",
-        "accuracy_high",
-        "accuracy_told",
-        "accuracy_p",
-    ]
+    measures = ["acr", "acr_low", "acr_high", "acr_told", "accuracy", "accuracy_low", "accuracy_high", "accuracy_told", "accuracy_p"]  # fmt: skip
     return pd.DataFrame(
         found, columns=[*TRAINING, "sigma", "part", "least", "most", "broken", "seeds", "left_out", "images", *measures]
     )

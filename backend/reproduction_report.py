@@ -84,17 +84,7 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
             (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _with_seeds(cell.ours, cell.our_seeds), _plus_minus(cell.theirs, cell.their_sd),
              _plus_minus(cell.difference, cell.half, "+"), f"**{cell.verdict}**", why if cell.verdict != "reproduced" or cell.collapsed else "", table)
         )  # fmt: skip
-    head = (
-        "σ",
-        "method",
-        "recipe",
-        "ours",
-        "released networks, same terms",
-        "difference",
-        "verdict",
-        "what differs",
-        "authors' table, n = 100 000, 10 000 images",
-    )
+    head = ("σ", "method", "recipe", "ours", "released networks, same terms", "difference", "verdict", "what differs", "authors' table, n = 100 000, 10 000 images")  # fmt: skip
     return _markdown(head, rows)
 
 
@@ -152,20 +142,8 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
                 _points(row),
             )
         )
-    return _markdown(
-        (
-            "σ",
-            "method",
-            "over",
-            "recipe",
-            "gain in ACR, 95 % interval",
-            "verdict",
-            "seeds",
-            "gain of the published networks",
-            "certified accuracy at 0, points (95 %)",
-        ),
-        rows,
-    )
+    head = ("σ", "method", "over", "recipe", "gain in ACR, 95 % interval", "verdict", "seeds", "gain of the published networks", "certified accuracy at 0, points (95 %)")  # fmt: skip
+    return _markdown(head, rows)
 
 
 def _seeds(row) -> str:
@@ -234,26 +212,11 @@ def _moves_table(moves: pd.DataFrame) -> str:
             f"{row.acr:+z.4f} ({row.acr_low:+z.4f} to {row.acr_high:+z.4f})"
             + (", **told apart**" if row.acr_told else ""),
             _points(row),
-            "; ".join(
-                filter(
-                    None,
-                    [
-                        ", ".join(f"{lam:g}" for lam in row.broken),
-                        f"{row.left_out} seeds of these λ" if row.left_out else "",
-                    ],
-                )
-            ),
+            ", ".join([f"{lam:g}" for lam in row.broken] + [f"{row.left_out} seeds of these λ"] * bool(row.left_out)),
         )
         for row in moves.itertuples()
     ]
-    head = (
-        "recipe",
-        "σ",
-        "λ",
-        "ACR, 95 % interval",
-        "certified accuracy at 0, points (95 %)",
-        "left out, broken down: λ",
-    )
+    head = ("recipe", "σ", "λ", "ACR, 95 % interval", "certified accuracy at 0, points (95 %)", "left out, broken down: λ")  # fmt: skip
     return _markdown(head, rows)
 
 
@@ -281,18 +244,7 @@ def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
              "" if beside is None else f"{beside:.4f}", f"{at.acr.iloc[-1]:.4f}" if len(at) else "",
              _collapse(run.missing_classes, run.left_out))
         )  # fmt: skip
-    head = (
-        "recipe",
-        "σ",
-        "λ",
-        "m",
-        "form",
-        "ACR",
-        "certified accuracy at 0",
-        "ACR at m = 2, form default",
-        "released networks, same terms",
-        "",
-    )
+    head = ("recipe", "σ", "λ", "m", "form", "ACR", "certified accuracy at 0", "ACR at m = 2, form default", "released networks, same terms", "")  # fmt: skip
     return _markdown(head, rows) if rows else ""
 
 

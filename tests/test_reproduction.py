@@ -1,21 +1,16 @@
 """Ours beside the published networks."""
 
 import json
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from app.widgets.verdicts import of_collapsed
-from backend.home import CHECKOUT, PRECOMPUTED, runs_root
-from backend.plan import plan
+from backend.home import PRECOMPUTED, runs_root
 from backend.reproduction import along_path, cells, gains_over_seeds, path_of, published_gain, usual
-from backend.reproduction_report import report
-from backend.run import find_run
 from backend.store import queries
 from backend.store.publish import publish
-from tests.app import imitate
 from tests.store import finished, reach
 
 
@@ -134,36 +129,6 @@ def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
         assert published_gain(peers, other) == (None, None)
 
 
-def test_the_report_says_what_the_store_says(published):
-    text = report("mnist")
-    runs = queries.runs().query("dataset == 'mnist'")
-    peers = queries.published_groups("mnist", 10_000, 100, 0.001, "test/every 20")
-    for cell in cells(runs, peers).itertuples():
-        seeds = f" ({cell.our_seeds} seeds)" if cell.our_seeds > 1 else ""
-        assert (
-            f"| {cell.ours:.4f}{seeds} | {cell.theirs:.4f} ± {cell.their_sd:.4f} | {cell.difference:+.4f} ± {cell.half:.4f} | **{cell.verdict}** |"
-            in text
-        )
-    assert "| 1.6653 ± 0.0007 |" in text  # the authors' table
-    for run in runs[
-        (runs.recipe == "quick") & runs.hyper.str.contains('"m": 4') & (runs.method == "consistency")
-    ].itertuples():
-        assert f"| {run.sigma:g} | {run.lam:g} | 4 | default | {run.acr:.4f} |" in text
-    assert text.rstrip("\n") in (CHECKOUT / "docs" / "reproduction.md").read_text()  # export reproduction makes it anew
-    garments = report("fashion_mnist")
-    seeds = queries.runs().query("dataset == 'fashion_mnist' and method == 'consistency' and sigma == 0.25")
-    assert (
-        f"| 0.25 | Gaussian + Consistency | quick, 8 epochs | {seeds.acr.mean():.4f} (3 seeds) | {seeds.certified_accuracy_0.mean():.1%} | "
-        "0.7436 (88.5%; cat-rs, n = 100,000, 10,000 images) |  |"
-    ) in garments
-    assert "| 1: " not in garments  # one seed
-    assert "| **above** | 3: +0.0522 to +0.0554 | +0.0735 (cat-rs, at its own n) |" in garments
-    assert "## The path" not in garments  # one λ a σ
-    assert garments.rstrip("\n") in (CHECKOUT / "docs" / "fashion-mnist.md").read_text()
-    with pytest.raises(ValueError, match="holds no certified run on cifar10"):
-        report("cifar10")
-
-
 def test_gains_of_seeds_are_one_row_that_keeps_each(home):
     """The interval is that of the means over seeds, image by image; a seed whose weights were rounded in two ways makes no seed more."""
     votes = np.array([[900, 950, 990], [910, 940, 985]])  # of Gaussian, a row a seed
@@ -253,26 +218,6 @@ def test_cells_are_of_the_seeds_that_learned(home):
     assert (cell.ours, cell.our_seeds, cell.collapsed, cell.verdict) == (1.6, 1, 1, "reproduced")
     (cell,) = cells(ours[ours.seed == 1], peers).itertuples()  # nothing else is there
     assert (cell.ours, cell.our_seeds, cell.collapsed, cell.verdict) == (0.2, 1, 0, "below")
-
-
-def test_the_report_keeps_networks_and_entropies_apart(home):
-    """Two architectures are two parts, each beside its own published networks alone; η = 0 is an ablation, not on the path."""
-    shipped = find_run("mnist-lenet-consistency-s0.5-l5-seed0-e203f8c4", PRECOMPUTED)
-    again = partial(
-        plan, "mnist", "consistency", 0.5, weights_dtype="float16", certification=shipped.spec.certification
-    )
-    for spec in (shipped.spec, again(values={"eta": 0.0}), again(architecture="resnet20")):
-        imitate(shipped, spec)
-    publish((runs_root(),))
-    acr = f"{queries.runs().acr[0]:.4f}"
-    lenet, resnet = report("mnist").split("mnist, resnet20: ")
-    path, ablations = lenet.split("## Other m")
-    assert path.count(f"| quick | 0.5 | 5 | {acr} | 97.8% | 1.43") == 1
-    assert f"| quick | 0.5 | 5 | 2 | default, η = 0 | {acr} | 97.8% | {acr} |  |" in ablations
-    assert (
-        f"| 0.5 | Gaussian + Consistency | quick, 8 epochs | {acr} | 97.8% |  |" in resnet
-    )  # nothing is published of it
-    assert "1.43" not in resnet
 
 
 def test_what_a_larger_lambda_does_by_hand(published):

@@ -67,9 +67,8 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
         apart = {key: telling - {"epochs"} for key, telling in apart.items()}
     labels = {}
     for run_id, f in facts.items():
-        telling = (
-            apart[tuple(f.get(name) for name in usual)] | everywhere | {"training"}
-        )  # that it collapsed, whatever stands beside it
+        # That a training collapsed is said whatever stands beside it.
+        telling = apart[tuple(f.get(name) for name in usual)] | everywhere | {"training"}
         words = [say(f[name]) for name, say in usual.items() if f.get(name) is not None]
         labels[run_id] = ", ".join(words + [f"{name} {value}" for name, value in f.items() if name in telling])
     if "seeds" in runs:

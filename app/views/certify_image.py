@@ -16,7 +16,7 @@ from app.widgets.bring_image import bring_image, show_seen
 from app.widgets.certificates import check_a_certificate, show_certificate, show_side_by_side, show_votes
 from app.widgets.closer_look import show_attack, show_ball, show_copies
 from app.widgets.figure import draw_alone
-from app.widgets.run_choice import choose_dataset, choose_runs, tell_absent, tell_unfit
+from app.widgets.run_choice import choose_dataset, choose_runs, choose_step, tell_absent, tell_unfit
 from backend.datasets import DatasetError, find_dataset
 from backend.images import Seen
 from backend.plan import reach
@@ -84,9 +84,8 @@ def choose_settings() -> Certification | None:
             radius = st.number_input(
                 "Radius r to decide about", value=0.5, step=0.05, key="radius", bind="query-params", **tell_unfit("radius")
             )  # fmt: skip
-    n = st.select_slider(
-        "Samples n" if mode == "fixed" else "Samples, at most", NS, value=10_000, format_func="{:,}".format, key="n", bind="query-params",
-        **tell_absent("n", "n =", list(map("{:,}".format, NS)), ""),
+    n = choose_step(
+        st, "Samples n" if mode == "fixed" else "Samples, at most", NS, 10_000, "n", "n =", "{:,}".format,
         help="More samples certify a larger radius, up to the ceiling σ Φ⁻¹(α^(1/n)), and take longer.",
     )  # fmt: skip
     try:
@@ -123,11 +122,8 @@ def certify(runs: dict[str, Run], labels: dict[str, str], seen: Seen, settings: 
     """Draw the samples, show what they say meanwhile, and keep the results in the session."""
     place, below = st.empty(), st.empty()
     place.info("Loading the network…", icon=":material/hourglass_top:")
-    from backend.live import (
-        Session,
-        others_first,
-        watch_together,
-    )  # torch is loaded only for those who certify: seconds
+    # Here, since it loads torch, which takes seconds: only for those who certify, and when they know what they wait for.
+    from backend.live import Session, others_first, watch_together
 
     sessions = {run_id: Session(run, seen.pixels, settings) for run_id, run in runs.items()}
     st.session_state.copies = {run_id: session.noisy_copies(COPIES) for run_id, session in sessions.items()}

@@ -121,13 +121,8 @@ def all_differences(pairs: dict, r: float) -> None:
     places = iter(st.columns(2))
     if not early:
         with next(places):
-            draw(
-                differences(table, "acr", "ACR, b less a"),
-                "acr differences",
-                "differences in ACR with intervals",
-                table,
-                setting,
-            )
+            figure = differences(table, "acr", "ACR, b less a")
+            draw(figure, "acr differences", "differences in ACR with intervals", table, setting)
     with next(places):
         draw(
             differences(table, "accuracy", f"certified accuracy at {r:g}, b less a"), "accuracy differences",

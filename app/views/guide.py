@@ -10,7 +10,7 @@ from app.figures.samples import contributions, radius_by_p, samples_by_radius
 from app.widgets.examples import PAIR, READING, comparison, shipped, trade_offs
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
-from app.widgets.run_choice import tell_absent, tell_unfit
+from app.widgets.run_choice import choose_step, tell_unfit
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import chance, expected_radius, expected_votes, samples_for
 from backend.datasets import DATASETS
@@ -52,35 +52,9 @@ def percent(share: float) -> str:
 def how_far() -> None:
     """Votes, bound and radius for a chosen p_A and n."""
     one, two, three = st.columns(3)
-    p = one.select_slider(
-        "p_A",
-        P,
-        value=0.99,
-        format_func="{:g}".format,
-        key="p",
-        bind="query-params",
-        help=TERMS["p_A"],
-        **tell_absent("p", "p_A =", list(map("{:g}".format, P)), ""),
-    )
-    n = two.select_slider(
-        "Samples n",
-        NS,
-        value=10_000,
-        format_func="{:,}".format,
-        key="n",
-        bind="query-params",
-        help=TERMS["n"],
-        **tell_absent("n", "n =", list(map("{:,}".format, NS)), ""),
-    )
-    sigma = three.select_slider(
-        "Noise σ",
-        SIGMAS,
-        value=0.5,
-        key="sigma",
-        bind="query-params",
-        help=TERMS["σ"],
-        **tell_absent("sigma", "σ =", list(map(str, SIGMAS)), ""),
-    )
+    p = choose_step(one, "p_A", P, 0.99, "p", "p_A =", "{:g}".format, help=TERMS["p_A"])
+    n = choose_step(two, "Samples n", NS, 10_000, "n", "n =", "{:,}".format, help=TERMS["n"])
+    sigma = choose_step(three, "Noise σ", SIGMAS, 0.5, "sigma", "σ =", help=TERMS["σ"])
     most, exact, reached = ceiling(sigma, n, ALPHA), radius(p, sigma), expected_radius(p, sigma, n, ALPHA)
     k = expected_votes(p, n)
     shown = st.columns(4)
@@ -107,36 +81,11 @@ def how_far() -> None:
 def how_many() -> None:
     """The number of samples that certifies a wanted radius, in nine tries of ten."""
     one, two, three = st.columns(3)
-    p = one.select_slider(
-        "p_A of the image",
-        P,
-        value=0.99,
-        format_func="{:g}".format,
-        key="p2",
-        bind="query-params",
-        help=TERMS["p_A"],
-        **tell_absent("p2", "p_A =", list(map("{:g}".format, P)), ""),
-    )
-    sigma = two.select_slider(
-        "Noise σ of the network",
-        SIGMAS,
-        value=0.5,
-        key="sigma2",
-        bind="query-params",
-        help=TERMS["σ"],
-        **tell_absent("sigma2", "σ =", list(map(str, SIGMAS)), ""),
-    )
+    p = choose_step(one, "p_A of the image", P, 0.99, "p2", "p_A =", "{:g}".format, help=TERMS["p_A"])
+    sigma = choose_step(two, "Noise σ of the network", SIGMAS, 0.5, "sigma2", "σ =", help=TERMS["σ"])
     r = three.number_input(
-        "Radius to certify",
-        0.05,
-        5.0,
-        1.0,
-        0.05,
-        key="r2",
-        bind="query-params",
-        help=TERMS["radius"],
-        **tell_unfit("r2", 0.05, 5.0),
-    )
+        "Radius to certify", 0.05, 5.0, 1.0, 0.05, key="r2", bind="query-params", help=TERMS["radius"], **tell_unfit("r2", 0.05, 5.0)
+    )  # fmt: skip
     exact, need = radius(p, sigma), samples_for(r, p, sigma, ALPHA)
     if need is None:
         st.markdown(

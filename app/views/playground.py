@@ -11,7 +11,7 @@ from app.figures.playground import curves, data, regions
 from app.widgets.figure import draw, draw_alone
 from app.widgets.glossary import TERMS
 from app.widgets.outcome import PLAINLY
-from app.widgets.run_choice import tell_absent, tell_unfit
+from app.widgets.run_choice import choose_step, tell_absent, tell_unfit
 from backend import playground
 from backend.certification.confidence import ceiling
 from backend.certification.metrics import abstention, certified_accuracy
@@ -44,24 +44,23 @@ def choose() -> tuple[Settings, Settings]:
         **tell_absent("plane", "the data set", [plane.title for plane in PLANES.values()], ""),
         help=f"{TRAIN} training points and {TEST} test points in a square with sides of length 1; σ and radii are in this length.",
     )  # fmt: skip
-    first = two.selectbox(
-        "Method a", methods, methods.index("gaussian"), title, key="first", bind="query-params", **tell_absent("first", "method a", list(map(title, methods)), "")
-    )  # fmt: skip
-    second = three.selectbox(
-        "Method b", methods, methods.index("consistency"), title, key="second", bind="query-params", **tell_absent("second", "method b", list(map(title, methods)), "")
+    first, second = (
+        where.selectbox(
+            f"Method {which}", methods, methods.index(usual), title, key=key, bind="query-params",
+            **tell_absent(key, f"method {which}", list(map(title, methods)), ""),
+        )
+        for where, which, usual, key in ((two, "a", "gaussian", "first"), (three, "b", "consistency", "second"))
     )  # fmt: skip
     one, two, three, four = st.columns(4)
-    sigma = one.select_slider(
-        "Noise σ", SIGMAS, 0.1, "{:g}".format, key="noise", bind="query-params", **tell_absent("noise", "σ =", list(map("{:g}".format, SIGMAS)), ""),
+    sigma = choose_step(
+        one, "Noise σ", SIGMAS, 0.1, "noise", "σ =", "{:g}".format,
         help="Standard deviation of the Gaussian noise, the side of the square being 1. The network is trained and smoothed with it.",
     )  # fmt: skip
-    lam = two.select_slider(
-        "λ", LAMS, LAM, "{:g}".format, key="lambda", bind="query-params", help=TERMS["λ"] + " Gaussian, SmoothAdv and SmoothMix have none.",
-        disabled=not (has_lam(first) or has_lam(second)), **tell_absent("lambda", "λ =", list(map("{:g}".format, LAMS)), ""),
+    lam = choose_step(
+        two, "λ", LAMS, LAM, "lambda", "λ =", "{:g}".format, help=TERMS["λ"] + " Gaussian, SmoothAdv and SmoothMix have none.",
+        disabled=not (has_lam(first) or has_lam(second)),
     )  # fmt: skip
-    n = three.select_slider(
-        "Samples n", NS, 1_000, "{:,}".format, key="samples", bind="query-params", help=TERMS["n"], **tell_absent("samples", "n =", list(map("{:,}".format, NS)), "")
-    )  # fmt: skip
+    n = choose_step(three, "Samples n", NS, 1_000, "samples", "n =", "{:,}".format, help=TERMS["n"])
     seed = four.number_input(
         "Seed", SEEDS[0], SEEDS[-1], 0, key="seed", bind="query-params", help=TERMS["seed"], **tell_unfit("seed", SEEDS[0], SEEDS[-1])
     )  # fmt: skip

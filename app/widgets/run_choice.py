@@ -4,7 +4,9 @@ A widget that is bound to the address must not shift: where elements before it i
 it clears the old one, which then takes the binding with it. So what may be there or not has a place of its own, `st.empty` or a container.
 """
 
+from collections.abc import Callable, Sequence
 from math import inf
+from typing import Any
 
 import streamlit as st
 
@@ -40,6 +42,15 @@ def choose_dataset(where, names: list[str], of: str = "runs", **options) -> str:
     """A selectbox of the data sets that have some `of`."""
     return where.selectbox(
         "Data set", names, key="dataset", bind="query-params", **tell_absent("dataset", "the data set", names, of), **options
+    )  # fmt: skip
+
+
+def choose_step(
+    where, label: str, options: Sequence, value, key: str, what: str, words: Callable[[Any], str] = str, **more
+):
+    """A select slider that is kept in the address, of options in these words; returns the chosen one. what: see `tell_absent`."""
+    return where.select_slider(
+        label, options, value, words, key=key, bind="query-params", **tell_absent(key, what, list(map(words, options)), ""), **more
     )  # fmt: skip
 
 
