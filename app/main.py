@@ -10,7 +10,7 @@ st.set_page_config(page_title="Certscope", page_icon=str(CHECKOUT / "app" / "fav
 # formulas are a pixel or two too small, and code does not wrap: both would scroll, which a keyboard cannot do there.
 st.html("""<style>
     [data-testid^=stBaseButton-primary], [data-testid=stMultiSelect] [data-tag] * { color: light-dark(#fff, #06222e); }
-    [data-testid=stTable] td { overflow-wrap: anywhere; }
+    [data-testid^=stTable] td * { overflow-wrap: anywhere !important; }
     .katex-display { padding: 4px 4px 8px; }
     [data-testid=stCode] pre, [data-testid=stCode] code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 </style>""")

@@ -90,6 +90,14 @@ def test_a_deep_link_shows_a_run(page, address, home):
         page.get_by_role("button", name="Whole run").click()
     assert unpack(download.value.path()) == [SHIPPED]
     assert Run(runs_root() / SHIPPED).spec == Run(PRECOMPUTED / SHIPPED).spec
+    usual = page.viewport_size
+    page.set_viewport_size({"width": 390, "height": 844})
+    facts = page.get_by_test_id("stTableStyledTable").filter(has_text="generator")
+    expect(facts).to_contain_text(Run(PRECOMPUTED / SHIPPED).environment()["commit"])
+    page.wait_for_function(
+        "t => t.scrollWidth <= t.parentElement.clientWidth", arg=facts.element_handle()
+    )  # nothing of it is cut
+    page.set_viewport_size(usual)
     page.get_by_role("button", name="Clone").click()
     expect(page.get_by_role("heading", name="Runs", level=1)).to_be_visible()
     expect(page.get_by_role("spinbutton", name="Epochs")).to_have_value("8")
