@@ -81,7 +81,8 @@ def _whole(folder: Path, names: set[str]) -> list[Run]:
             raise RunError(f"it holds {run.run_id}, which is not finished")
         if others := {path.name for path in set(run.path.iterdir()) - set(run.portable())}:
             raise RunError(f"it holds {', '.join(sorted(others))} in {run.run_id}, which --pack leaves out")
-        if run.weights_sha256() not in (None, told := run.environment().get("weights_sha256")) and told:
+        digest, told = run.weights_sha256(), run.environment().get("weights_sha256")
+        if told and digest not in (None, told):
             raise RunError(f"the weights of {run.run_id} are not those that its {run.environment_file.name} names")
     if names != contents:
         raise RunError("it is cut off: its last file must name all others")
