@@ -3,11 +3,15 @@
 Standard library only, and no word of what the files mean.
 """
 
+import contextlib
+import gzip
 import os
 import tempfile
+import zlib
 from pathlib import Path
 
 ASIDE = ".aside-"  # a file on its way to its name
+MOST_UNPACKED = 256 * 2**20  # bytes: four million rows; a small file could hold any number
 
 
 def write_aside(path: Path, content: bytes) -> None:
@@ -35,11 +39,37 @@ def append_tsv(path: Path, values: dict, durable: bool = False) -> None:
             os.fsync(file.fileno())
 
 
+def packed(path: Path) -> tuple[str, bytes]:
+    """Name and bytes of a file, packed: equal contents, equal bytes."""
+    return _packed_name(path).name, gzip.compress(path.read_bytes(), mtime=0)
+
+
+def place_of(path: Path) -> Path:
+    """Where a file lies: under its name, else packed beside it; its own name where there is neither."""
+    return path if path.exists() or not _packed_name(path).exists() else _packed_name(path)
+
+
+def content_of(path: Path) -> bytes | None:
+    """A file's bytes, unpacked where it lies there packed; None where there is neither. Raises ValueError for one that cannot be unpacked."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    try:
+        with gzip.open(_packed_name(path)) as file:
+            content = file.read(MOST_UNPACKED + 1)
+    except FileNotFoundError:
+        return None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{_packed_name(path).name} cannot be unpacked: {error}") from error
+    if len(content) > MOST_UNPACKED:
+        raise ValueError(f"{_packed_name(path).name} holds more than {MOST_UNPACKED // 2**20} MB")
+    return content
+
+
 def read_tsv(path: Path) -> list[dict[str, str]]:
     """A dict a whole row; none where there is no file. Raises ValueError for a row that does not fit the header."""
-    if not path.exists():
+    if (content := content_of(path)) is None:
         return []
-    header, *lines = path.read_text().split("\n")[:-1] or [""]  # what follows the last newline is half a row
+    header, *lines = content.decode().split("\n")[:-1] or [""]  # what follows the last newline is half a row
     columns = header.split("\t")
     rows = [line.split("\t") for line in lines]
     if any(len(row) != len(columns) for row in rows):
@@ -55,12 +85,9 @@ def columns_of(path: Path) -> set[str]:
         return set(file.readline().rstrip("\n").split("\t")) - {""}
 
 
-def count_rows(path: Path) -> int:
-    """Whole rows below the header, by counting lines."""
-    try:
-        return max(0, path.read_bytes().count(b"\n") - 1)
-    except FileNotFoundError:
-        return 0
+def count_rows(content: bytes | None) -> int:
+    """Whole rows below the header of a file's bytes, by counting lines."""
+    return max(0, (content or b"").count(b"\n") - 1)
 
 
 def drop_half_row(path: Path) -> None:
@@ -69,3 +96,7 @@ def drop_half_row(path: Path) -> None:
         content = path.read_bytes()
         if not content.endswith(b"\n"):
             os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _packed_name(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")

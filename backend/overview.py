@@ -17,6 +17,7 @@ from backend.spec import RunSpec, SpecError
 
 DAMAGED = "damaged"  # a folder whose state or spec cannot be read
 TAIL = 4096  # bytes
+LATEST = 64  # images
 STARTS = 20e9  # nanoseconds within which a job begins where all is well, also behind one that ends with publishing
 
 
@@ -158,10 +159,9 @@ def images_of(spec: RunSpec) -> int | None:
 
 def _latest(run: Run) -> tuple[float, float]:
     """Seconds and samples that the latest certified images took, each a mean."""
-    with open(run.certificates_file, errors="replace") as file:
-        columns = file.readline().rstrip("\n").split("\t")
-    rows = [line.split("\t") for line in tail(run.certificates_file)]
-    rows = [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns) and row[0] != columns[0]]
+    header, *lines = (run.content(run.certificates_file) or b"").decode(errors="replace").split("\n")[:-1] or [""]
+    columns, rows = header.split("\t"), [line.split("\t") for line in lines[-LATEST:]]
+    rows = [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
     if not rows:
         return 0.0, 0.0
     try:

@@ -16,7 +16,18 @@ from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 
-from backend.files import ASIDE, append_tsv, columns_of, count_rows, drop_half_row, read_tsv, write_aside
+from backend.files import (
+    ASIDE,
+    append_tsv,
+    columns_of,
+    content_of,
+    count_rows,
+    drop_half_row,
+    packed,
+    place_of,
+    read_tsv,
+    write_aside,
+)
 from backend.process import is_here
 from backend.spec import WORD, RunSpec, SpecError, check_run_id
 
@@ -82,7 +93,7 @@ class Run:
         self.run_id = check_run_id(self.path.name)
         self.spec_file = self.path / "spec.json"
         self.training_file = self.path / "training.tsv"
-        self.certificates_file = self.path / "certificates.tsv"
+        self.certificates_file = self.path / "certificates.tsv"  # packed in what ships
         self.weights_file = self.path / "model.safetensors"
         self.checkpoint_file = self.path / "checkpoint.safetensors"
         self.state_file = self.path / "state.json"
@@ -244,9 +255,17 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{self.certificates_file} holds a row that is no certificate: {error}") from error
 
+    def content(self, file: Path) -> bytes | None:
+        """The bytes of one of its files, unpacked where it ships packed; None where it is not there. Raises RunError for one that cannot be unpacked."""
+        try:
+            return content_of(file)
+        except ValueError as error:
+            raise RunError(f"{self.path}: {error}") from error
+
     def count(self) -> tuple[int, int]:
-        """(epochs, certificates) written so far, by counting lines: cheap enough to ask every second."""
-        return count_rows(self.training_file), count_rows(self.certificates_file)
+        """(epochs, certificates) written so far, by counting lines: cheap enough to ask every second. Raises RunError as `content` does."""
+        epochs, certificates = (count_rows(self.content(file)) for file in (self.training_file, self.certificates_file))
+        return epochs, certificates
 
     def resume_point(self, checkpoint_epoch: int) -> set[int]:
         """Make the folder fit for appending: drop half rows, epochs after the checkpoint's, a checkpoint not needed.
@@ -256,6 +275,9 @@ class Run:
         """
         for rest in self.path.glob(ASIDE + "*"):  # of a process that was killed
             rest.unlink(missing_ok=True)
+        if (small := place_of(self.certificates_file)) != self.certificates_file:  # rows are appended to plain text
+            write_aside(self.certificates_file, self.content(self.certificates_file))
+            small.unlink()
         drop_half_row(self.training_file)
         drop_half_row(self.certificates_file)
         for file, wanted in (
@@ -324,19 +346,21 @@ class Run:
 
     def portable(self, weights: bool = True) -> list[Path]:
         """The files that make the folder complete elsewhere, as far as they are there: no lock, log or checkpoint."""
-        files = (self.spec_file, self.training_file, self.certificates_file, self.environment_file, self.state_file)
-        return [file for file in (*files, *([self.weights_file] if weights else ())) if file.exists()]
+        files = (*self._read_by_the_store(), *([self.weights_file] if weights else ()))
+        return [file for file in files if file.exists()]
+
+    def compact(self, file: Path) -> tuple[str, bytes]:
+        """Name and content of one of `portable` as it ships: a row an image, packed to a quarter."""
+        return packed(file) if file == self.certificates_file else (file.name, file.read_bytes())
+
+    def _read_by_the_store(self) -> tuple[Path, ...]:
+        certificates = place_of(self.certificates_file)
+        return self.spec_file, self.state_file, self.training_file, certificates, self.environment_file
 
     def fingerprint(self) -> str:
         """Changes whenever a file that the store reads changes."""
         parts = []
-        for file in (
-            self.spec_file,
-            self.state_file,
-            self.training_file,
-            self.certificates_file,
-            self.environment_file,
-        ):
+        for file in self._read_by_the_store():
             stat = file.stat() if file.exists() else None
             parts.append(f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
         return ",".join(parts)

@@ -35,12 +35,13 @@ def ship(parts: list[Part]) -> Iterator[str]:
                 continue
             shorter = _weights_of(_cell(spec)) if run.weights_file in files else []
             held = on_disk(PRECOMPUTED.rglob("*")) - on_disk(shorter)
-            more = on_disk(files) + (0 if shipped.path.exists() else BLOCK)
+            contents = dict(run.compact(file) for file in files)
+            more = sum(blocks(len(content)) for content in contents.values()) + (0 if shipped.path.exists() else BLOCK)
             if held + more > MOST_BYTES:
                 raise SpecError(
                     f"precomputed/ takes {held / 2**20:.1f} MB of at most 28 on a disk; {run.run_id} would add {more / 2**20:.2f}"
                 )
-            _copy(files, shipped.path)
+            _put(contents, shipped.path)
             for file in shorter:
                 file.unlink()
             yield run.run_id
@@ -69,10 +70,15 @@ def _weights_of(cell: tuple) -> list[Path]:
 
 def on_disk(paths: Iterable[Path]) -> int:
     """Bytes that files and folders take of a disk, a folder's own included."""
-    return sum(BLOCK if path.is_dir() else -(-path.stat().st_size // BLOCK) * BLOCK for path in paths)
+    return sum(BLOCK if path.is_dir() else blocks(path.stat().st_size) for path in paths)
 
 
-def _copy(files: list[Path], folder: Path) -> None:
+def blocks(size: int) -> int:
+    """Bytes that a disk gives to a file of that size."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def _put(contents: dict[str, bytes], folder: Path) -> None:
     """Put files into a folder, maybe a new one; cut short, it leaves what was there, or nothing, which the next call makes anew."""
     aside, before = (folder.with_name(f".{word}-{folder.name}") for word in ("aside", "before"))
     if before.exists() and not folder.exists():
@@ -82,8 +88,8 @@ def _copy(files: list[Path], folder: Path) -> None:
     if folder.exists():
         shutil.copytree(folder, aside)
     aside.mkdir(exist_ok=True)
-    for file in files:
-        shutil.copy2(file, aside)
+    for name, content in contents.items():
+        (aside / name).write_bytes(content)
     if folder.exists():
         folder.rename(before)
     aside.rename(folder)

@@ -221,14 +221,11 @@ def test_a_full_disk_leaves_no_half_a_tar(home, parts, tmp_path):
 
 def test_a_copy_that_was_cut_short_is_made_anew(tmp_path):
     """Killed between two names: the old folder waits beside; killed before that, it stands."""
-    source, folder = tmp_path / "source", tmp_path / "run"
-    source.mkdir()
-    for name in ("a", "b"):
-        (source / name).write_text("new")
-    shipping._copy([source / "a"], folder)
+    folder = tmp_path / "run"
+    shipping._put({"a": b"new"}, folder)
     (folder / "weights").write_text("kept")
     folder.rename(folder.with_name(".before-run"))
-    shipping._copy([source / "a", source / "b"], folder)
+    shipping._put({"a": b"new", "b": b"new"}, folder)
     assert {file.name for file in folder.iterdir()} == {"a", "b", "weights"}
     assert {path.name for path in tmp_path.iterdir() if "run" in path.name} == {"run"}
 
@@ -249,6 +246,9 @@ def test_shipping_copies_what_travels_within_the_budget(home, parts, tmp_path, m
     (tmp_path / "shipped").mkdir()
     assert list(ship(parts)) == [spec.run_id for part in parts for spec in part.specs]
     assert list(ship(parts)) == []
+    for run in all_runs(tmp_path / "shipped"):
+        assert run.certificates() == Run(runs_root() / run.run_id).certificates()
+        assert not run.certificates_file.exists()  # packed
     with_weights = [run.run_id for run in all_runs(tmp_path / "shipped") if run.weights() is not None]
     assert with_weights == [parts[0].specs[0].run_id]  # seed 0 of the part whose weights travel
     longer = replace(parts[0].specs[0], recipe=replace(parts[0].specs[0].recipe, epochs=3))

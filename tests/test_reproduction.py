@@ -229,7 +229,7 @@ def test_what_a_larger_lambda_does_by_hand(published):
     assert moves.broken.to_list() == [[], [25.0, 30.0]]  # at 25 every class is answered, and 72 % of the images rightly
     up, beyond = moves.itertuples()
     rows = [
-        pd.read_csv(path / "certificates.tsv", sep="\t").sort_values("idx")
+        pd.read_csv(path / "certificates.tsv.gz", sep="\t").sort_values("idx")
         for lam in (0, 5) for path in PRECOMPUTED.glob(f"mnist-lenet-consistency-s1-l{lam}-seed0-*")
         if json.loads((path / "spec.json").read_text())["recipe"]["name"] == "paper"
     ]  # fmt: skip

@@ -1,3 +1,4 @@
+import gzip
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from backend import files
 from backend.home import runs_root
 from backend.jobs import local
 from backend.jobs.worker import work
@@ -43,6 +45,41 @@ def test_rows_come_back_as_they_were_written(home, digits_spec):
     assert run.count() == (1, 2)
     header = run.certificates_file.read_text().splitlines()[0]
     assert header == "idx\tlabel\tpredict\tradius\tcorrect\ttime\ttop_count\tn\tn0\tp_lower\tstop"
+
+
+def test_packed_rows_are_the_same_rows(home, digits_spec, monkeypatch):
+    """As they ship: certificates.tsv.gz alone. Whoever appends to them has them plain first; what is damaged is named."""
+    run = Run.create(runs_root(), digits_spec())
+    run.append(ROW)
+    plain, before = run.certificates_file.read_bytes(), run.fingerprint()
+    name, content = run.compact(run.certificates_file)
+    assert (name, gzip.decompress(content)) == ("certificates.tsv.gz", plain)
+    assert run.compact(run.certificates_file) == (name, content)
+    small = run.path / name
+    small.write_bytes(content)
+    run.certificates_file.unlink()
+    assert (run.certificates(), run.count(), run.content(run.certificates_file)) == ([ROW], (0, 1), plain)
+    assert small in run.portable()
+    assert run.fingerprint() != before
+    assert run.resume_point(0) == {ROW.idx}
+    assert (run.certificates_file.read_bytes(), small.exists()) == (plain, False)
+    run.certificates_file.unlink()
+    for damaged, says in (
+        (content[:-9], "cannot be unpacked: Compressed file ended"),
+        (plain, "cannot be unpacked: Not a gzipped file"),
+        (content[:12] + b"\xff" * 20, "cannot be unpacked: "),
+        (gzip.compress(b"0" * 1001), "holds more than 0 MB"),
+    ):
+        small.write_bytes(damaged)
+        monkeypatch.setattr(files, "MOST_UNPACKED", 1000)
+        for ask in (
+            run.certificates,
+            run.count,
+            lambda: run.content(run.certificates_file),
+            lambda: run.resume_point(0),
+        ):
+            with pytest.raises(RunError, match=f"certificates.tsv.*{says}"):
+                ask()
 
 
 def test_what_another_version_began_is_not_continued(home, digits_spec):

@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,7 @@ from app.widgets.outcome import results
 from app.widgets.run_facts import circumstances, settings
 from app.widgets.start import start_button
 from backend.datasets import DatasetError, find_dataset
+from backend.files import place_of
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.overview import DAMAGED, Listed, listed, listing
 from backend.plan import certify_again, command
@@ -180,9 +182,10 @@ def downloads(one: Listed, spec: RunSpec) -> None:
         icon=":material/download:", on_click="ignore",
     )  # fmt: skip
     for label, file in (("Certificates", run.certificates_file), ("Weights", run.weights_file)):
-        if file.exists() and file.resolve().parent == run.path.resolve():  # no link to somewhere else
+        there = place_of(file)
+        if there.exists() and there.resolve().parent == run.path.resolve():  # no link to somewhere else
             st.download_button(
-                label, file.read_bytes, f"{run.run_id}-{file.name}", type="tertiary", icon=":material/download:",
+                label, partial(run.content, file), f"{run.run_id}-{file.name}", type="tertiary", icon=":material/download:",
                 on_click="ignore",
             )  # fmt: skip
     if one.name == "finished":

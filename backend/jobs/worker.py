@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 
 from backend.datasets import check_classes, find_dataset, training_version
+from backend.files import place_of
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.process import identity
 from backend.run import Checkpoint, Row, Run, RunError, all_runs
@@ -82,8 +83,9 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
     spec = run.spec
     weights, checkpoint = run.weights(), run.checkpoint()
     if weights is None and run.count()[1]:
+        rows = place_of(run.certificates_file)
         raise RunError(
-            f"{run.certificates_file} speaks of a network whose {run.weights_file.name} is gone: bring that back, or delete {run.certificates_file.name} to begin anew"
+            f"{rows} speaks of a network whose {run.weights_file.name} is gone: bring that back, or delete {rows.name} to begin anew"
         )
     told, named = run.environment().get("weights_sha256"), {}  # named: the weights, as soon as they are there
     if weights is None and spec.weights_of is not None:

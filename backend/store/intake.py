@@ -68,9 +68,8 @@ def _version(images: object) -> str:
 def _certificates(run: Run) -> pd.DataFrame:
     """certificates.tsv, read at once. Raises RunError for a row that is no certificate."""
     kinds = Certificate.__annotations__
-    if not run.certificates_file.exists():
+    if (content := run.content(run.certificates_file)) is None:
         return pd.DataFrame(columns=list(kinds))
-    content = run.certificates_file.read_bytes()
     whole_rows = content[: content.rfind(b"\n") + 1]
     try:
         table = pd.read_csv(

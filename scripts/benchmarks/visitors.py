@@ -37,8 +37,8 @@ def copies(root: Path, count: int) -> None:
     for number in range(count - len(shipped)):
         source = shipped[number % len(shipped)]
         run = Run.create(root, replace(source.spec, seed=1_000 + number // len(shipped)))
-        for file in (source.certificates_file, source.training_file, source.environment_file, source.state_file):
-            shutil.copy(file, run.path / file.name)
+        for file in set(source.portable(weights=False)) - {source.spec_file}:
+            shutil.copy(file, run.path)
 
 
 def port() -> int:

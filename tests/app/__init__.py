@@ -46,7 +46,7 @@ def press(app, label):
 def imitate(shipped, spec):
     """A run of that spec among the user's, with the rows of a shipped one."""
     run = Run.create(runs_root(), spec)
-    for file in (shipped.certificates_file, shipped.training_file, shipped.state_file, shipped.environment_file):
+    for file in set(shipped.portable(weights=False)) - {shipped.spec_file}:
         shutil.copy2(file, run.path)
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -111,8 +112,8 @@ def test_only_networks_with_weights_are_offered(home):
     """A run whose weights were not brought along is in the store, and not in the list."""
     bare = Run(next(PRECOMPUTED.glob("mnist-lenet-gaussian-s0.5-*")))
     copied = Run.create(runs_root(), bare.spec)
-    for file in ("certificates_file", "environment_file", "training_file", "state_file"):
-        getattr(copied, file).write_bytes(getattr(bare, file).read_bytes())
+    for file in bare.portable(weights=False):
+        shutil.copy(file, copied.path)
     publish((runs_root(),))
     app = AppTest.from_file(str(CHECKOUT / "app" / "views" / "certify_image.py"), default_timeout=60).run()
     assert len(queries.runs()) == 1

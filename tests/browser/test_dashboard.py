@@ -27,7 +27,7 @@ def test_reads_a_curve(page, address):
     opened(page, address, "?extras=all+σ+in+one&extras=published+networks", "What does certified robustness cost?")
     chart = page.locator(".st-key-curves")
     expect(chart.get_by_text("Gaussian + Consistency, σ = 0.5, λ = 5")).to_be_visible()
-    expected = len(list(PRECOMPUTED.glob("mnist-*/certificates.tsv")))
+    expected = len(list(PRECOMPUTED.glob("mnist-*/certificates.tsv.gz")))
     lines = page.evaluate(
         "Object.fromEntries(document.querySelector('.st-key-curves .js-plotly-plot')._fullData.filter(t => t.fill === 'none')"
         ".map(t => [t.name, [...t.y]]))"

@@ -106,6 +106,21 @@ def test_publishing_is_incremental(home):
     assert queries.runs().run_id.to_list() == [run.run_id]
 
 
+def test_packed_rows_are_published_as_plain_ones(home):
+    """And one that cannot be unpacked costs itself alone."""
+    run, good = finished(ROWS), finished(ROWS, seed=1)
+    publish()
+    before = queries.runs().set_index("run_id").acr[run.run_id]
+    name, content = run.compact(run.certificates_file)
+    run.certificates_file.unlink()
+    (run.path / name).write_bytes(content)
+    assert (publish().changed, publish().changed) == (1, 0)
+    assert queries.runs().set_index("run_id").acr[run.run_id] == before
+    (run.path / name).write_bytes(content[:-4])
+    assert "cannot be unpacked" in publish().skipped[run.run_id]
+    assert queries.runs().run_id.to_list() == [good.run_id]
+
+
 def test_only_finished_runs_are_published(home):
     run = finished(ROWS)
     for state in ("queued", "failed", "cancelled"):
