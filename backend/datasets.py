@@ -162,6 +162,8 @@ def _read_imagenet(train: bool) -> Split:
     split = _files(root / ("train" if train else "val"), LARGE)
     if len(set(split.labels)) != len(DATASETS["imagenet"].classes):
         raise DatasetError(f"{root} wants 1000 folders of classes in train and in val, not {len(set(split.labels))}")
+    if train:
+        _check_same_classes(root / "train", root / "val")
     return split
 
 
@@ -184,11 +186,8 @@ def _folder(name: str, root: Path) -> Dataset:
     test_images, side, classes, version = _looked_into(test, _mark(test))
 
     def read(train: bool) -> Split:
-        if (train_classes := _classes(root / "train")) != classes and train:
-            raise DatasetError(
-                f"{root / 'train'} and {test} must hold the same folders of classes; only one of them has "
-                f"{', '.join(sorted(set(train_classes) ^ set(classes)))}"
-            )
+        if train:
+            _check_same_classes(root / "train", test)
         return _files(root / "train" if train else test, side)
 
     return Dataset(
@@ -197,6 +196,15 @@ def _folder(name: str, root: Path) -> Dataset:
         {"paper": LARGE_PAPER, "quick": {"epochs": 20, "lr": 0.1}}, 1, mean=IMAGENET_MEAN, sd=IMAGENET_SD,
         version=version,
     )  # fmt: skip
+
+
+def _check_same_classes(train: Path, test: Path) -> None:
+    """Raise DatasetError where the folders of two splits have other names: a label is the place of its name."""
+    if other := sorted(set(_classes(train)) ^ set(_classes(test))):
+        more = f" and {len(other) - 10} more" if len(other) > 10 else ""
+        raise DatasetError(
+            f"{train} and {test} must hold the same folders of classes; only one of them has {', '.join(other[:10])}{more}"
+        )
 
 
 def _classes(root: Path) -> tuple[str, ...]:

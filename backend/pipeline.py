@@ -41,6 +41,10 @@ def execute(
     if weights is None and spec.weights_of is not None:
         raise SpecError(f"this run certifies the weights of {spec.weights_of}, which were not given")
     if weights is None:
+        if spec.certification is not None:
+            dataset.load(
+                train=False
+            )  # images that are not there, or not as they must be, are told of before hours of training
         for row in train(spec, dataset, device, checkpoint):
             yield row
             if isinstance(row, Checkpoint) and row.final:

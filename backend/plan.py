@@ -103,7 +103,8 @@ def usual_values(method: str, dataset: str, sigma: float, recipe: str, epochs: i
             values[f.name] = max(1, round(values[f.name] * epochs / whole))
     if recipe == "quick":
         values |= METHODS[method].quick_values | METHODS[method].quick_values_at.get(_experiment(dataset, sigma), {})
-    return values
+    counted = {f.name for f in fields(METHODS[method]) if f.metadata["of_epochs"]}
+    return {name: min(value, epochs) if name in counted else value for name, value in values.items()}
 
 
 def _experiment(dataset: str, sigma: float) -> tuple[str, float]:

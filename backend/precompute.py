@@ -205,17 +205,21 @@ def overview(parts: list[Part], gpu: bool = False) -> str:
 def work_off(parts: list[Part], device: str, budget: float | None, shard: tuple[int, int]) -> None:
     """Do the missing runs, one after the other: of every k-th run those from the i-th (shard i/k). Prints what each takes.
 
-    budget: seconds, after which the run in flight is left to be resumed. Raises KeyboardInterrupt then.
+    budget: seconds, after which the run in flight is left to be resumed, and none is begun. Raises KeyboardInterrupt then.
     """
     from backend.pipeline import choose_device
 
     gpu = choose_device(device).type == "cuda"
     end = None if budget is None else time.monotonic() + budget
     number, of = shard
+    began = False  # every call does something
     specs = {spec.run_id: spec for part in parts for spec in part.specs}
     for spec in list(specs.values())[number - 1 :: of]:
         if done(spec):
             continue
+        if began and end is not None and time.monotonic() > end:
+            raise KeyboardInterrupt
+        began = True
         print(f"{spec.run_id} ({spec.recipe.name})", flush=True)
         try:
             print(f"took {duration(_one(spec, device, end).whole)}\n{overview(parts, gpu)}", flush=True)

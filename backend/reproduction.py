@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from backend.plan import departures, usual_values
+from backend.spec import PRECISIONS
 from backend.statistics import reproduction
 from backend.store import queries
 from backend.training.methods import METHODS
@@ -23,7 +24,7 @@ PAIRS = [*((baseline, "consistency") for baseline in BASELINES), ("smoothadv", "
 
 
 def usual(runs: pd.DataFrame) -> pd.Series:
-    """Which rows of `queries.runs` have the hyper-parameters that their recipe takes for the data set and σ (bool, by row).
+    """Which rows of `queries.runs` are as their recipe has them for the data set and σ: `are_usual` (bool, by row).
 
     Where a method has no such run at a σ, all its runs there count, and so with imported ones: something of it is shown.
     """
@@ -32,8 +33,13 @@ def usual(runs: pd.DataFrame) -> pd.Series:
 
 
 def are_usual(runs: pd.DataFrame, free: Sequence[str] = ()) -> pd.Series:
-    """Which rows of `queries.runs` have the hyper-parameters that their recipe takes, but for the `free` ones (bool, by row)."""
-    return pd.Series([_is_usual(run, free) for run in runs.itertuples()], index=runs.index, dtype=bool)
+    """Which rows of `queries.runs` have the hyper-parameters that their recipe takes, but for the `free` ones, and were trained in float32 where any
+    was (bool, by row).
+    """
+    plain = runs.train_precision == PRECISIONS[0]
+    return pd.Series([_is_usual(run, free) for run in runs.itertuples()], index=runs.index, dtype=bool) & (
+        plain | ~plain.any()
+    )
 
 
 def _is_usual(run, free: Sequence[str]) -> bool:

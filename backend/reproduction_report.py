@@ -81,7 +81,7 @@ def _cells_table(runs: pd.DataFrame, peers: pd.DataFrame, published: pd.DataFram
         )
         table = f"{authors.acr[key]:.4f} ± {authors.acr_sd[key]:.4f}" if key in authors.index else ""
         rows.append(
-            (f"{cell.sigma:g}", METHODS[cell.method].title, cell.recipe, _with_seeds(cell.ours, cell.our_seeds), _plus_minus(cell.theirs, cell.their_sd),
+            (f"{cell.sigma:g}", _title(cell.method), cell.recipe, _with_seeds(cell.ours, cell.our_seeds), _plus_minus(cell.theirs, cell.their_sd),
              _plus_minus(cell.difference, cell.half, "+"), f"**{cell.verdict}**", why if cell.verdict != "reproduced" or cell.collapsed else "", table)
         )  # fmt: skip
     head = ("σ", "method", "recipe", "ours", "released networks, same terms", "difference", "verdict", "what differs", "authors' table, n = 100 000, 10 000 images")  # fmt: skip
@@ -108,7 +108,7 @@ def _beside_table(runs: pd.DataFrame, published: pd.DataFrame) -> str:
             for their in at[at.lam.isna() | (at.lam == one.lam)].itertuples()
         ]  # fmt: skip
         rows.append(
-            (f"{one.sigma:g}", METHODS[one.method].title, f"{one.recipe}, {one.epochs} epochs", _with_seeds(one.acr, one.seeds),
+            (f"{one.sigma:g}", _title(one.method), f"{one.recipe}, {one.epochs} epochs", _with_seeds(one.acr, one.seeds),
              f"{one.accuracy:.1%}", "; ".join(said), _collapse(one.missing, one.left_out))
         )  # fmt: skip
     return _markdown(("σ", "method", "recipe", "ACR", "certified accuracy at 0", "published: ACR (accuracy)", ""), rows)
@@ -132,8 +132,8 @@ def _gains_table(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
         rows.append(
             (
                 f"{row.sigma:g}",
-                METHODS[row.method].title,
-                METHODS[row.baseline].title,
+                _title(row.method),
+                _title(row.baseline),
                 row.recipe,
                 f"{row.gain:+z.4f} ± {row.half:.4f}",
                 f"**{row.verdict}**",
@@ -151,7 +151,7 @@ def _seeds(row) -> str:
     each = row.seed_gains
     said = [f"{len(each)}: {each[0]:+z.4f} to {each[-1]:+z.4f}" if len(each) > 1 else "1"]
     for name, seeds in row.collapsed.items():
-        at = f"{METHODS[name].title} collapsed at {', '.join(map(str, seeds))}"
+        at = f"{_title(name)} collapsed at {', '.join(map(str, seeds))}"
         said.append(f"{at}, left out" if row.left_out else at)
     return "; ".join(said)
 
@@ -253,6 +253,10 @@ def _collapse(missing_classes: float, left_out: float) -> str:
     if missing_classes > 0:
         return f"collapsed: {missing_classes:.0f} {'class' if missing_classes == 1 else 'classes'} hardly ever answered"
     return f"{left_out:.0f} more collapsed" if left_out else ""
+
+
+def _title(method: str) -> str:
+    return METHODS[method].title if method in METHODS else method
 
 
 def _in_order(column: pd.Series) -> pd.Series:

@@ -76,6 +76,12 @@ def whole(name: str, value, low: int, high: int | None = None) -> None:
     between(name, value, low, high)
 
 
+def six_digits(name: str, value: float) -> None:
+    """Raise SpecError for a number of more than six significant digits: pages and tables write as many, and tell by those what may be compared."""
+    if float(f"{value:g}") != value:
+        raise SpecError(f"{name} must have at most six significant digits, not {value!r}; take {value:g}")
+
+
 def _floats(record, *names: str) -> None:
     """Make floats of numbers that may have been given as whole ones, and 0 of -0.0: equal specs have one JSON form, so one id."""
     for name in names:
@@ -156,6 +162,7 @@ class Certification:
             raise SpecError(f"float_sound must be true or false, not {self.float_sound!r}")
         if self.mode == "at-radius" and self.radius is None:
             raise SpecError("mode at-radius wants a radius to decide about, not none")
+        six_digits("alpha", self.alpha)
         _floats(self, "alpha", "radius", "width")
 
     @property
@@ -210,6 +217,8 @@ class RunSpec:
         object.__setattr__(self, "hyper", values)
         between("lam", self.hyper.get("lam", 0), 0)
         between("sigma", self.sigma, 1e-4, 100)
+        six_digits("lam", self.hyper.get("lam", 0))
+        six_digits("sigma", self.sigma)
         _floats(self, "sigma")
         whole("seed", self.seed, 0, 2**63 - 1)
         one_of("weights_dtype", self.weights_dtype, WEIGHT_TYPES)

@@ -1,7 +1,9 @@
 """Data sets that are not there, and folders of images."""
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +15,7 @@ from backend.home import runs_root, snapshot_path
 from backend.images import decode, see
 from backend.jobs.worker import work
 from backend.live import Session
+from backend.pipeline import choose_device, execute
 from backend.plan import certify_again, plan
 from backend.run import Checkpoint, Run, RunError
 from backend.spec import Certification
@@ -174,6 +177,54 @@ def test_training_does_not_go_on_with_other_images(pets, root, home):
     assert run.count() == (2, 6)
     assert len(run.environment()["training_images"]) == 8
     assert "earlier" not in run.environment()
+
+
+def test_training_and_certifying_go_on_with_images_of_one_size(pets, root, home):
+    """The first test image has the side, and a network that ends in a mean over places takes any."""
+    spec = plan(
+        "pets", "gaussian", 0.5, architecture="resnet20", epochs=2, certification=Certification(n=20, n0=5, every=1)
+    )
+    run = Run.create(runs_root(), spec)
+
+    def stop(row):
+        if isinstance(row, Checkpoint):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(run, "cpu", stop)
+    small = root / "folders" / "pets" / "val" / "cat" / "!.png"
+    save(small, "red", (24, 24))
+    with pytest.raises(
+        RunError, match=r"images of pets are 24×24 now, .* and were 40×40 when this network was trained"
+    ):
+        work(run, "cpu")
+    small.unlink()
+    assert work(run, "cpu")
+    again = Run.create(runs_root(), certify_again(spec, run.run_id, replace(spec.certification, n=30)))
+    save(small, "red", (24, 24))
+    with pytest.raises(RunError, match="images of pets are 24×24 now"):
+        work(again, "cpu")
+
+
+def test_test_images_are_looked_for_before_training(pets, root, home):
+    spec = plan(
+        "pets", "gaussian", 0.5, architecture="smallcnn", epochs=1, certification=Certification(n=20, n0=5, every=1)
+    )
+    rows = execute(spec, choose_device("cpu"))
+    shutil.rmtree(root / "folders" / "pets" / "val" / "dog")
+    with pytest.raises(DatasetError, match="pets"):
+        next(rows)
+
+
+def test_imagenets_folders_have_the_same_names(root):
+    """A label is the place of a name: other names in val would be other things."""
+    for split, word in (("train", "n"), ("val", "m")):
+        for number in range(1000):
+            folder = root / "imagenet" / split / f"{word}{number:08}"
+            folder.mkdir(parents=True)
+            (folder / "0.png").touch()
+    with pytest.raises(DatasetError, match=r"must hold the same folders of classes; .* and 1990 more"):
+        DATASETS["imagenet"].load(train=True)
 
 
 def test_an_empty_folder_names_itself(root):

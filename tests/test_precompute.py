@@ -69,6 +69,17 @@ def test_a_budget_ends_in_the_middle_and_the_same_call_goes_on(home, parts, caps
     assert "the rest" not in overview(parts)
 
 
+def test_a_budget_ends_between_two_runs_too(home, parts):
+    """What is missing of the first is that it is called finished."""
+    work_off([Part("one", parts[0].specs[:1])], "cpu", None, (1, 1))
+    first, second = (Run(runs_root() / spec.run_id) for spec in parts[0].specs)
+    first.set_state("interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        work_off(parts, "cpu", 0.0, (1, 1))
+    assert first.state()["state"] == "finished"
+    assert not second.path.exists()
+
+
 def test_shards_share_the_queue(home, parts):
     work_off(parts, "cpu", None, (2, 2))
     assert [bool(done(spec)) for part in parts for spec in part.specs] == [False, True, False]

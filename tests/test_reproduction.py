@@ -23,6 +23,7 @@ def table(rows):
         "epochs": 90,
         "seed": 0,
         "missing_classes": 0,
+        "train_precision": "float32",
     }
     return pd.DataFrame([columns | row for row in rows])
 
@@ -48,6 +49,9 @@ def test_usual_is_what_the_recipe_takes_and_something_of_every_cell():
         ]
     )
     assert usual(runs).to_list() == [True, False, True, True]
+    both = table([consistency(0.5, 5.0, 1.6), consistency(0.5, 5.0, 1.4, seed=1, train_precision="bfloat16")])
+    assert usual(both).to_list() == [True, False]  # seeds of two trainings are not seeds of one
+    assert usual(both[1:]).to_list() == [True]
 
 
 def test_cells_by_hand():

@@ -73,6 +73,12 @@ def test_run_id_tells_specs_apart():
         (lambda: Certification(n=1.5), "n must be a whole number, not 1.5"),
         (lambda: Certification(alpha=0.0), "alpha must be from 1e-12 to 0.999, not 0.0"),
         (lambda: Certification(alpha=1.0), "alpha must be from"),
+        (
+            lambda: Certification(alpha=0.01234561),
+            "alpha must have at most six significant digits, not 0.01234561; take 0.0123456",
+        ),
+        (lambda: plan("mnist", "gaussian", 0.2500001), "sigma must have at most six significant digits"),
+        (lambda: plan("mnist", "consistency", 0.5, values={"lam": 5.0000001}), "lam must have at most six"),
         (lambda: RunSpec.from_json('{"dataset": "mnist"}'), "not a spec"),
         (lambda: RunSpec.from_json("[]"), "not a spec"),
         (
@@ -95,6 +101,12 @@ def test_unknown_field_in_json_is_refused():
 def test_the_papers_hyper_parameters_are_the_default():
     assert [plan("mnist", "consistency", s).hyper["lam"] for s in (0.25, 0.5, 1.0)] == [10, 5, 5]
     assert plan("mnist", "consistency", 0.25, values={"lam": 3.0}).hyper["lam"] == 3
+
+
+def test_what_counts_epochs_ends_with_the_training():
+    """At σ = 1 quick's SmoothAdv on MNIST has another growth of ε than elsewhere, and reaches it in a shorter training too."""
+    growth = [plan("mnist", "smoothadv", 1.0, epochs=epochs).hyper["warmup"] for epochs in (1, 2, 8, 90)]
+    assert growth == [1, 2, 4, 4]
 
 
 def test_paper_recipe():

@@ -1,9 +1,11 @@
 """One colour and one title a method, one line style a σ. Okabe and Ito's colours, which the colour-blind tell apart."""
 
 import json
+from collections import Counter
 
 import pandas as pd
 
+from backend.spec import WHOLE
 from backend.training.methods import METHODS
 
 BLUE, VERMILION, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#808080"
@@ -18,7 +20,7 @@ COLOURS = {
     "stability_consistency": "#8C6D00",
     "macer_consistency": "#882255",
 }
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "diamond", "triangle-up", "square")
 
 
@@ -47,7 +49,8 @@ def symbols(recipes) -> dict[str, str]:
 def dashes(sigmas) -> dict[float, str]:
     """A line style for each σ; those of the paper always have the same."""
     usual = {0.25: DASHES[0], 0.5: DASHES[1], 1.0: DASHES[2]}
-    return {s: usual.get(s, DASHES[3 + i % 2]) for i, s in enumerate(sorted(set(sigmas)))}
+    others = sorted(set(sigmas) - usual.keys())
+    return usual | {s: DASHES[3 + i % 3] for i, s in enumerate(others)}
 
 
 def run_labels(runs: pd.DataFrame) -> dict[str, str]:
@@ -75,7 +78,9 @@ def run_labels(runs: pd.DataFrame) -> dict[str, str]:
         labels = {
             run_id: labels[run_id] + seeds(number) for run_id, number in zip(runs.run_id, runs.seeds, strict=True)
         }
-    return labels
+    # A folder of elsewhere may differ in what no words tell: an id always does.
+    often = Counter(labels.values())
+    return {run_id: words + (f", {run_id[-8:]}" if often[words] > 1 else "") for run_id, words in labels.items()}
 
 
 def seeds(number: int) -> str:
@@ -90,6 +95,8 @@ def _facts(run) -> dict:
     facts = {name: getattr(run, name) for name in named if name != "seed" or not hasattr(run, "seeds")}
     missing = getattr(run, "missing_classes", None)
     facts |= {"training": "collapsed"} if pd.notna(missing) and missing > 0 else {}
+    digits = getattr(run, "radius_digits", None)
+    facts |= {"radii of": f"{digits:.0f} digits"} if pd.notna(digits) and digits < WHOLE else {}
     # A folder of elsewhere may call a hyper-parameter what it likes.
     return facts | json.loads(run.hyper) | facts
 

@@ -93,6 +93,8 @@ def how_trained() -> None:
     """Recipes, and where hyper-parameters are not the paper's."""
     said = []
     trained = every_usual[every_usual.source == "trained"]
+    if trained.empty:
+        return
     recipes = sorted(set(zip(trained.recipe, trained.epochs, strict=True)))
     for (recipe, method), rows in trained.groupby(["recipe", "method"]):
         found: dict[str, list[float]] = {}
@@ -242,7 +244,7 @@ with st.container():
                 if peers.empty
                 else "Thin lines: the paper's released networks, methods and σ as chosen, on the same terms. "
             )
-            + "Vertical lines: the ceiling σ Φ⁻¹(α^(1/n)), beyond which n samples certify nothing. Click a name to hide its line."
+            + f"Vertical lines: the ceiling{' σ Φ⁻¹(α^(1/n))' if fixed else ''}, beyond which n samples certify nothing. Click a name to hide its line."
         )
 with st.container():
     if nearest <= furthest:

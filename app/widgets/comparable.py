@@ -9,6 +9,7 @@ from app.figures.palette import title
 from app.widgets.glossary import TERMS
 from app.widgets.run_choice import choose_dataset, tell_absent
 from backend.datasets import DATASETS
+from backend.spec import PRECISIONS
 from backend.statistics import early_stop
 from backend.store import queries
 from backend.store.snapshot import StoreError, mark
@@ -97,5 +98,6 @@ def fullest_training(runs: pd.DataFrame) -> str:
 
 
 def trainings(runs: pd.DataFrame) -> pd.Series:
-    """Recipe and epochs of each run in words."""
-    return runs.recipe + ", " + runs.epochs.astype(str) + " epochs"
+    """Recipe and epochs of each run in words, and the precision where it is not the usual one."""
+    precision = (", " + runs.train_precision).where(runs.train_precision != PRECISIONS[0], "")
+    return runs.recipe + ", " + runs.epochs.astype(str) + " epochs" + precision

@@ -17,7 +17,7 @@ TERMS = {
     "α": "Probability that one certificate is wrong, over the noise that was drawn. 0.001 unless said otherwise.",
     "p_A": "Probability that the network gives the smoothed classifier's class under noise. Votes estimate it; a certificate rests on a lower bound of it.",
     "ceiling": "The largest radius that n votes out of n can certify: σ Φ⁻¹(α^(1/n)).",
-    "envelope": "The best of a method's runs at every radius, whatever their σ.",
+    "envelope": "The best of a method's lines at every radius, means over seeds, whatever their σ.",
     "Pareto front": "The runs that no other run beats in both accuracy and robustness.",
     "seed": "Names the random numbers of a run: equal settings and seed give the same run. Runs that differ in it alone show how much chance does.",
     "recipe": "How long and at what learning rate a network is trained. `paper` is that of the papers (90 epochs on MNIST); `quick` is 8 there: a quarter to half an hour on an idle core, with the certificates.",

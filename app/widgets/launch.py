@@ -1,6 +1,6 @@
 """The form that starts runs: one, or a grid of methods × σ × λ × seeds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, fields
 
 import streamlit as st
@@ -103,13 +103,12 @@ def _one(dataset: Dataset, start: RunSpec | None, shared: dict, key: Key) -> lis
     )
     seed = three.number_input("Seed", value=start.seed if start else 0, step=1, help=TERMS["seed"], key=key("seed"))
     usual = usual_values(method, dataset.name, sigma, shared["recipe"], shared["epochs"])
-    context = f"{dataset.name} {sigma} {shared['recipe']}"
     if start is not None and start.method == method:  # a clone keeps what it was not asked to change
-        usual, context = usual | {name: value for name, value in start.hyper.items() if name in usual}, ""
+        usual |= {name: value for name, value in start.hyper.items() if name in usual}
     values = {}
     for f, column in zip(fields(METHODS[method]), _columns(), strict=False):
-        counted = f" {shared['epochs']}" if f.metadata["of_epochs"] and context else ""
-        values[f.name] = _hyper_input(column, [f], usual[f.name], key(f"{method} {f.name} {context}{counted}"))
+        # What was typed stays until there is another value to begin with.
+        values[f.name] = _hyper_input(column, [f], usual[f.name], key(f"{method} {f.name} {usual[f.name]}"))
     rest = _rest(dataset, start, key)
     return [plan(dataset.name, method, sigma, values=values, seed=seed, **shared, **rest)]
 
@@ -119,21 +118,24 @@ def _grid(dataset: Dataset, start: RunSpec | None, shared: dict, key: Key) -> li
     methods = st.multiselect("Methods", list(METHODS), usual, format_func=title, key=key("methods"))
     one, two, three = st.columns(3)
     typed = "numbers with spaces between them"
-    sigmas = one.text_input("Noise σ", "0.25 0.5 1", 500, help=f"{typed}. {TERMS['σ']}", key=key("sigmas"))
+    first = ("0.25 0.5 1", "", "0")
+    if start is not None:
+        first = (f"{start.sigma:g}", f"{start.hyper['lam']:g}" if "lam" in start.hyper else "", f"{start.seed}")
+    sigmas = one.text_input("Noise σ", first[0], 500, help=f"{typed}. {TERMS['σ']}", key=key("sigmas"))
     lams = two.text_input(
-        "λ", "", 500, help=f"{typed}. {TERMS['λ']} Methods that have none are there once.", key=key("lams"),
+        "λ", first[1], 500, help=f"{typed}. {TERMS['λ']} Methods that have none are there once.", key=key("lams"),
         placeholder="what the recipe takes at each σ", disabled=not any(map(has_lam, methods)),
     )  # fmt: skip
-    seeds = three.text_input("Seeds", "0", 500, help=f"whole {typed}. {TERMS['seed']}", key=key("seeds"))
+    seeds = three.text_input("Seeds", first[2], 500, help=f"whole {typed}. {TERMS['seed']}", key=key("seeds"))
     with st.expander("Other hyper-parameters"):
-        values = _grid_hyper_inputs(methods, key)
+        values = _grid_hyper_inputs(methods, start.hyper if methods == usual and start is not None else {}, key)
     rest = _rest(dataset, start, key)
     axes = numbers("σ", sigmas), numbers("λ", lams) if any(map(has_lam, methods)) else [], numbers("seeds", seeds, int)
     return sweep(methods, *axes, most=MOST_RUNS, dataset=dataset.name, values=values, **shared, **rest)
 
 
-def _grid_hyper_inputs(methods: list[str], key: Key) -> dict:
-    """Those that are given, for every method that has them; the others are left to each method."""
+def _grid_hyper_inputs(methods: list[str], first: Mapping, key: Key) -> dict:
+    """Those that are given, at first as in `first`, for every method that has them; the others are left to each method."""
     of: dict[str, list[Field]] = {}
     for method in methods:
         for f in fields(METHODS[method]):
@@ -143,7 +145,7 @@ def _grid_hyper_inputs(methods: list[str], key: Key) -> dict:
         st.caption("These methods have none.")
     values = {}
     for (name, same), column in zip(of.items(), _columns(), strict=False):
-        values[name] = _hyper_input(column, same, None, key(f"grid {name} {' '.join(methods)}"))
+        values[name] = _hyper_input(column, same, first.get(name), key(f"grid {name} {' '.join(methods)}"))
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -31,7 +31,7 @@ def here(
         versions["training_images"] = training_version(spec.dataset)
     dataset = find_dataset(spec.dataset)
     if dataset.version:  # a folder, whose classes may have other names tomorrow
-        versions["classes"] = list(dataset.classes)
+        versions["classes"], versions["shape"] = list(dataset.classes), list(dataset.shape)
     yield circumstances(torch_device) | {name: version for name, version in versions.items() if version}
     yield from execute(spec, torch_device, weights=weights, checkpoint=checkpoint, done=done)
 
@@ -107,7 +107,9 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
         if isinstance(row, dict):
             before = run.environment()
             _refuse_other_images(run, before, row)
-            check_classes(spec.dataset, row.get("classes"), before.get("classes") or _classes_of(spec.weights_of))
+            trained = before if "classes" in before else _environment_of(spec.weights_of)
+            check_classes(spec.dataset, row.get("classes"), trained.get("classes"))
+            _refuse_other_shape(spec.dataset, row.get("shape"), trained.get("shape"))
             # Once it has its weights nobody looks at its training images again.
             trained_on = {"training_images": before["training_images"]} if "training_images" in before else {}
             run.set_environment(trained_on | row | ours | named)
@@ -133,13 +135,22 @@ def _refuse_other_images(run: Run, before: dict, now: dict) -> None:
             )
 
 
-def _classes_of(source: str | None) -> list | None:
-    """The names of a folder's classes when that run was trained; None where they are not known, or no folder's."""
+def _refuse_other_shape(dataset: str, now: list | None, then: list | None) -> None:
+    """Raise RunError where images of a folder have another size than those that a network was trained on: many networks take any."""
+    if now and then and now != then:
+        was, is_now = ("×".join(map(str, shape[1:])) for shape in (then, now))
+        raise RunError(
+            f"the images of {dataset} are {is_now} now, as its first test image has it, and were {was} when this network was trained: bring that image back, or start another seed"
+        )
+
+
+def _environment_of(source: str | None) -> dict:
+    """What a folder's run, which was trained on a folder of images, says of those; {} where it is not known."""
     for root in (runs_root(), PRECOMPUTED) if source else ():
         with contextlib.suppress(RunError, OSError):
-            if told := Run(root / source).environment().get("classes"):
+            if "classes" in (told := Run(root / source).environment()):
                 return told
-    return None
+    return {}
 
 
 def _weights_of(source: str) -> bytes:

@@ -38,6 +38,11 @@ AGGREGATES = """
     WHERE runs.run_id = $1 AND a.images > 0
 """
 
+# A run that certifies another's weights has no epochs of its own to tell whether training collapsed.
+OF_ITS_SOURCE = """
+    UPDATE runs SET missing_classes = source.missing_classes FROM runs source
+    WHERE runs.weights_of = source.run_id AND runs.missing_classes IS DISTINCT FROM source.missing_classes"""
+
 
 @dataclass
 class Report:
@@ -117,10 +122,11 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
         gone = known.keys() - found.keys()
         for run_id in gone:
             _remove(connection, run_id)
+        (told,) = connection.execute(OF_ITS_SOURCE).fetchone()
         tables_changed = _published(connection)
         report.total = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
         connection.execute("CHECKPOINT")  # closing would, too, and say nothing where it fails
-    return report, bool(report.changed or gone or tables_changed)
+    return report, bool(report.changed or gone or told or tables_changed)
 
 
 def _open(file: Path) -> duckdb.DuckDBPyConnection:

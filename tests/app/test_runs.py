@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -122,6 +123,37 @@ def test_a_clone_fills_the_form_with_every_setting(published, submitted):
     )
     press(app, "Default settings")
     assert app.selectbox(key="launch method 2").value == "consistency"
+
+
+def test_a_grid_begins_with_what_is_cloned(published, submitted):
+    """More seeds of a run: a clone, and then a grid."""
+    certification = Certification(n=300, n0=30, every=50)
+    spec = plan(
+        "digits",
+        "consistency",
+        0.12,
+        values={"lam": 7.0, "eta": 0.1, "m": 4},
+        seed=3,
+        epochs=9,
+        certification=certification,
+    )
+    Run.create(runs_root(), spec).set_state("failed", error="the loss is not finite")
+    app = press(page("runs").run(), "Clone")
+    app.button_group(key="launch kind 1").set_value("Grid").run()
+    press(app, "Start")
+    assert submitted == [spec]
+    app.text_input(key="launch seeds 1").set_value("3 4").run()
+    press(app, "Start 2 runs")
+    assert submitted[1:] == [spec, replace(spec, seed=4)]
+
+
+def test_what_is_typed_stays_while_its_default_does(published, submitted):
+    app = page("runs").run()
+    app.selectbox(key="launch method").set_value("consistency").run()
+    field = next(f for f in app.number_input if f.label == "η")
+    field.set_value(0.1).run()
+    app.number_input(key="launch sigma").set_value(0.25).run()
+    assert next(f for f in app.number_input if f.label == "η").value == 0.1
 
 
 def test_the_list_is_paged_and_filtered(many):

@@ -13,7 +13,7 @@ from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.grid_noise import spending
 from backend.certification.metrics import abstention, acr, certified_accuracy
 from backend.home import CHECKOUT, runs_root, snapshot_path
-from backend.plan import plan
+from backend.plan import certify_again, plan
 from backend.run import Certificate, Run
 from backend.spec import Certification
 from backend.store import queries
@@ -119,6 +119,23 @@ def test_packed_rows_are_published_as_plain_ones(home):
     (run.path / name).write_bytes(content[:-4])
     assert "cannot be unpacked" in publish().skipped[run.run_id]
     assert queries.runs().run_id.to_list() == [good.run_id]
+
+
+def test_a_network_that_collapsed_is_one_however_it_is_certified(home):
+    """What certifies its weights again has no epochs that say so, and may have been published before it."""
+    source = finished(ROWS, missing=9)
+    settings = replace(source.spec.certification, n0=20)
+    again = Run.create(runs_root(), certify_again(source.spec, source.run_id, settings))
+    for idx, row in enumerate(ROWS):
+        again.append(replace(certificate(idx, *row), n0=20))
+    again.set_state("finished")
+    source.set_state("running")
+    publish()
+    assert queries.runs().missing_classes.isna().all()
+    source.set_state("finished")
+    publish()
+    assert queries.runs().set_index("run_id").missing_classes.to_dict() == {source.run_id: 9, again.run_id: 9}
+    assert publish().changed == 0
 
 
 def test_only_finished_runs_are_published(home):

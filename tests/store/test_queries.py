@@ -5,7 +5,7 @@ from math import floor
 import pandas as pd
 import pytest
 
-from app.figures.palette import run_labels
+from app.figures.palette import dashes, run_labels
 from backend.certification.confidence import ceiling
 from backend.home import runs_root
 from backend.plan import certify_again
@@ -93,6 +93,40 @@ def test_the_envelope_of_three_sigmas_by_hand(home):
         0.0: (1.0, 0.25), 0.6: (1.0, 0.25), 0.7: (0.75, 0.5), 1.2: (0.75, 0.5), 1.3: (0.25, 1.0), 2.4: (0.25, 1.0),
     }  # fmt: skip
     assert best.r.max() == floor(100 * ceiling(1.0, 1_000, 0.001)) / 100
+
+
+def test_an_envelope_is_of_means_over_seeds(home):
+    """Of three seeds no radius takes the best: one right at most means a third."""
+    runs = [finished([(1, 1, votes), (2, 3, 1000)], seed=seed) for seed, votes in enumerate((1000, 900, 600))]
+    publish()
+    best = queries.envelope([run.run_id for run in runs]).set_index("r").certified_accuracy
+    assert best[0.0] == 0.5
+    assert best[1.2] == pytest.approx(0.5 / 3)
+
+
+def test_labels_are_never_equal(home):
+    """Two ways to write a hyper-parameter down are two runs; words alone would call them the same."""
+    rows = pd.DataFrame(
+        [
+            {"run_id": f"x-{hyper}", "method": "consistency", "sigma": 0.5, "hyper": f'{{"lam": {hyper}}}', "recipe": "quick", "epochs": 8}
+            | dict.fromkeys(("architecture", "source", "train_precision", "weights_dtype", "precision", "mode"), "same") | {"seed": 0} | more
+            for hyper, more in (("5", {}), ("5.0", {}), ("6", {}))
+        ]
+    )  # fmt: skip
+    labels = run_labels(rows)
+    assert len(set(labels.values())) == 3
+    assert labels["x-6"] == "Gaussian + Consistency, σ = 0.5, λ = 6"
+    logs = rows[2:].assign(hyper="{}", method="gaussian", source="published")
+    logs = pd.concat([logs.assign(run_id="a", radius_digits=3.0), logs.assign(run_id="b", radius_digits=5.0)])
+    assert run_labels(logs) == {
+        "a": "Gaussian, σ = 0.5, radii of 3 digits",
+        "b": "Gaussian, σ = 0.5, radii of 5 digits",
+    }
+
+
+def test_every_sigma_has_a_line_style_of_its_own():
+    styles = dashes([0.12, 0.25, 0.5, 1.0, 2.0, 3.0])
+    assert len(set(styles.values())) == 6
 
 
 def test_pairs_are_refused_unless_they_are_alike(home):

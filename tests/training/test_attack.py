@@ -69,6 +69,13 @@ def test_ddn_finds_the_least_norm():
     assert float((pgd(*HALF, 0.45, 60, generator()) - HALF[1]).norm()) == pytest.approx(0.45)
 
 
+def test_ddn_goes_as_far_as_it_may():
+    """Where nothing fools, ε is used in full at the first step and kept, however few steps there are."""
+    far = Halfspace(), torch.full((1, 1, 1, 40), 1.0), torch.tensor([1]), torch.zeros(2, 1, 1, 1, 40)
+    far[0].forward = lambda x: torch.stack([0 * x.flatten(1).sum(1), 50 + x.flatten(1).sum(1)], 1)
+    assert float((ddn(*far, 2.0, 10, generator()) - far[1]).norm()) == pytest.approx(2.0, abs=1e-3)
+
+
 def test_ascent_is_not_projected():
     iterates = ascent(*HALF, 0.25, 2, generator())
     assert iterates[0].flatten().tolist() == pytest.approx([0.35, 0.3])
