@@ -1,6 +1,7 @@
 """python -m backend VERB"""
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -22,6 +23,11 @@ from backend.training.methods import METHODS
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C, 141 where nobody reads on."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:  # it was closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # σ in an encoding that has none
     options = parser().parse_args(arguments)
     try:
         settle()

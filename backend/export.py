@@ -83,7 +83,10 @@ def _folders(runs: pd.DataFrame, out: Path, _) -> list[Path]:
     written = [out / run_id for run_id in runs.run_id]
     for folder, copy in zip(runs.folder, written, strict=True):
         copy.mkdir(parents=True, exist_ok=True)
-        for file in Run(Path(folder)).portable():
+        run = Run(Path(folder))
+        if copy.resolve() == run.path.resolve():
+            raise ExportError(f"{out} is where these runs lie: export them to another folder")
+        for file in sorted(run.portable(), key=run.state_file.__eq__):  # that it is finished comes last
             shutil.copy(file, copy)
     return written
 

@@ -44,6 +44,8 @@ def follow_all(specs: list[RunSpec], options) -> int:
         for run in local.submit(specs, options.priority):
             print(f"{run.run_id} is {run.state()['state']}")
         return 0
+    if options.executor == "local":
+        _check_device(options.device)
     if options.executor == "ray":
         failed = _follow_on_ray(specs, options)
     elif len(specs) == 1:
@@ -61,6 +63,13 @@ def follow_all(specs: list[RunSpec], options) -> int:
     if failed:
         print(f"{len(failed)} of {len(specs)} runs failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_device(name: str) -> None:
+    """Raise SpecError for one that is not there, before any run is made."""
+    from backend.pipeline import choose_device
+
+    choose_device(name)
 
 
 def _follow_on_ray(specs: list[RunSpec], options) -> list[str]:

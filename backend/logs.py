@@ -130,14 +130,14 @@ def read_log(file: Path) -> tuple[dict[str, np.ndarray], bool]:
     if file.stat().st_size > MOST_BYTES:
         raise LogError(f"has more than {MOST_BYTES // 2**20} MiB")
     try:
-        header, *lines = file.read_bytes().decode().replace("\r\n", "\n").split("\n")
+        header, *lines = file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError:
         raise LogError("is no text") from None
     names = header.split("\t")
     if names[:5] != COLUMNS:
         pairs = re.fullmatch(r"[\d.]+\t[\d.]+", header)
         raise LogError("holds radius/accuracy pairs, not a row an image" if pairs
-                       else f"does not begin with the columns {' '.join(COLUMNS)}")  # fmt: skip
+                       else f"does not begin with the columns, tabs between them, {' '.join(COLUMNS)}")  # fmt: skip
     if len(set(names)) < len(names):
         raise LogError("names a column twice")
     rows = [line.split("\t") for line in lines if line]
@@ -242,6 +242,10 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
         settings = replace(settings, limit=len(idx))
     kinds = {f.name: type(f.default) for method in KNOWN.values() for f in fields(method)}
     hyper = {name: _typed(name, value, kinds.get(name)) for name, value in facts.items() if name not in FACTS}
+    if facts["method"] in KNOWN and (foreign := hyper.keys() - {f.name for f in fields(KNOWN[facts["method"]])}):
+        raise LogError(
+            f"says something that is neither a fact ({', '.join(FACTS)}) nor a hyper-parameter of {facts['method']}: {', '.join(sorted(foreign))}"
+        )
     if (digits := facts.get("digits", DIGITS)) < DIGITS:
         raise LogError(f"its radii have {digits} significant digits; at least {DIGITS} are wanted")
     name = facts.get("recipe", "paper")

@@ -175,7 +175,7 @@ def sweep(
     count = len(seeds) * len(sigmas) * sum(len(lams) or 1 if has_lam(method) else 1 for method in methods)
     if most is not None and count > most:
         raise SpecError(f"a grid has at most {most} runs, not {count:,}: take fewer methods, σ, λ or seeds at a time")
-    for name in given:
+    for name in (*given, *(["lam"] if lams else [])):
         if not any(name in METHODS[method].__dataclass_fields__ for method in methods if method in METHODS):
             raise SpecError(f"none of {', '.join(methods)} has a hyper-parameter {name!r}")
     for seed, sigma, method in product(seeds, sigmas, methods):

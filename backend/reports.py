@@ -71,13 +71,14 @@ def publish_if_possible() -> None:
             print(f"certscope: {error}", file=sys.stderr)
 
 
-def _publish(_) -> None:
+def _publish(_) -> int:
     from backend.store.publish import publish
 
     report = publish()
     for name, reason in report.skipped.items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
     print(f"Store: {report.total} runs, {report.changed} new or changed.")
+    return 1 if report.skipped else 0
 
 
 def _runs(options) -> None:
@@ -123,7 +124,9 @@ def _import(options) -> int:
             print(f"skipped {result.file}: {it}{result.reason}", file=sys.stderr)
     print(f"Imported {taken} logs, skipped {skipped}.")
     if taken:
-        print(f"Taken to be certified with {'; '.join(terms)}. If that is wrong: --set n=… n0=… alpha=…")
+        print(
+            f"Taken to be certified with {'; '.join(terms)}. If that is wrong: delete what was made of them in {imported_root()}, and --set n=… n0=… alpha=…"
+        )
     publish_if_possible()
     if not taken:
         raise LogError("nothing was imported")

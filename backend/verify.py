@@ -16,7 +16,7 @@ from backend.certification.smoothed_classifier import Look, why_stop
 from backend.datasets import find_dataset
 from backend.live import BOUND, CLAIM, FORMAT, Session
 from backend.run import Run, RunError
-from backend.spec import Certification, SpecError, between, whole
+from backend.spec import Certification, SpecError, between, check_run_id, whole
 
 DOUBT = 1e-6  # a network that the certificate fits is refuted with at most twice this probability
 MOST_BYTES = 50 * 2**20  # of a certificate
@@ -46,7 +46,7 @@ class Refuted(Exception):
 def read(content: bytes, most: int = MOST_BYTES) -> object:
     """A file's JSON. Raises ValueError with a sentence where it has more than `most` bytes or is none."""
     if len(content) > most:
-        raise ValueError(f"A certificate has at most {most // 2**20} MiB, not {len(content) / 2**20:.1f}.")
+        raise ValueError(f"A certificate has at most {most // 2**20} MiB, and this file has more.")
     try:
         certificate = json.loads(content, parse_constant=_no_constant, object_pairs_hook=_each_once)
         json.dumps(certificate, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and can be shown nowhere
@@ -145,6 +145,7 @@ def _check_form(c: dict) -> None:
     for name in ("run_id", "dataset", "architecture", "precision", "weights_sha256", "certscope", "made"):
         if not _is_words(c[name]):
             raise Refuted(f"{name} must be a word, not {c[name]!r}")
+    check_run_id(c["run_id"])
     if more := sorted({*c} - {*FIELDS} | {*c["image"]} - {*IMAGE_FIELDS}):
         raise Refuted(f"a certificate of format {FORMAT} has no field {more[0]!r}: what it says there nobody can check")
     whole("samples", c["samples"], 1, 2**63 - 1)
@@ -166,8 +167,8 @@ def _check_form(c: dict) -> None:
 
 
 def _is_words(text: object) -> bool:
-    """Whether it is a text that a terminal shows and does not obey: without control characters."""
-    return type(text) is str and not any(category(c) == "Cc" for c in text)
+    """Whether it is a text that a terminal shows and does not obey: without characters that control it, or turn the line round."""
+    return type(text) is str and not any(category(c) in ("Cc", "Cf") for c in text)
 
 
 def _check_image(image: dict) -> None:

@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from backend.cli import main
 from backend.home import CHECKOUT, data_root, runs_root, settle
 from backend.home import home as home_folder
 from backend.progress import duration
+from backend.run import all_runs
 from backend.training.methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("published")  # whoever publishes need not begin with the shipped runs
@@ -111,6 +113,11 @@ def test_dry_run_starts_nothing(home):
         (["import", ".", "--mapping", "README.md"], "README.md is not JSON"),
         (["export", "csv", "/dev/full"], "No space left on device"),
         (["certify", "../../etc"], "a run id is made of letters"),
+        (
+            ["sweep", "--dataset", "digits", "--methods", "gaussian", "--lams", "3"],
+            "none of gaussian has a hyper-parameter 'lam'",
+        ),
+        (["verify", "/dev/zero"], "A certificate has at most 50 MiB, and this file has more."),
     ],
 )
 def test_errors_are_one_line(home, arguments, says):
@@ -118,6 +125,38 @@ def test_errors_are_one_line(home, arguments, says):
     assert error.startswith("certscope: ")
     assert says in error
     assert error.count("\n") == 1
+    assert not list(runs_root().glob("*"))  # nothing was begun
+
+
+def test_a_folder_that_is_left_out_of_the_store_ends_publishing_with_1(home):
+    assert "Store: " in backend("publish")
+    (runs_root() / "digits-x").mkdir(parents=True)
+    for file, content in (("spec", "{"), ("state", '{"state": "finished"}')):
+        (runs_root() / "digits-x" / f"{file}.json").write_text(content)
+    assert "skipped digits-x: " in backend("publish", status=1)
+
+
+def test_a_run_whose_reader_leaves_is_interrupted_and_goes_on(home):
+    """Not failed: nothing is wrong with it, and `queue --resume all` takes it up."""
+    command = shlex.join([sys.executable, "-m", "backend", "run", *SMALL, "--epochs", "3"])
+    subprocess.run(["bash", "-c", f"{command} | true"], cwd=CHECKOUT, check=True, capture_output=True)
+    (run,) = all_runs(runs_root())
+    assert run.state()["state"] == "interrupted"
+    output = fresh("run", *SMALL, "--epochs", "3", PYTHONIOENCODING="ascii")  # whose terminal has no σ
+    assert run.state()["state"] == "finished"
+    assert str(run.path) in output
+    assert "?" in fresh("methods", PYTHONIOENCODING="ascii")
+
+
+def test_what_has_nowhere_to_write_still_works(home):
+    command = shlex.join([sys.executable, "-m", "backend", "run", *SMALL])
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        result = subprocess.run(
+            ["bash", "-c", f"{command} {closed}"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+    (run,) = all_runs(runs_root())
+    assert run.state()["state"] == "finished"
 
 
 def test_a_training_that_collapsed_is_called_so(published):

@@ -128,6 +128,8 @@ def test_logs_come_back_by_import(runs, tmp_path):
 
 
 def test_folders_are_whole_and_publish_elsewhere(runs, tmp_path):
+    with pytest.raises(ExportError, match="is where these runs lie: export them to another folder"):
+        export("folders", ids(runs), runs_root(), RADII)
     written = export("folders", ids(runs), tmp_path / "out", RADII)
     assert sorted(path.name for path in written) == sorted(ids(runs))
     before = queries.runs()

@@ -102,7 +102,7 @@ def test_what_a_path_says(path, facts):
 
 
 def test_a_log_becomes_an_ordinary_run_folder(home, tmp_path):
-    (result,) = take(log(tmp_path / "x.tsv"), **KNOWN, seed=4, lam=2)
+    (result,) = take(log(tmp_path / "x.tsv"), **(KNOWN | {"method": "consistency"}), seed=4, lam=2)
     run = result.run
     assert (run.spec.source, run.spec.radius_digits, run.spec.seed, run.spec.hyper) == ("published", 3, 4, {"lam": 2})
     assert (run.spec.certification.n, run.spec.certification.limit) == (100_000, 3)
@@ -118,7 +118,9 @@ def test_a_log_becomes_an_ordinary_run_folder(home, tmp_path):
     for r, reached in ((0.9528, 1), (0.953, 0)):
         assert queries.accuracy_at(r, [run.run_id]).reached.tolist() == [reached]
         assert queries.images_of([run.run_id], r).reached.sum() == reached
-    assert [r.run.run_id for r in take(tmp_path / "x.tsv", **KNOWN, seed=4, lam=2)] == [run.run_id]  # once more
+    assert [r.run.run_id for r in take(tmp_path / "x.tsv", **(KNOWN | {"method": "consistency"}), seed=4, lam=2)] == [
+        run.run_id
+    ]  # once more
 
 
 def test_a_hyper_parameter_or_a_time_that_cannot_be_is_refused(home, tmp_path):
@@ -139,6 +141,8 @@ def test_a_hyper_parameter_or_a_time_that_cannot_be_is_refused(home, tmp_path):
         ({"alpha": "small"}, "its alpha must be a number, not small"),
         ({"alpha": 10**400}, "its alpha must be a number, not 1000"),
         ({"digits": 3.5}, "its digits must be a whole number, not 3.5"),
+        ({"sgima": 0.25}, "neither a fact (dataset, "),
+        ({"lam": 3}, "nor a hyper-parameter of gaussian: lam"),
     ],
 )
 def test_a_fact_that_would_become_another_is_refused(facts, says, home, tmp_path):
@@ -155,9 +159,11 @@ def test_numbers_stay_numbers(home, tmp_path):
     assert facts_of(Path("mnist/consistency/num_2.5/x"))["m"] == 2.5  # refused where it counts vectors
 
 
-def test_extra_columns_and_windows_line_ends_are_read(home, tmp_path):
+def test_extra_columns_and_what_windows_adds_are_read(home, tmp_path):
     path = tmp_path / "x.tsv"
-    path.write_bytes(b"idx\tlabel\tpredict\tradius\tcorrect\ttime\tnote\r\n0\t7\t7\t0.5\t1\t1 day, 0:00:01\tok\r\n")
+    path.write_bytes(
+        b"\xef\xbb\xbfidx\tlabel\tpredict\tradius\tcorrect\ttime\tnote\r\n0\t7\t7\t0.5\t1\t1 day, 0:00:01\tok\r\n"
+    )
     table, cut = read_log(path)
     assert table["time"].tolist() == [86_401.0]
     assert not cut
@@ -170,6 +176,7 @@ def test_extra_columns_and_windows_line_ends_are_read(home, tmp_path):
         (b"=> loading checkpoint\nEpoch 1\n", "does not begin with the columns"),
         (b"\x80\x04\x95pickle", "is no text"),
         (b"", "does not begin with the columns"),
+        (b"idx,label,predict,radius,correct,time\n", "the columns, tabs between them, idx label"),
         (HEADER.encode(), "has no rows"),
         (HEADER.encode() + b"0\t7\t7\tlarge\t1\t1\n", "a value that is no number"),
         (HEADER.encode() + b"0\t7\t7\t0.5\t1\n1\t2\t2\t0.5\t1\t1\n", "rows with other columns"),

@@ -113,7 +113,7 @@ def test_a_store_that_cannot_be_written_is_shown_as_it_was(home):
         process.terminate()
         said = process.communicate(timeout=60)[1]
     assert "could not be brought up to date" in said
-    assert "starts with what was published before" in said
+    assert "starts with what is published" in said
 
 
 def test_the_bench_of_the_store_asks_what_the_store_answers(home):

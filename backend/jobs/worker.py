@@ -56,7 +56,7 @@ def work(
         run.set_state("running", **identity(), device=device, **facts)
         try:
             _execute(run, device, on_row, executor)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError):  # of whom it printed to: the run itself is sound
             run.set_state("interrupted")
             raise
         except Exception as error:  # whatever it was, whoever looks at the run must read it
