@@ -23,7 +23,7 @@ from backend.datasets import DATASETS, DatasetError
 from backend.files import write_aside
 from backend.plan import recipe_for
 from backend.run import ABSTAIN, Certificate, Run, RunError
-from backend.spec import KINDS, RECIPES, Certification, Recipe, RunSpec, SpecError
+from backend.spec import KINDS, RECIPES, Certification, Recipe, RunSpec, SpecError, six_digits
 from backend.training.methods import METHODS as KNOWN
 
 COLUMNS = ["idx", "label", "predict", "radius", "correct"]
@@ -252,6 +252,8 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
     recipe = recipe_for(name, dataset.name) if name in RECIPES else Recipe(name=name)
     epochs = facts.get("epochs", recipe.epochs)
     recipe = replace(recipe, epochs=epochs, warmup=min(recipe.warmup, epochs))
+    for word, value in (("sigma", facts["sigma"]), ("lam", hyper.get("lam", 0)), ("alpha", settings.alpha)):
+        six_digits(word, value)
     return RunSpec(
         dataset.name, facts.get("architecture") or dataset.architectures[0], facts["method"], facts["sigma"], hyper,
         seed=facts.get("seed", 0), recipe=recipe, certification=settings, source="published", radius_digits=digits,

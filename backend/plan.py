@@ -8,7 +8,7 @@ from math import floor, isfinite, log2, prod
 from backend.certification.confidence import ceiling, lower_bound
 from backend.certification.grid_noise import spending
 from backend.datasets import DATASETS, DatasetError, find_dataset
-from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of
+from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of, six_digits
 from backend.training.methods import METHODS, make
 
 MOST_RUNS = 500  # of a grid that the dashboard starts at once
@@ -35,7 +35,7 @@ def plan(
     one_of("method", method, METHODS)
     steps = recipe_for(recipe, dataset)
     if epochs is not None:
-        steps = replace(steps, epochs=epochs, warmup=min(steps.warmup, epochs))
+        steps = _for(steps, epochs)
     steps = replace(steps, precision=train_precision)
     made = make(method, usual_values(method, dataset, float(sigma), recipe, steps.epochs) | (values or {}))
     spec = RunSpec(
@@ -43,8 +43,18 @@ def plan(
         seed=seed, recipe=steps, weights_dtype=weights_dtype, precision=precision, certification=certification,
     )  # fmt: skip
     check_certification(spec)
-    _check_reach(spec)
+    six_digits("sigma", spec.sigma)
+    six_digits("lam", spec.hyper.get("lam", 0))
+    _check_new(spec)
     return spec
+
+
+def _for(recipe: Recipe, epochs: int) -> Recipe:
+    """A recipe for other epochs: a shorter training has its drops of the rate in proportion earlier."""
+    shorter = replace(recipe, epochs=epochs, warmup=min(recipe.warmup, epochs))
+    if recipe.schedule == "step" and epochs < recipe.epochs:
+        shorter = replace(shorter, drop_every=max(1, round(recipe.drop_every * epochs / recipe.epochs)))
+    return shorter
 
 
 def check_certification(spec: RunSpec) -> None:
@@ -60,10 +70,13 @@ def check_certification(spec: RunSpec) -> None:
         )
 
 
-def _check_reach(spec: RunSpec) -> None:
-    """Raise SpecError for a radius that no image can reach: asked of new runs alone, for one that is begun cannot be changed."""
+def _check_new(spec: RunSpec) -> None:
+    """Raise SpecError for a radius that no image can reach, and an α that no page can write: asked of new runs alone, for one that is begun cannot be changed."""
     settings = spec.certification
-    if settings is None or settings.radius is None:
+    if settings is None:
+        return
+    six_digits("alpha", settings.alpha)
+    if settings.radius is None:
         return
     if (most := reach(settings, spec.sigma, spec.dataset)) < settings.radius:
         raise SpecError(
@@ -271,5 +284,5 @@ def certify_again(source: RunSpec, run_id: str, certification: Certification, pr
         precision=precision or source.precision,
     )  # fmt: skip
     check_certification(spec)
-    _check_reach(spec)
+    _check_new(spec)
     return spec

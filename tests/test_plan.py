@@ -50,7 +50,7 @@ def test_the_command_of_a_shipped_run_is_that_run(parsed, run_id):
         {},
         {"certification": Certification()},
         {"recipe": "paper", "epochs": 3, "seed": 7, "weights_dtype": "float16", "train_precision": "bfloat16"},
-        {"certification": Certification(n=500, limit=9, mode="anytime", radius=0.3, width=0.1, alpha=1e-05), "sigma": 1 / 3},
+        {"certification": Certification(n=500, limit=9, mode="anytime", radius=0.3, width=0.1, alpha=1e-05), "sigma": 0.333333},
         {"certification": Certification(mode="at-radius", radius=0.25, float_sound=True), "precision": "bfloat16"},
     ],
     ids=["trained", "certified", "paper", "anytime", "sound"],

@@ -74,7 +74,7 @@ def test_run_id_tells_specs_apart():
         (lambda: Certification(alpha=0.0), "alpha must be from 1e-12 to 0.999, not 0.0"),
         (lambda: Certification(alpha=1.0), "alpha must be from"),
         (
-            lambda: Certification(alpha=0.01234561),
+            lambda: plan("mnist", "gaussian", 0.5, certification=Certification(alpha=0.01234561)),
             "alpha must have at most six significant digits, not 0.01234561; take 0.0123456",
         ),
         (lambda: plan("mnist", "gaussian", 0.2500001), "sigma must have at most six significant digits"),
@@ -101,6 +101,14 @@ def test_unknown_field_in_json_is_refused():
 def test_the_papers_hyper_parameters_are_the_default():
     assert [plan("mnist", "consistency", s).hyper["lam"] for s in (0.25, 0.5, 1.0)] == [10, 5, 5]
     assert plan("mnist", "consistency", 0.25, values={"lam": 3.0}).hyper["lam"] == 3
+
+
+def test_a_shorter_training_by_the_paper_drops_its_rate_in_proportion():
+    """With MACER's deferral, which ends where the rate drops first: 31 and 30 of 90 epochs."""
+    specs = [plan("mnist", "macer", 0.5, recipe="paper", epochs=epochs) for epochs in (180, 90, 45, 30, 2, 1)]
+    assert [spec.recipe.drop_every for spec in specs] == [30, 30, 15, 10, 1, 1]
+    assert [spec.hyper["deferred"] for spec in specs] == [31, 31, 16, 10, 1, 1]
+    assert [plan("mnist", "macer", 0.5, epochs=epochs).recipe.drop_every for epochs in (8, 4)] == [30, 30]  # a cosine
 
 
 def test_what_counts_epochs_ends_with_the_training():

@@ -186,7 +186,7 @@ def curves_of(drawn: pd.DataFrame) -> None:
         with column:
             draw(
                 figure,
-                "curves" if sigma is None else f"curves {sigma:g}",
+                "curves" if sigma is None else f"curves {sigma:.12g}",
                 "Certified accuracy against radius"
                 + ("" if sigma is None else f" at σ = {sigma:g}")
                 + ", one line a run; the download has the numbers",

@@ -56,7 +56,7 @@ def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: st
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         with column:
             draw(
-                once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path)), f"trade-off {sigma:g}",
+                once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path)), f"trade-off {sigma:.12g}",
                 f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns], setting,
             )  # fmt: skip
             for row in moves[moves.sigma == sigma].itertuples():

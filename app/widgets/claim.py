@@ -35,7 +35,7 @@ def claim(common: pd.DataFrame, published: pd.DataFrame, setting: str, once: Cal
         here = rows[rows.sigma == sigma]
         with column:
             draw(
-                once(("gains", sigma), lambda here=here: gains(here)), f"gain {sigma:g}",
+                once(("gains", sigma), lambda here=here: gains(here)), f"gain {sigma:.12g}",
                 f"ACR of Consistency less that of each baseline at σ = {sigma:g}, with intervals", here.rename(columns={"half": "half_of_95_interval"}),
                 setting,
             )  # fmt: skip

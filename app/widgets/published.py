@@ -30,7 +30,7 @@ def beside_the_papers(
         with column:
             here = common[common.sigma == sigma]
             draw(
-                once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:g}", f"ACR of each method at σ = {sigma:g} beside {whose}",
+                once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:.12g}", f"ACR of each method at σ = {sigma:g} beside {whose}",
                 pd.concat([here[["method", "recipe", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]), setting,
             )  # fmt: skip
     st.caption(

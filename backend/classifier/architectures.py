@@ -62,17 +62,25 @@ def mlp(shape: tuple[int, int, int], classes: int) -> nn.Module:
 
 def resnet20(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """ResNet-20 for small images."""
-    return resnet(20, shape[0], classes)
+    return _as_he(resnet(20, shape[0], classes))
 
 
 def resnet110(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """ResNet-110 for small images, the paper's network for CIFAR-10."""
-    return resnet(110, shape[0], classes)
+    return _as_he(resnet(110, shape[0], classes))
 
 
 def densenet40(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """DenseNet-40 with growth rate 12 for small images."""
-    return densenet(40, 12, shape[0], classes)
+    return _as_he(densenet(40, 12, shape[0], classes))
+
+
+def _as_he(built: nn.Module) -> nn.Module:
+    """Convolutions of k×k and C channels out begin as N(0, 2 / (k² C)): He et al., ICCV 2015, which the papers of both kinds of network take."""
+    for layer in built.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return built
 
 
 ARCHITECTURES = {function.__name__: function for function in (lenet, smallcnn, mlp, resnet20, resnet110, densenet40)}

@@ -57,7 +57,7 @@ def terms(run: pd.Series) -> str:
     images = run.image_set.removeprefix("test/").replace("/", ", ")
     return (
         f"{'' if mode == 'fixed' else f'{mode}, '}{'' if mode.startswith('fixed') else 'at most '}n = {run.n:,.0f}, n0 = {run.n0:,.0f}, "
-        f"α = {run.alpha:g}, {run.images:,.0f} test images ({images})"
+        f"α = {run.alpha:.12g}, {run.images:,.0f} test images ({images})"
     )
 
 

@@ -273,3 +273,13 @@ def test_without_consistency_nothing_is_said_of_it(published):
     assert not app.exception
     assert "That wants a run of Gaussian + Consistency and one of a baseline" in words(app)
     assert "ACR of Gaussian + Consistency" not in words(app)
+
+
+def test_a_sigma_that_no_page_can_write_is_one_of_its_own(home, digits_spec):
+    """No new run has one; a folder of before, or of elsewhere, may."""
+    for sigma in (0.25, 0.2500001):
+        work(Run.create(runs_root(), replace(digits_spec(sigma=0.25), sigma=sigma)), "cpu")
+    publish((runs_root(),))
+    app = page("trade_offs").run()
+    assert not app.exception
+    assert app.button_group(key="sigma").options == ["0.25", "0.2500001"]

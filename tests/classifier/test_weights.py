@@ -87,6 +87,20 @@ def test_residual_networks_have_the_published_size(name, millions):
     assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
+@pytest.mark.parametrize("name", ["resnet110", "densenet40"])
+def test_deep_networks_begin_as_their_papers_have_it(name):
+    """N(0, 2 / (k² · channels out)): .118, .083 and .059 of the residual network's three stages."""
+    torch.manual_seed(0)
+    of = {}
+    for layer in ARCHITECTURES[name]((3, 32, 32), 10).modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            of.setdefault((layer.kernel_size[0], layer.out_channels), []).append(layer.weight.detach().flatten())
+    for (side, channels), weights in of.items():
+        values = torch.cat(weights)
+        assert float(values.std()) == pytest.approx((2 / (side**2 * channels)) ** 0.5, rel=4 / len(values) ** 0.5)
+        assert abs(float(values.mean())) < 4 * float(values.std()) / len(values) ** 0.5
+
+
 def test_densenet_has_the_published_size():
     """Huang et al., Table 2: DenseNet (k = 12) of depth 40 has 1.0 M parameters; 40 layers with weights, 2 of them 1×1."""
     network = ARCHITECTURES["densenet40"]((3, 32, 32), 10).eval()
