@@ -30,7 +30,7 @@ def test_the_best_at_a_radius_is_asked_of_the_store(published):
         each = queries.accuracy_at(r, runs.run_id.to_list()).groupby(["method", "sigma"]).certified_accuracy.mean()
         method, sigma = each.idxmax()
         assert app.metric[-1].value == f"{each.max():.1%}"
-        assert f"**{title(method)}, σ = {sigma:g}, " in words(app)
+        assert f"**{title(method)}, σ = {sigma:g}" in words(app)
     assert "looks better than it is" in words(app)
 
 
