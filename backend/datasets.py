@@ -78,12 +78,21 @@ def training_version(name: str) -> str:
     return _version(train, _files(train, LARGE))
 
 
-def check_classes(dataset: str, classes: list | None, trained: list | None) -> None:
-    """Raise DatasetError where a network was trained on classes of other names, or in another order; None: they are not known."""
-    if trained and list(classes or ()) != trained:
+def check_trained_on(dataset: str, now: Mapping, trained: Mapping) -> None:
+    """Raise DatasetError where a network was trained on images of a folder with other names of classes, in another order, or of another size, which many networks take.
+
+    now: `classes` and `shape` of the data set as it is; trained: as they were, of an environment.json, where it says so.
+    """
+    classes, shape = now.get("classes") or [], now.get("shape") or []
+    if (then := trained.get("classes")) and list(classes) != then:
         raise DatasetError(
-            f"the classes of {dataset} are {', '.join(classes or ())} now, and the network was trained on {', '.join(map(str, trained))}: "
+            f"the classes of {dataset} are {', '.join(classes)} now, and the network was trained on {', '.join(map(str, then))}: "
             "its answers would get wrong names. Bring back the folders' names, or train it anew"
+        )
+    if (then := trained.get("shape")) and list(shape) != then:
+        sizes = ["×".join(map(str, some[1:])) for some in (shape, then)]
+        raise DatasetError(
+            f"the images of {dataset} are {sizes[0]} now, the size of its first test image, and the network was trained on {sizes[1]}: bring back the one that was first then, or train it anew"
         )
 
 
@@ -104,13 +113,19 @@ def dataset_names() -> list[str]:
     return [*DATASETS, *(name for name in own if WORD.fullmatch(name) and name not in DATASETS)]
 
 
+def is_there(place: str) -> bool:
+    """Whether something lies at a data set's `place`, which an interrupted download leaves empty."""
+    folder = data_root() / place
+    return folder.is_dir() and any(folder.iterdir())
+
+
 def _torchvision(kind: str, title: str, place: str, train: bool) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels as torchvision keeps them, downloaded where they are not there: not at the wish of a read-only server's visitor."""
     import torchvision.datasets
 
     root = data_root()
     with _alone(root, kind):
-        there = (root / place).is_dir() and any((root / place).iterdir())
+        there = is_there(place)
         try:
             data = getattr(torchvision.datasets, kind)(root, train=train, download=not read_only())
         except (RuntimeError, OSError, ValueError, AssertionError, EOFError) as error:

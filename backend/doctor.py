@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from backend.datasets import DATASETS, dataset_names
+from backend.datasets import DATASETS, dataset_names, is_there
 from backend.home import CHECKOUT, data_root, home, imported_root, read_only, runs_root, snapshot_path
 from backend.jobs.slots import gpus, slots
 from backend.overview import listing, stands_still
@@ -98,7 +98,7 @@ def _data() -> Iterator[Finding]:
     there = [name for name in dataset_names() if name not in DATASETS]
     missing = []
     for dataset in DATASETS.values():
-        (there if not dataset.place or (data_root() / dataset.place).exists() else missing).append(dataset.name)
+        (there if not dataset.place or is_there(dataset.place) else missing).append(dataset.name)
     yield Finding("ok", f"data sets here: {', '.join(there)}; not in {data_root()}: {', '.join(missing) or 'none'}")
 
 

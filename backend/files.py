@@ -57,7 +57,7 @@ def content_of(path: Path) -> bytes | None:
         with gzip.open(_packed_name(path)) as file:
             content = file.read(MOST_UNPACKED + 1)
     except FileNotFoundError:
-        return None
+        return path.read_bytes() if path.exists() else None  # it may have been made plain between the two looks
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{_packed_name(path).name} cannot be unpacked: {error}") from error
     if len(content) > MOST_UNPACKED:
@@ -69,7 +69,9 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
     """A dict a whole row; none where there is no file. Raises ValueError for a row that does not fit the header."""
     if (content := content_of(path)) is None:
         return []
-    header, *lines = content.decode().split("\n")[:-1] or [""]  # what follows the last newline is half a row
+    header, *lines = content.decode().replace("\r\n", "\n").split("\n")[:-1] or [
+        ""
+    ]  # what follows the last newline is half a row
     columns = header.split("\t")
     rows = [line.split("\t") for line in lines]
     if any(len(row) != len(columns) for row in rows):

@@ -57,6 +57,8 @@ def follow_all(specs: list[RunSpec], options) -> int:
             print(f"[{number}/{len(specs)}] {spec.run_id}", flush=True)
             try:
                 _follow(spec, options.device)
+            except BrokenPipeError:  # nobody reads on
+                raise
             except (ValueError, RuntimeError, OSError) as error:
                 print(f"certscope: {error}", file=sys.stderr)
                 failed.append(spec.run_id)

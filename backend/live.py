@@ -19,7 +19,7 @@ from backend.certification import bracket
 from backend.certification.smoothed_classifier import Look, SmoothedClassifier
 from backend.classifier.folding import folded
 from backend.classifier.weights import unpack
-from backend.datasets import check_classes, find_dataset
+from backend.datasets import check_trained_on, find_dataset
 from backend.pipeline import choose_device, circumstances
 from backend.run import Run, RunError
 from backend.spec import Certification
@@ -42,7 +42,7 @@ class Session:
     ):
         """pixels: uint8 (C, H, W) in the data set's scale; seed: the operating system's unless given.
 
-        Raises RunError where the run has no weights, and DatasetError where it was trained on classes of other names.
+        Raises RunError where the run has no weights, and DatasetError where it was trained on other classes or sizes.
         """
         self.run, self.pixels, self.settings = run, pixels, settings
         self.seed = secrets.randbits(63) if seed is None else seed
@@ -52,7 +52,8 @@ class Session:
         weights = run.weights()
         if weights is None:
             raise RunError(f"{run.run_id} has no weights; train it first")
-        check_classes(self.spec.dataset, list(self.dataset.classes), run.environment().get("classes"))
+        now = {"classes": list(self.dataset.classes), "shape": list(self.dataset.shape)}
+        check_trained_on(self.spec.dataset, now, run.environment())
         self.weights_sha256 = hashlib.sha256(weights).hexdigest()
         self.network = _network(weights, self.spec.architecture, self.spec.dataset, self.device)
 

@@ -77,9 +77,11 @@ def import_logs(
     for file in files:
         try:
             name = str(file.relative_to(base))
-            facts = facts_of(file.absolute())
-            facts |= next((dict(f) for pattern, f in (mapping or {}).items() if fnmatch(name, pattern)), {})
-            yield Imported(file, _import(file, name, facts | dict(given), root, partial))
+            named = next((dict(f) for pattern, f in (mapping or {}).items() if fnmatch(name, pattern)), {}) | dict(
+                given
+            )
+            facts = _fitting(facts_of(file.absolute()), named) | named
+            yield Imported(file, _import(file, name, facts, root, partial))
         except OSError as error:
             yield Imported(file, None, f"cannot be read or written: {error.strerror or error}")
         except (LogError, SpecError, DatasetError, RunError) as error:
@@ -120,6 +122,19 @@ def facts_of(path: Path) -> dict:
         if match[2]:
             facts["seed"] = int(match[2])
     return facts
+
+
+def _fitting(told: dict, named: dict) -> dict:
+    """What a path tells, without what the method has not (num_1, of Gaussian): nobody has said that it has."""
+    method = named.get("method") or told.get("method")
+    return {
+        name: value for name, value in told.items() if name in FACTS or method not in KNOWN or name in _names(method)
+    }
+
+
+def _names(method: str) -> set[str]:
+    """The hyper-parameters of a method that is known here."""
+    return {f.name for f in fields(KNOWN[method])}
 
 
 def read_log(file: Path) -> tuple[dict[str, np.ndarray], bool]:
@@ -224,7 +239,9 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
     facts |= {name: _typed(name, facts[name], kind) for name, kind in FACTS.items() if name in facts}
     missing = [name for name in ("dataset", "method", "sigma") if name not in facts]
     if missing:
-        raise LogError(f"its path does not say its {' and '.join(missing)}: give it with --set or --mapping")
+        raise LogError(
+            f"its path does not say its {' and '.join(missing)}: give it, as --set dataset=mnist method=gaussian sigma=0.5, or with --mapping"
+        )
     if facts["dataset"] not in DATASETS:
         raise LogError(f"its data set {facts['dataset']!r} is none of {', '.join(DATASETS)}")
     dataset = DATASETS[facts["dataset"]]
@@ -242,7 +259,7 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
         settings = replace(settings, limit=len(idx))
     kinds = {f.name: type(f.default) for method in KNOWN.values() for f in fields(method)}
     hyper = {name: _typed(name, value, kinds.get(name)) for name, value in facts.items() if name not in FACTS}
-    if facts["method"] in KNOWN and (foreign := hyper.keys() - {f.name for f in fields(KNOWN[facts["method"]])}):
+    if facts["method"] in KNOWN and (foreign := hyper.keys() - _names(facts["method"])):
         raise LogError(
             f"says something that is neither a fact ({', '.join(FACTS)}) nor a hyper-parameter of {facts['method']}: {', '.join(sorted(foreign))}"
         )

@@ -124,7 +124,7 @@ def _progress(path: Path, fingerprint: str) -> SoFar:
     facts = {
         "epochs": len(rows), "of_epochs": of_epochs, "images": images, "of_images": images_of(spec),
         "loss": last.get("loss"), "images_per_second": last.get("images_per_second"),
-        "missing_classes": int(last.get("missing_classes", 0)) if len(rows) == of_epochs else 0,
+        "missing_classes": int((last or run.environment()).get("missing_classes", 0)) if len(rows) == of_epochs else 0,
     }  # fmt: skip
     if images:
         seconds, samples = _latest(run)

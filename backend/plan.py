@@ -240,7 +240,7 @@ def command(spec: RunSpec) -> list[str]:
     Raises SpecError where there are none: an imported log, or a recipe that has no flag for what it does otherwise.
     """
     if spec.source != "trained":
-        raise SpecError("this run was imported, not computed here; no command repeats it")
+        raise SpecError("this run was imported, not computed here")
     certification = {} if spec.certification is None else asdict(spec.certification)
     if spec.weights_of is not None:
         return ["certify", spec.weights_of, *_flags(certification | {"precision": spec.precision})]
@@ -254,7 +254,7 @@ def command(spec: RunSpec) -> list[str]:
         **training, **precision,
     )  # fmt: skip
     if again != spec:
-        raise SpecError(f"its {_difference(again, spec)} has no flag; no command line repeats it")
+        raise SpecError(f"its {_difference(again, spec)} has no flag")
     named = {"dataset": spec.dataset, "method": spec.method, "sigma": spec.sigma}
     flags = _flags(named | training | dict(spec.hyper) | certification | precision)
     return ["run" if certification else "train", *flags]

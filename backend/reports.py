@@ -26,10 +26,13 @@ def add_verbs(verb) -> None:
     sub.add_argument("path")
     sub.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="facts that the paths do not say, or that they say wrong: "
-        "dataset, architecture, method, sigma, seed, n (default 100000), n0, alpha, or any hyper-parameter",
+        "dataset, architecture, method, sigma, seed, n (default 100000), n0, alpha, digits (of the radii, default 3), recipe (default paper), "
+        "epochs, or a hyper-parameter of the method",
     )  # fmt: skip
     sub.add_argument(
-        "--mapping", help='JSON file: {"pattern of paths": {"name": value, …}, …}; the first that fits counts'
+        "--mapping",
+        help='JSON file: {"pattern of paths": {"name": value, …}, …}; the first that fits counts. '
+        "Default: mapping.json in the folder, where `export logs` puts it",
     )
     sub.add_argument("--partial", action="store_true", help="take logs that end early, too")
     sub = verb("export", _export, "Write results of the store as tables, files or run folders.")
@@ -104,6 +107,9 @@ def _import(options) -> int:
         if not sign or not name:
             raise ValueError(f"--set wants NAME=VALUE, not {pair!r}")
         given[name] = value
+    beside = Path(options.path, "mapping.json")
+    if not options.mapping and beside.is_file():
+        options.mapping = str(beside)
     try:
         mapping = json.loads(Path(options.mapping).read_text()) if options.mapping else {}
     except ValueError as error:
@@ -117,15 +123,18 @@ def _import(options) -> int:
         taken += result.run is not None
         if result.run is not None:
             c = result.run.spec.certification
-            terms[f"n = {c.n}, n0 = {c.n0}, α = {c.alpha:g}"] = None
+            spec = result.run.spec
+            trained = f"trained by `{spec.recipe.name}`, {spec.recipe.epochs} epochs"
+            terms[f"n = {c.n}, n0 = {c.n0}, α = {c.alpha:g}, radii of {spec.radius_digits} digits, {trained}"] = None
         else:
             skipped += 1
             it = "" if result.reason.startswith("its ") else "it "
             print(f"skipped {result.file}: {it}{result.reason}", file=sys.stderr)
-    print(f"Imported {taken} logs, skipped {skipped}.")
+    print(f"Imported {taken} {'log' if taken == 1 else 'logs'}, skipped {skipped}.")
     if taken:
         print(
-            f"Taken to be certified with {'; '.join(terms)}. If that is wrong: delete what was made of them in {imported_root()}, and --set n=… n0=… alpha=…"
+            f"Taken to be certified with {'; '.join(terms)}. If that is wrong: delete what was made of them in {imported_root()}, and "
+            "--set n=… n0=… alpha=… digits=… recipe=… epochs=…"
         )
     publish_if_possible()
     if not taken:

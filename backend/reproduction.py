@@ -33,13 +33,15 @@ def usual(runs: pd.DataFrame) -> pd.Series:
 
 
 def are_usual(runs: pd.DataFrame, free: Sequence[str] = ()) -> pd.Series:
-    """Which rows of `queries.runs` have the hyper-parameters that their recipe takes, but for the `free` ones, and were trained in float32 where any
-    was (bool, by row).
-    """
+    """Which rows of `queries.runs` have the hyper-parameters that their recipe takes, but for the `free` ones, and are `in_one_precision` (bool, by row)."""
+    fits = pd.Series([_is_usual(run, free) for run in runs.itertuples()], index=runs.index, dtype=bool)
+    return fits & in_one_precision(runs)
+
+
+def in_one_precision(runs: pd.DataFrame) -> pd.Series:
+    """Which rows of `queries.runs` were trained in float32, and all of a cell and training that has none (bool, by row): others are not seeds of it."""
     plain = runs.train_precision == PRECISIONS[0]
-    return pd.Series([_is_usual(run, free) for run in runs.itertuples()], index=runs.index, dtype=bool) & (
-        plain | ~plain.any()
-    )
+    return plain | ~plain.groupby([runs[name] for name in ("source", *OURS)]).transform("any")
 
 
 def _is_usual(run, free: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from backend.reproduction import (
     cells,
     form_of,
     gains_over_seeds,
+    in_one_precision,
     not_collapsed,
     path_of,
     published_gain,
@@ -222,7 +223,7 @@ def _moves_table(moves: pd.DataFrame) -> str:
 
 def _ablations(runs: pd.DataFrame, peers: pd.DataFrame) -> str:
     """Consistency's runs with another m, form or η, beside the plain one of the same training, σ and λ; "" without any."""
-    runs = runs[runs.method == "consistency"]
+    runs = runs[(runs.method == "consistency") & in_one_precision(runs)]
     setting = [*TRAINING, "sigma", "lam", "hyper"]
     runs = not_collapsed(runs, setting)
     usual = are_usual(runs, free=("lam",))

@@ -42,7 +42,7 @@ def unpack(file: Path) -> list[str]:
     """Take the run folders of `pack` in among the user's runs; returns the ids of those that were not finished there.
 
     Raises RunError for a file that was cut off, or holds anything else: a name that is no run folder's, a link, a folder
-    without a spec or of a run that is not finished; and where a run of such a name is being worked on here. It takes no more room than the file has: nothing in it is compressed.
+    without a spec or of a run that is not finished; and where a run of such a name is being worked on here. It takes no more room than the file has: nothing in the tar is unpacked further.
     """
     root = runs_root()
     root.mkdir(parents=True, exist_ok=True)

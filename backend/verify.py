@@ -26,6 +26,7 @@ FIELDS = (
     "seed", "environment", "image", "made",
 )  # fmt: skip
 IMAGE_FIELDS = ("shape", "scale", "values", "sha256", "preprocessing")
+TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # what follows is written the other way, or no longer
 MOST_REPLAYED, FRESH = 2_000_000, 100_000  # samples that a check draws with the certificate's seed, and anew, at most
 FEWEST = 10_000  # anew, at least
 
@@ -168,7 +169,7 @@ def _check_form(c: dict) -> None:
 
 def _is_words(text: object) -> bool:
     """Whether it is a text that a terminal shows and does not obey: without characters that control it, or turn the line round."""
-    return type(text) is str and not any(category(c) in ("Cc", "Cf") for c in text)
+    return type(text) is str and not any(category(c) == "Cc" or c in TURNS for c in text)
 
 
 def _check_image(image: dict) -> None:

@@ -250,7 +250,7 @@ def test_export_of_a_table(home, tmp_path):
     assert str(out) in backend("export", "markdown", out, "--dataset", "mnist", "--sigma", 0.5, "--radii", 0, 0.5)
     assert out.read_text().startswith("| σ | method | ACR | 0 | 0.5 |")
     assert (
-        "| 0.5 | Stability, λ = 2, quick | 1.3539 |" in out.read_text()
+        "| 0.5 | SmoothAdv + Consistency, λ = 1, quick | 1.4" in out.read_text()
     )  # where there are several recipes, each row says its own
     backend("export", "markdown", out, "--dataset", "mnist", "--sigma", 0.5, "--recipe", "paper")
     assert "| 0.5 | Gaussian | 1.37" in out.read_text()  # a mean over seeds

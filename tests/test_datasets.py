@@ -1,6 +1,5 @@
 """Data sets that are not there, and folders of images."""
 
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend import pipeline
 from backend.datasets import DATASETS, DatasetError, dataset_names, find_dataset, named
 from backend.home import runs_root, snapshot_path
 from backend.images import decode, see
@@ -194,26 +194,32 @@ def test_training_and_certifying_go_on_with_images_of_one_size(pets, root, home)
         work(run, "cpu", stop)
     small = root / "folders" / "pets" / "val" / "cat" / "!.png"
     save(small, "red", (24, 24))
-    with pytest.raises(
-        RunError, match=r"images of pets are 24×24 now, .* and were 40×40 when this network was trained"
-    ):
+    with pytest.raises(DatasetError, match=r"images of pets are 24×24 now, .* and the network was trained on 40×40"):
         work(run, "cpu")
     small.unlink()
     assert work(run, "cpu")
     again = Run.create(runs_root(), certify_again(spec, run.run_id, replace(spec.certification, n=30)))
     save(small, "red", (24, 24))
-    with pytest.raises(RunError, match="images of pets are 24×24 now"):
+    with pytest.raises(DatasetError, match="images of pets are 24×24 now"):
         work(again, "cpu")
+    with pytest.raises(DatasetError, match="images of pets are 24×24 now"):
+        Session(run, np.zeros((3, 24, 24), np.uint8), spec.certification, "cpu")
 
 
-def test_test_images_are_looked_for_before_training(pets, root, home):
-    spec = plan(
-        "pets", "gaussian", 0.5, architecture="smallcnn", epochs=1, certification=Certification(n=20, n0=5, every=1)
-    )
-    rows = execute(spec, choose_device("cpu"))
-    shutil.rmtree(root / "folders" / "pets" / "val" / "dog")
-    with pytest.raises(DatasetError, match="pets"):
-        next(rows)
+def test_test_images_are_looked_for_before_training(monkeypatch):
+    """Those that nobody can read end a run before its first epoch."""
+
+    def read(train):
+        if train:
+            return DATASETS["digits"].read(train)
+        raise DatasetError("no test images")
+
+    monkeypatch.setattr(pipeline, "find_dataset", lambda name: replace(DATASETS[name], read=read))
+    spec = plan("digits", "gaussian", 0.5, epochs=1)
+    assert list(execute(spec, choose_device("cpu")))  # nothing is certified
+    spec = replace(spec, certification=Certification(n=20, n0=5))
+    with pytest.raises(DatasetError, match="no test images"):
+        next(execute(spec, choose_device("cpu")))
 
 
 def test_imagenets_folders_have_the_same_names(root):
@@ -284,6 +290,19 @@ def test_classes_have_names_where_their_data_set_is_here(pets, root):
     assert named("fashion_mnist", "test/every 20", [9, 0]) == ["ankle boot", "T-shirt"]
     assert named("fashion_mnist", "test/every 20", [10]) == ["10"]
     assert named("a_folder_that_is_gone", "test/every 20", [0, 7]) == ["0", "7"]
+
+
+def test_a_class_may_have_a_name_of_any_language(pets, root, home):
+    """می‌خواهم has a character of no width inside, as Persian words have."""
+    for split in ("train", "val"):
+        (root / "folders" / "pets" / split / "cat").rename(root / "folders" / "pets" / split / "می\u200cخواهم")
+    run = Run.create(runs_root(), plan("pets", "gaussian", 0.5, architecture="smallcnn", epochs=1))
+    work(run, "cpu")
+    session = Session(run, np.zeros(pets.shape, np.uint8), Certification(n=20), "cpu")
+    *_, last = session.watch()
+    assert verify(session.certificate(last, ()), lambda run_id: run, "cpu").word == "match"
+    turned = session.certificate(last, ()) | {"classes": ["dog", "\u202egod"]}
+    assert "classes must be words" in verify(turned, lambda run_id: run, "cpu").reason
 
 
 def test_answers_of_a_network_keep_the_names_it_was_trained_with(pets, root, home):

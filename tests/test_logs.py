@@ -131,6 +131,14 @@ def test_a_hyper_parameter_or_a_time_that_cannot_be_is_refused(home, tmp_path):
     assert "'1e999' is no time" in take(tmp_path / "y.tsv", **KNOWN)[0].reason
 
 
+def test_a_path_may_say_more_than_the_method_has(home, tmp_path):
+    """Nobody has said that Gaussian has an m; a mapping or --set that says so is refused."""
+    path = log(tmp_path / "mnist" / "cohen" / "num_1" / "noise_0.25")
+    (result,) = take(path)
+    assert (result.reason, result.run.spec.hyper) == ("", {})
+    assert "nor a hyper-parameter of gaussian: m" in reason(path, m=1)
+
+
 @pytest.mark.parametrize(
     ("facts", "says"),
     [
@@ -216,7 +224,10 @@ def test_a_file_that_was_cut_off(home, tmp_path):
 
 def test_what_the_path_does_not_say_is_asked_for(home, tmp_path):
     path = log(tmp_path / "x.tsv")
-    assert "does not say its dataset and method and sigma: give it with --set or --mapping" in reason(path)
+    assert (
+        "does not say its dataset and method and sigma: give it, as --set dataset=mnist method=gaussian sigma=0.5, or with"
+        in reason(path)
+    )
     assert "its data set 'svhn' is none of mnist" in reason(path, **(KNOWN | {"dataset": "svhn"}))
     mapping = {"*.tsv": KNOWN}
     (result,) = import_logs(tmp_path, imported_root(), {"sigma": "0.5"}, mapping, partial=True)
@@ -253,6 +264,6 @@ def test_the_command_line(home, tmp_path):
     command = [sys.executable, "-m", "backend", "import", tmp_path / "logs", "--partial"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False)
     assert result.returncode == 0, result.stderr
-    assert "Imported 1 logs, skipped 1." in result.stdout
+    assert "Imported 1 log, skipped 1." in result.stdout
     assert "stdout: it does not begin with the columns" in result.stderr
     assert np.isfinite(queries.runs().acr).any()

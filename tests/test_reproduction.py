@@ -49,9 +49,17 @@ def test_usual_is_what_the_recipe_takes_and_something_of_every_cell():
         ]
     )
     assert usual(runs).to_list() == [True, False, True, True]
-    both = table([consistency(0.5, 5.0, 1.6), consistency(0.5, 5.0, 1.4, seed=1, train_precision="bfloat16")])
-    assert usual(both).to_list() == [True, False]  # seeds of two trainings are not seeds of one
-    assert usual(both[1:]).to_list() == [True]
+    other = {"train_precision": "bfloat16"}
+    both = table(
+        [
+            consistency(0.5, 5.0, 1.6),
+            consistency(0.5, 5.0, 1.4, seed=1, **other),  # seeds of two trainings are not seeds of one
+            consistency(1.0, 5.0, 1.6, **other),  # where there is no other
+            consistency(1.0, 20.0, 1.6, **other),
+            consistency(0.5, 5.0, 1.6, recipe="quick", epochs=8, **other),
+        ]
+    )
+    assert usual(both).to_list() == [True, False, True, False, True]
 
 
 def test_cells_by_hand():

@@ -82,6 +82,16 @@ def test_packed_rows_are_the_same_rows(home, digits_spec, monkeypatch):
                 ask()
 
 
+def test_rows_with_windows_line_ends_are_rows(home, digits_spec):
+    run = Run.create(runs_root(), digits_spec())
+    run.append(ROW)
+    run.append(epoch(1))
+    before = run.epochs()
+    for file in (run.certificates_file, run.training_file):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert (run.certificates(), run.epochs()) == ([ROW], before)
+
+
 def test_what_another_version_began_is_not_continued(home, digits_spec):
     """Rows of other columns would follow its header, and nothing could read the file any more."""
     run = Run.create(runs_root(), digits_spec())

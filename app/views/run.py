@@ -123,9 +123,7 @@ def repeat(spec: RunSpec) -> None:
     )
 
 
-def without_weights(run: Run, spec: RunSpec) -> str:
-    if spec.source != "trained":
-        return "There are no weights of it here."
+def without_weights(run: Run) -> str:
     if run.path.parent == PRECOMPUTED:
         return (
             "Its weights are not shipped with Certscope: those of one network a method and σ are, the one trained longest. The command "
@@ -137,7 +135,7 @@ def without_weights(run: Run, spec: RunSpec) -> str:
 def again(run: Run, spec: RunSpec) -> None:
     """Certify the same weights in another way."""
     if not run.weights_file.exists():
-        st.caption(without_weights(run, spec))
+        st.caption(without_weights(run))
         return
     try:
         dataset = find_dataset(spec.dataset)
@@ -240,7 +238,7 @@ else:
         training(run)
 st.header("The command that repeats it")
 repeat(spec)
-if not read_only():
+if not read_only() and spec.source == "trained":
     with st.expander("Certify these weights again, in another way", icon=":material/verified:"):
         again(run, spec)
 if others := of_these_weights(run):

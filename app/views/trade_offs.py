@@ -212,14 +212,6 @@ once = partial(
     made_once, snapshot, (tuple(every.run_id), tuple(shown.run_id))
 )  # beside whom the published stand: `every`
 common = every_usual[every_usual.run_id.isin(shown.run_id)]
-with st.container():
-    if (collapsed := shown[shown.missing_classes.fillna(0) > 0]).shape[0]:
-        names = run_labels(shown)
-        st.warning(
-            "Training collapsed, and is shown as it is: "
-            + "; ".join(f"{names[r.run_id].replace(', training collapsed', '')}, which hardly ever answers {int(r.missing_classes)} {'class' if r.missing_classes == 1 else 'classes'}" for r in collapsed.itertuples()),
-            icon=":material/trending_down:",
-        )  # fmt: skip
 drawn = common
 with st.container():
     if (
@@ -233,6 +225,14 @@ with st.container():
         )
     ):
         drawn = shown
+with st.container():
+    if (collapsed := drawn[drawn.missing_classes.fillna(0) > 0]).shape[0]:
+        names = run_labels(drawn)
+        st.warning(
+            "Training collapsed, and is shown as it is: "
+            + "; ".join(f"{names[r.run_id].replace(', training collapsed', '')}, which hardly ever answers {int(r.missing_classes)} {'class' if r.missing_classes == 1 else 'classes'}" for r in collapsed.itertuples()),
+            icon=":material/trending_down:",
+        )  # fmt: skip
 with st.container():
     if nearest < furthest:
         curves_of(drawn)

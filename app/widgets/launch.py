@@ -118,20 +118,29 @@ def _grid(dataset: Dataset, start: RunSpec | None, shared: dict, key: Key) -> li
     methods = st.multiselect("Methods", list(METHODS), usual, format_func=title, key=key("methods"))
     one, two, three = st.columns(3)
     typed = "numbers with spaces between them"
-    first = ("0.25 0.5 1", "", "0")
+    first, own = ("0.25 0.5 1", "", "0"), {} if start is None else _its_own(start)
     if start is not None:
-        first = (f"{start.sigma:g}", f"{start.hyper['lam']:g}" if "lam" in start.hyper else "", f"{start.seed}")
+        first = (f"{start.sigma:g}", f"{own['lam']:g}" if "lam" in own else "", f"{start.seed}")
+    own = {name: value for name, value in own.items() if name != "lam" and methods == usual}
     sigmas = one.text_input("Noise σ", first[0], 500, help=f"{typed}. {TERMS['σ']}", key=key("sigmas"))
     lams = two.text_input(
         "λ", first[1], 500, help=f"{typed}. {TERMS['λ']} Methods that have none are there once.", key=key("lams"),
         placeholder="what the recipe takes at each σ", disabled=not any(map(has_lam, methods)),
     )  # fmt: skip
     seeds = three.text_input("Seeds", first[2], 500, help=f"whole {typed}. {TERMS['seed']}", key=key("seeds"))
-    with st.expander("Other hyper-parameters"):
-        values = _grid_hyper_inputs(methods, start.hyper if methods == usual and start is not None else {}, key)
+    with st.expander("Other hyper-parameters", expanded=bool(own)):
+        values = _grid_hyper_inputs(methods, own, key)
     rest = _rest(dataset, start, key)
     axes = numbers("σ", sigmas), numbers("λ", lams) if any(map(has_lam, methods)) else [], numbers("seeds", seeds, int)
     return sweep(methods, *axes, most=MOST_RUNS, dataset=dataset.name, values=values, **shared, **rest)
+
+
+def _its_own(start: RunSpec) -> dict:
+    """The hyper-parameters of a run that are not those its recipe takes at its σ: what is left to each stays so in a grid."""
+    if start.method not in METHODS:
+        return {}
+    usual = usual_values(start.method, start.dataset, start.sigma, start.recipe.name, start.recipe.epochs)
+    return {name: value for name, value in start.hyper.items() if name in usual and usual[name] != value}
 
 
 def _grid_hyper_inputs(methods: list[str], first: Mapping, key: Key) -> dict:

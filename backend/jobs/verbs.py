@@ -5,7 +5,7 @@ import sys
 from backend.home import home, runs_root
 from backend.jobs import local, queue
 from backend.jobs.leftovers import collect
-from backend.overview import DAMAGED, listing, stands_still
+from backend.overview import DAMAGED, Listed, listing, stands_still
 from backend.process import is_here
 from backend.run import Run, RunError, find_run
 
@@ -48,6 +48,16 @@ def _queue(options) -> int:
     if options.resume or options.first:
         local.start_worker()
     there = listing(runs_root())
+    _tell(there)
+    if stands_still(there) and not (options.resume or options.first):
+        print("nothing runs: `python -m backend worker` takes the queue up", file=sys.stderr)
+    for sentence in undone:
+        print(f"certscope: {sentence}", file=sys.stderr)
+    return int(bool(undone))
+
+
+def _tell(there: list[Listed]) -> None:
+    """What runs and waits."""
     for one in there:
         if one.name == "running":
             state = one.state
@@ -55,13 +65,10 @@ def _queue(options) -> int:
         elif one.name == DAMAGED:
             print(f"damaged  {one.run.run_id}: {one.state['error']}")
     waiting = queue.waiting(runs_root())
+    if not waiting and all(one.name != "running" for one in there):
+        print("Nothing runs or waits.")
     for run, state in waiting:
         print(f"queued   priority {state.get('priority', 0)}  {run.run_id}  since {state.get('since')}")
-    if stands_still(there) and not (options.resume or options.first):
-        print("nothing runs: `python -m backend worker` takes the queue up", file=sys.stderr)
-    for sentence in undone:
-        print(f"certscope: {sentence}", file=sys.stderr)
-    return int(bool(undone))
 
 
 def _named(ids: list[str] | None, *states: str) -> list[Run]:

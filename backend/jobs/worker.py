@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 
-from backend.datasets import check_classes, find_dataset, training_version
+from backend.datasets import check_trained_on, find_dataset, training_version
 from backend.files import place_of
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.process import identity
@@ -90,6 +90,8 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
     told, named = run.environment().get("weights_sha256"), {}  # named: the weights, as soon as they are there
     if weights is None and spec.weights_of is not None:
         weights = _weights_of(spec.weights_of)
+        if how := _how_it_ended(spec.weights_of):
+            run.set_environment(run.environment() | how)
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
     if weights is not None:
         named = {"weights_sha256": run.weights_sha256()}
@@ -108,10 +110,9 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
             before = run.environment()
             _refuse_other_images(run, before, row)
             trained = before if "classes" in before else _environment_of(spec.weights_of)
-            check_classes(spec.dataset, row.get("classes"), trained.get("classes"))
-            _refuse_other_shape(spec.dataset, row.get("shape"), trained.get("shape"))
-            # Once it has its weights nobody looks at its training images again.
-            trained_on = {"training_images": before["training_images"]} if "training_images" in before else {}
+            check_trained_on(spec.dataset, row, trained)
+            # Once it has its weights nobody looks at its training again.
+            trained_on = {name: before[name] for name in ("training_images", "missing_classes") if name in before}
             run.set_environment(trained_on | row | ours | named)
         else:
             run.append(row)
@@ -135,13 +136,13 @@ def _refuse_other_images(run: Run, before: dict, now: dict) -> None:
             )
 
 
-def _refuse_other_shape(dataset: str, now: list | None, then: list | None) -> None:
-    """Raise RunError where images of a folder have another size than those that a network was trained on: many networks take any."""
-    if now and then and now != then:
-        was, is_now = ("×".join(map(str, shape[1:])) for shape in (then, now))
-        raise RunError(
-            f"the images of {dataset} are {is_now} now, as its first test image has it, and were {was} when this network was trained: bring that image back, or start another seed"
-        )
+def _how_it_ended(source: str) -> dict:
+    """That the training of that run collapsed, if it did: who certifies its weights has no epochs that say so."""
+    for root in (runs_root(), PRECOMPUTED):
+        with contextlib.suppress(RunError, OSError):
+            if epochs := Run(root / source).epochs():
+                return {"missing_classes": int(epochs[-1].get("missing_classes", 0))}
+    return {}
 
 
 def _environment_of(source: str | None) -> dict:

@@ -42,7 +42,7 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
         "train_precision": spec.recipe.precision,
         "recipe": spec.recipe.name,
         "epochs": spec.recipe.epochs,
-        "missing_classes": epochs[-1].get("missing_classes") if epochs else None,
+        "missing_classes": epochs[-1].get("missing_classes") if epochs else environment.get("missing_classes"),
         "device": ", ".join(run.devices()) or None,
         "git_commit": environment.get("commit"),
         "train_seconds": float(sum(seconds)) if seconds else None,

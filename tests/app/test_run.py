@@ -74,8 +74,8 @@ def test_an_imported_run_has_a_page(home, tmp_path):
     assert not app.exception
     assert value(app, "Certified accuracy at 0") == "100.00%"
     assert "imported, on mnist" in words(app)
-    assert "this run was imported, not computed here; no command repeats it" in words(app)
-    assert "There are no weights of it here." in words(app)
+    assert "No command repeats it: this run was imported, not computed here" in words(app)
+    assert not app.expander  # it has no weights that could be certified again
     assert {b.label for b in app.button} == {"Clone"}
 
 

@@ -147,6 +147,17 @@ def test_a_grid_begins_with_what_is_cloned(published, submitted):
     assert submitted[1:] == [spec, replace(spec, seed=4)]
 
 
+def test_a_grid_leaves_to_each_what_a_clone_left_to_its_recipe(published, submitted):
+    """ε grows over one epoch at σ = 0.25 by `quick`, and over four at 1."""
+    spec = plan("mnist", "smoothadv", 0.25, values={"steps": 3}, certification=Certification(n=300, n0=30, every=500))
+    Run.create(runs_root(), spec).set_state("failed", error="the loss is not finite")
+    app = press(page("runs").run(), "Clone")
+    app.button_group(key="launch kind 1").set_value("Grid").run()
+    app.text_input(key="launch sigmas 1").set_value("0.25 1").run()
+    press(app, "Start 2 runs")
+    assert [(s.sigma, s.hyper["warmup"], s.hyper["steps"]) for s in submitted] == [(0.25, 1, 3), (1.0, 4, 3)]
+
+
 def test_what_is_typed_stays_while_its_default_does(published, submitted):
     app = page("runs").run()
     app.selectbox(key="launch method").set_value("consistency").run()

@@ -83,6 +83,7 @@ def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch)
     runs = [Run.create(runs_root(), digits_spec(seed=seed)) for seed in range(3)]
     assert main(["queue"]) == 0
     assert not started  # a list starts nothing
+    assert capsys.readouterr().out == "Nothing runs or waits.\n"
     assert main(["queue", "--resume", "all"]) == 0
     assert started
     waiting = [line.split()[3] for line in capsys.readouterr().out.splitlines()]

@@ -12,9 +12,12 @@ import pytest
 
 from backend.home import CHECKOUT, runs_root
 from backend.jobs.worker import work
+from backend.overview import progress
 from backend.plan import certify_again
 from backend.run import Certificate, Checkpoint, Run, RunError
 from backend.spec import Certification
+from backend.store import queries
+from backend.store.publish import publish
 
 pytestmark = pytest.mark.usefixtures("published")  # whoever publishes need not begin with the shipped runs
 COMMAND = ["run", "--dataset", "digits", "--method", "consistency"]
@@ -244,3 +247,23 @@ def test_two_workers_cannot_hold_one_run(home, digits_spec):
     run = Run.create(runs_root(), digits_spec())
     with run.held(), pytest.raises(RunError, match="another process"):
         work(run, "cpu")
+
+
+def test_a_network_that_collapsed_is_one_where_it_is_certified_again(home, digits_spec):
+    """Also once the run that trained it is gone: who takes its weights writes it down."""
+    source = Run.create(runs_root(), digits_spec())
+    work(source, "cpu")
+    head, *rows = source.training_file.read_text().splitlines()
+    place = head.split("\t").index("missing_classes")
+    cells = rows[-1].split("\t")
+    cells[place] = "3"
+    source.training_file.write_text("\n".join([head, *rows[:-1], "\t".join(cells)]) + "\n")
+    again = Run.create(
+        runs_root(), certify_again(source.spec, source.run_id, replace(source.spec.certification, n=300))
+    )
+    work(again, "cpu")
+    assert again.environment()["missing_classes"] == 3
+    assert progress(again).missing_classes == 3
+    shutil.rmtree(source.path)
+    publish((runs_root(),))
+    assert queries.runs().missing_classes.to_list() == [3]
