@@ -32,7 +32,7 @@ def jobs(was_active: bool) -> None:
         st.rerun()
     if not everything:
         st.info(
-            "Nothing was started here yet. " + ("" if read_only() else "The form above is set to a run on `digits`, which takes under a minute."),
+            "Nothing was started here yet. " + ("" if read_only() else "The form above begins with a run on `digits`, which takes under a minute."),
             icon=":material/rocket_launch:",
         )  # fmt: skip
         return
