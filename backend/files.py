@@ -69,9 +69,8 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
     """A dict a whole row; none where there is no file. Raises ValueError for a row that does not fit the header."""
     if (content := content_of(path)) is None:
         return []
-    header, *lines = content.decode().replace("\r\n", "\n").split("\n")[:-1] or [
-        ""
-    ]  # what follows the last newline is half a row
+    whole = content.decode().replace("\r\n", "\n").split("\n")[:-1]  # what follows the last newline is half a row
+    header, *lines = whole or [""]
     columns = header.split("\t")
     rows = [line.split("\t") for line in lines]
     if any(len(row) != len(columns) for row in rows):

@@ -14,7 +14,7 @@ from backend.certification.certify import certify
 from backend.classifier.weights import unpack
 from backend.datasets import find_dataset
 from backend.plan import check_certification
-from backend.run import Checkpoint, Row
+from backend.rows import Checkpoint, Row
 from backend.spec import RunSpec, SpecError
 from backend.training.distributed import leave, world
 from backend.training.loop import checkpoint_epoch, train
@@ -42,9 +42,8 @@ def execute(
         raise SpecError(f"this run certifies the weights of {spec.weights_of}, which were not given")
     if weights is None:
         if spec.certification is not None:
-            dataset.load(
-                train=False
-            )  # images that are not there, or not as they must be, are told of before hours of training
+            # Test images that are not there are told of before hours of training.
+            dataset.load(train=False)
         for row in train(spec, dataset, device, checkpoint):
             yield row
             if isinstance(row, Checkpoint) and row.final:

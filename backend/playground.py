@@ -15,7 +15,7 @@ import numpy as np
 
 from backend.datasets import Dataset, Split
 from backend.plan import has_lam, usual_values
-from backend.run import Certificate
+from backend.rows import Certificate
 from backend.spec import Certification, Recipe, RunSpec, one_of
 from backend.training.methods import METHODS, make
 
@@ -213,7 +213,7 @@ def _trained_and_certified(settings: Settings) -> Iterator[Step | Played]:
     from backend.certification.certify import certify
     from backend.classifier.weights import unpack
     from backend.pipeline import choose_device
-    from backend.run import Epoch
+    from backend.rows import Epoch
     from backend.training.loop import train
 
     spec, data, device = settings.spec(), dataset(settings.plane), choose_device("cpu")

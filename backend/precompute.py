@@ -16,7 +16,8 @@ from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan
 from backend.progress import Progress, duration
-from backend.run import Epoch, Run, RunError
+from backend.rows import Epoch
+from backend.run import Run, RunError
 from backend.spec import Certification, RunSpec, SpecError, between
 from backend.transport import pack, unpack
 

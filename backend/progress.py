@@ -5,7 +5,8 @@ import time
 
 from backend.certification.metrics import acr
 from backend.datasets import find_dataset
-from backend.run import Certificate, Epoch, Row, Run
+from backend.rows import Certificate, Epoch, Row
+from backend.run import Run
 from backend.spec import RunSpec
 from backend.statistics import early_stop
 

@@ -99,7 +99,8 @@ def _runs(options) -> None:
 
 
 def _import(options) -> int:
-    from backend.logs import LogError, import_logs
+    from backend.log_file import LogError
+    from backend.logs import import_logs
 
     given = {}
     for pair in options.set:

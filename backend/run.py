@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -29,60 +29,16 @@ from backend.files import (
     write_aside,
 )
 from backend.process import is_here
+from backend.rows import EPOCH_COLUMNS, Certificate, Epoch, Row
 from backend.spec import WORD, RunSpec, SpecError, check_run_id
 
-ABSTAIN = -1
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 DELETED = ".deleted-"  # a run folder on its way out
+STATES = ("queued", "running", "finished", "failed", "cancelled", "interrupted")
 
 
 class RunError(RuntimeError):
     """A run folder that cannot be used as asked; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch of training; `accuracy` is that of the base classifier on the noisy images that it is trained on, SmoothAdv's attacked ones, and SmoothMix's first iterates with mix_step 1."""
-
-    epoch: int  # 1 is the first
-    seconds: float
-    images_per_second: float
-    lr: float
-    loss: float
-    accuracy: float
-    terms: dict[str, float] = field(default_factory=dict)  # the method's loss terms, which add up to `loss`
-    missing_classes: int = 0  # answered less than a tenth as often as they occur; above 0 at the end: it collapsed
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """State after `epoch` epochs, as safetensors bytes; the final one holds the weights alone."""
-
-    epoch: int
-    tensors: bytes
-    final: bool = False
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """CERTIFY's answer for one image. predict is ABSTAIN, with radius 0, where p_lower <= 1/2."""
-
-    idx: int
-    label: int
-    predict: int
-    radius: float
-    correct: int
-    time: float  # seconds
-    top_count: int
-    n: int  # samples that the bound rests on
-    n0: int
-    p_lower: float
-    stop: str = "n"  # why sampling ended: at n, or what an adaptive mode found before
-
-
-Row = Epoch | Checkpoint | Certificate
-EPOCH_COLUMNS = tuple(name for name in Epoch.__dataclass_fields__ if name != "terms")
-STATES = ("queued", "running", "finished", "failed", "cancelled", "interrupted")
 
 
 class Run:
@@ -320,8 +276,7 @@ class Run:
     def environment(self) -> dict:
         """What the rows rest on; of earlier ones that rest on something else, under `earlier`. {} where nothing is known."""
         facts = _read_json(self.environment_file) or {}
-        earlier = facts.get("earlier", []) if isinstance(facts, dict) else None
-        if not isinstance(earlier, list) or not all(isinstance(one, dict) for one in earlier):
+        if not _is_environment(facts):
             raise RunError(f"{self.environment_file} does not map names to what they are")
         return facts
 
@@ -382,6 +337,14 @@ def find_run(run_id: str, *roots: Path) -> Run:
     raise RunError(
         f"there is no run {run_id!r} under {', '.join(map(str, roots))}: `python -m backend runs` lists all, those that were imported, and have no weights here, too"
     )
+
+
+def _is_environment(facts) -> bool:
+    """Whether it maps names to facts, and those that something is decided by have their types."""
+    if not isinstance(facts, dict) or type(facts.get("missing_classes", 0)) is not int:
+        return False
+    lists = [(facts.get(name, []), kind) for name, kind in (("earlier", dict), ("classes", str), ("shape", int))]
+    return all(isinstance(some, list) and all(isinstance(one, kind) for one in some) for some, kind in lists)
 
 
 def _read_json(path: Path) -> dict | None:

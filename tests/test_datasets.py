@@ -17,7 +17,8 @@ from backend.jobs.worker import work
 from backend.live import Session
 from backend.pipeline import choose_device, execute
 from backend.plan import certify_again, plan
-from backend.run import Checkpoint, Run, RunError
+from backend.rows import Checkpoint
+from backend.run import Run, RunError
 from backend.spec import Certification
 from backend.verify import verify
 from tests.conftest import save

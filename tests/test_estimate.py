@@ -7,7 +7,8 @@ import pytest
 from backend.estimate import estimate, finished
 from backend.home import PRECOMPUTED, runs_root
 from backend.plan import plan, sweep
-from backend.run import Certificate, Epoch, Run
+from backend.rows import Certificate, Epoch
+from backend.run import Run
 from backend.spec import Certification
 from backend.store.publish import publish
 

@@ -11,7 +11,8 @@ from backend.home import imported_root, runs_root
 from backend.logs import import_logs
 from backend.plan import plan
 from backend.reports import EXPORTS
-from backend.run import Certificate, Run
+from backend.rows import Certificate
+from backend.run import Run
 from backend.spec import Certification
 from backend.store import queries
 from backend.store.publish import publish

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from backend.home import CHECKOUT, imported_root
-from backend.logs import LogError, facts_of, import_logs, read_log
+from backend.log_file import LogError, read_log
+from backend.logs import facts_of, import_logs
 from backend.store import queries
 from backend.store.publish import publish
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from backend.home import runs_root
 from backend.overview import counts, listing, progress, tail, took
-from backend.run import Certificate, Epoch, Run
+from backend.rows import Certificate, Epoch
+from backend.run import Run
 
 
 def made(digits_spec, seed, state, **facts):

@@ -13,7 +13,8 @@ from backend import files
 from backend.home import runs_root
 from backend.jobs import local
 from backend.jobs.worker import work
-from backend.run import Certificate, Checkpoint, Epoch, Run, RunError, all_runs, find_run
+from backend.rows import Certificate, Checkpoint, Epoch
+from backend.run import Run, RunError, all_runs, find_run
 from backend.spec import SpecError
 
 ROW = Certificate(20, 7, 7, 1.25, 1, 0.5, 9990, 10_000, 100, 0.99)
@@ -194,7 +195,10 @@ def test_a_row_that_is_no_epoch_is_named(home, digits_spec, change, says):
     assert says in str(raised.value)
 
 
-@pytest.mark.parametrize("content", ["[1]", "3", '{"earlier": 3}', '{"earlier": [3]}'])
+@pytest.mark.parametrize(
+    "content",
+    ["[1]", "3", '{"earlier": 3}', '{"earlier": [3]}', '{"missing_classes": "x"}', '{"shape": 3}', '{"classes": [1]}'],
+)
 def test_an_environment_that_is_none_is_named(home, digits_spec, content):
     run = Run.create(runs_root(), digits_spec())
     run.environment_file.write_text(content)

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.figures.palette import BLUE, GREEN, GREY, PINK, VERMILION, colour
-from backend.run import EPOCH_COLUMNS
+from backend.rows import EPOCH_COLUMNS
 
 
 def losses(epochs: list[dict]) -> go.Figure:

@@ -10,7 +10,7 @@ from backend.certification.self_test import check_noise
 from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.classifier.folding import folded
 from backend.datasets import Dataset
-from backend.run import Certificate
+from backend.rows import Certificate
 from backend.spec import RunSpec
 
 WINDOW = 1024  # images that are in memory at once

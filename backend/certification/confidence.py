@@ -6,7 +6,12 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 FIRST_LOOK, GROWTH = 64, 1.5  # of the geometric grid of looks
-DECIMALS = 1e12  # claims are floored to twelve decimals, so that floating-point error cannot lift one
+DECIMALS = (
+    1e12  # claims are floored to twelve decimals, and by SLACK before, so that floating-point error cannot lift one
+)
+SLACK = (
+    8 * 2**-52
+)  # by what part of it a computed value may be off: ndtri by 2.5 units in the last place, four roundings by 2
 ROUNDING = 2 / DECIMALS  # by which an honest claim may exceed what another machine makes of the same counts
 
 
@@ -42,7 +47,7 @@ def radius_upper(p_upper: float, sigma: float) -> float:
     """An upper bound of the exact radius σ Φ⁻¹(p_A), rounded up; infinite for p_upper = 1, 0 for p_upper <= 1/2."""
     if p_upper >= 1:
         return inf
-    return ceil(sigma * float(ndtri(p_upper)) * DECIMALS) / DECIMALS if p_upper > 0.5 else 0.0
+    return ceil(sigma * float(ndtri(p_upper)) * (1 + SLACK) * DECIMALS) / DECIMALS if p_upper > 0.5 else 0.0
 
 
 def ceiling(sigma: float, n: int, alpha: float) -> float:
@@ -87,4 +92,4 @@ def top_two_differ(k1: int, k2: int, alpha: float) -> bool:
 
 
 def _floor(values: np.ndarray) -> np.ndarray:
-    return np.floor(values * DECIMALS) / DECIMALS
+    return np.floor(values * (1 - SLACK) * DECIMALS) / DECIMALS

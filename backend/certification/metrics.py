@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from backend.run import ABSTAIN, Certificate
+from backend.rows import ABSTAIN, Certificate
 
 
 def acr(certificates: Sequence[Certificate]) -> float:

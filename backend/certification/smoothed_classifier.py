@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from backend.certification.confidence import lower_bound, radius, radius_upper, top_two_differ, upper_bound
 from backend.certification.grid_noise import spending
 from backend.certification.sampler import Sampler
-from backend.run import ABSTAIN
+from backend.rows import ABSTAIN
 from backend.spec import Certification
 from backend.training.noise import stream
 

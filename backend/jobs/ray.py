@@ -20,7 +20,8 @@ from pathlib import Path
 from backend.datasets import find_dataset
 from backend.home import CHECKOUT
 from backend.jobs.worker import here, work
-from backend.run import Certificate, Checkpoint, Epoch, Row, Run, RunError
+from backend.rows import Certificate, Checkpoint, Epoch, Row
+from backend.run import Run, RunError
 from backend.spec import RunSpec, whole
 
 REQUIREMENTS = "backend/jobs/requirements-ray.txt"

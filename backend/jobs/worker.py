@@ -9,7 +9,8 @@ from backend.datasets import check_trained_on, find_dataset, training_version
 from backend.files import place_of
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.process import identity
-from backend.run import Checkpoint, Row, Run, RunError, all_runs
+from backend.rows import Checkpoint, Row
+from backend.run import Run, RunError, all_runs
 from backend.spec import RunSpec
 
 Executor = Callable[..., Iterator[dict | Row]]  # `here`, or what does the same elsewhere
@@ -137,7 +138,7 @@ def _refuse_other_images(run: Run, before: dict, now: dict) -> None:
 
 
 def _how_it_ended(source: str) -> dict:
-    """That the training of that run collapsed, if it did: who certifies its weights has no epochs that say so."""
+    """How many classes that run hardly ever answered when its training ended, where it says so: who certifies its weights has no epochs that do."""
     for root in (runs_root(), PRECOMPUTED):
         with contextlib.suppress(RunError, OSError):
             if epochs := Run(root / source).epochs():

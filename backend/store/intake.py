@@ -13,7 +13,8 @@ import pandas as pd
 from backend.certification.confidence import ROUNDING, ceiling, digits_error, lower_bounds, radii
 from backend.certification.grid_noise import spending
 from backend.datasets import DatasetError, find_dataset
-from backend.run import ABSTAIN, Certificate, Run, RunError
+from backend.rows import ABSTAIN, Certificate
+from backend.run import Run, RunError
 from backend.spec import RunSpec
 
 

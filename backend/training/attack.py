@@ -37,9 +37,8 @@ def ddn(
     The norm shrinks by 5 % after a step that is misclassified and grows by as much after one that is not. Returns the
     misclassified iterate of least norm, the last iterate where there was none.
     """
-    norm = torch.full(
-        (len(x), 1, 1, 1), epsilon, device=x.device
-    )  # as SmoothAdv's authors begin: growing, ten steps reach 1.6 times as far
+    # The whole ε at first, as SmoothAdv's authors have it: from less, ten steps could grow it by 1.6 at most.
+    norm = torch.full((len(x), 1, 1, 1), epsilon, device=x.device)
     least = torch.full_like(norm, torch.inf)
     adversarial = best = x
     with frozen(classifier) as still:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from backend.classifier.weights import FRESH, build, pack
 from backend.datasets import Dataset
 from backend.image_files import ImageFiles
-from backend.run import Checkpoint, Epoch
+from backend.rows import Checkpoint, Epoch
 from backend.spec import Recipe, RunSpec
 from backend.training.batches import InMemory, Streamed
 from backend.training.distributed import add_up, rank, same_buffers, together, world

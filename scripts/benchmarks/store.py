@@ -19,7 +19,8 @@ def folders(root: Path, first: int, count: int, images: int) -> None:
     import numpy as np
 
     from backend.plan import plan
-    from backend.run import Certificate, Run
+    from backend.rows import Certificate
+    from backend.run import Run
     from backend.spec import Certification
     from backend.statistics import certified_radii
 

@@ -30,7 +30,7 @@ from backend.datasets import Split, find_dataset
 from backend.home import data_root
 from backend.pipeline import choose_device
 from backend.plan import plan
-from backend.run import Epoch
+from backend.rows import Epoch
 from backend.training.loop import train
 from backend.training.methods import Batch, make
 

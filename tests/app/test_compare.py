@@ -9,7 +9,8 @@ from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.reproduction import gains_over_seeds, usual
-from backend.run import EPOCH_COLUMNS, Epoch, Run, all_runs, find_run
+from backend.rows import EPOCH_COLUMNS, Epoch
+from backend.run import Run, all_runs, find_run
 from backend.store import queries
 from backend.store.publish import publish
 from tests.app import CONSISTENCY, GAUSSIAN, digits, imitate, ordinary, page, words

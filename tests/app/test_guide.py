@@ -14,7 +14,7 @@ from backend.certification.planning import samples_for
 from backend.datasets import find_dataset
 from backend.home import CHECKOUT, runs_root
 from backend.plan import plan
-from backend.run import Epoch
+from backend.rows import Epoch
 from backend.store.publish import publish
 from backend.training.methods import METHODS
 from tests.app import words

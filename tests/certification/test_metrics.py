@@ -1,7 +1,7 @@
 import pytest
 
 from backend.certification.metrics import abstention, acr, certified_accuracy
-from backend.run import Certificate
+from backend.rows import Certificate
 
 
 def row(label, predict, radius):

@@ -6,7 +6,7 @@ from torch import nn
 
 from backend.certification.sampler import BLOCKS
 from backend.certification.smoothed_classifier import SmoothedClassifier
-from backend.run import ABSTAIN
+from backend.rows import ABSTAIN
 from backend.spec import Certification
 from tests.devices import on_each_device
 

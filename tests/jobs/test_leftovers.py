@@ -10,7 +10,8 @@ from backend import process
 from backend.cli import main
 from backend.home import imported_root, runs_root
 from backend.jobs.leftovers import OLD, collect
-from backend.run import Checkpoint, Run, all_runs
+from backend.rows import Checkpoint
+from backend.run import Run, all_runs
 
 
 def aged(path):

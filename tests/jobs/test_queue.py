@@ -13,7 +13,8 @@ from backend import process
 from backend.home import runs_root
 from backend.jobs import journal, local, queue
 from backend.plan import certify_again
-from backend.run import Certificate, Run, RunError
+from backend.rows import Certificate
+from backend.run import Run, RunError
 from backend.spec import Certification, SpecError
 
 ROW = Certificate(20, 7, 7, 1.25, 1, 0.5, 9990, 10_000, 100, 0.99)

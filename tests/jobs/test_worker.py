@@ -14,7 +14,8 @@ from backend.home import CHECKOUT, runs_root
 from backend.jobs.worker import work
 from backend.overview import progress
 from backend.plan import certify_again
-from backend.run import Certificate, Checkpoint, Run, RunError
+from backend.rows import Certificate, Checkpoint
+from backend.run import Run, RunError
 from backend.spec import Certification
 from backend.store import queries
 from backend.store.publish import publish

@@ -3,7 +3,8 @@
 from backend.certification.confidence import lower_bound, radius
 from backend.home import runs_root
 from backend.plan import plan
-from backend.run import Certificate, Epoch, Run
+from backend.rows import Certificate, Epoch
+from backend.run import Run
 from backend.spec import Certification
 from backend.store import publish as publisher
 from backend.store import queries

@@ -14,7 +14,8 @@ from backend.certification.grid_noise import spending
 from backend.certification.metrics import abstention, acr, certified_accuracy
 from backend.home import CHECKOUT, runs_root, snapshot_path
 from backend.plan import certify_again, plan
-from backend.run import Certificate, Run
+from backend.rows import Certificate
+from backend.run import Run
 from backend.spec import Certification
 from backend.store import queries
 from backend.store.snapshot import StoreError

@@ -12,7 +12,7 @@ from backend.classifier.architectures import ARCHITECTURES
 from backend.datasets import DATASETS, find_dataset
 from backend.pipeline import choose_device
 from backend.plan import plan
-from backend.run import Checkpoint, Epoch
+from backend.rows import Checkpoint, Epoch
 from backend.training.loop import train
 from backend.training.methods import METHODS
 from tests.devices import on_each_device

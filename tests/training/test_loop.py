@@ -13,7 +13,7 @@ from backend.datasets import DATASETS
 from backend.home import CHECKOUT
 from backend.pipeline import choose_device
 from backend.plan import plan
-from backend.run import Checkpoint, Epoch
+from backend.rows import Checkpoint, Epoch
 from backend.spec import RECIPES, Recipe
 from backend.training.loop import Tally, TrainingError, learning_rate, restore, snapshot, train
 from backend.training.methods import METHODS, make

@@ -8,7 +8,7 @@ import torch
 from backend.datasets import find_dataset
 from backend.pipeline import choose_device
 from backend.plan import plan
-from backend.run import Checkpoint
+from backend.rows import Checkpoint
 from backend.training import replay
 from backend.training.loop import train
 from backend.training.methods import METHODS, Batch, make
