@@ -23,11 +23,7 @@ from backend.training.methods import METHODS
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C, 141 where nobody reads on."""
-    for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name)) is None:  # it was closed
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # σ in an encoding that has none
+    _be_heard()
     options = parser().parse_args(arguments)
     try:
         settle()
@@ -54,6 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
     except (RuntimeError, ValueError) as error:
         print(f"certscope: {error}", file=sys.stderr)
         return 1
+
+
+def _be_heard() -> None:
+    """Let any terminal do: one whose encoding has no σ, and none, where a stream was closed."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:
+            # Not closed here: it is the stream for as long as the process lives.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -44,14 +44,8 @@ def choose_comparable(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     place = st.empty()  # `run_choice` says why
     if early := early_stop(certified["mode"].iloc[0]):
         place.warning(early, icon=":material/timer_off:")
-    sigmas = _all_of(
-        third,
-        "Noise σ",
-        "sigma",
-        "σ =",
-        [f"{sigma:.12g}" for sigma in sorted(certified.sigma.unique())],
-        help=TERMS["σ"],
-    )
+    levels = [f"{sigma:.12g}" for sigma in sorted(certified.sigma.unique())]
+    sigmas = _all_of(third, "Noise σ", "sigma", "σ =", levels, help=TERMS["σ"])
     methods = _all_of(st, "Method", "method", "the method", sorted(certified.method.unique()), title)
     chosen = certified.sigma.map(lambda s: f"{s:.12g}" in sigmas) & certified.method.isin(methods)
     return certified[chosen], certified

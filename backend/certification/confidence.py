@@ -6,12 +6,10 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 FIRST_LOOK, GROWTH = 64, 1.5  # of the geometric grid of looks
-DECIMALS = (
-    1e12  # claims are floored to twelve decimals, and by SLACK before, so that floating-point error cannot lift one
-)
-SLACK = (
-    8 * 2**-52
-)  # by what part of it a computed value may be off: ndtri by 2.5 units in the last place, four roundings by 2
+# Claims are floored to twelve decimals, and by SLACK before, so that floating-point error cannot lift one.
+DECIMALS = 1e12
+# By what part of it a computed radius may be off: ndtri by 2.5 units in the last place, four roundings by 2.
+SLACK = 8 * 2**-52
 ROUNDING = 2 / DECIMALS  # by which an honest claim may exceed what another machine makes of the same counts
 
 
