@@ -1,6 +1,7 @@
 """Results for elsewhere: tables as papers print them, CSV and Parquet, Cohen's logs, run folders, figures of published runs."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 
 from backend.certification.confidence import ceiling
 from backend.datasets import find_dataset
+from backend.files import write_aside
 from backend.reproduction_report import report
 from backend.run import Run
 from backend.spec import WHOLE, Certification
@@ -27,27 +29,32 @@ class ExportError(ValueError):
 
 
 def export(kind: str, run_ids: Sequence[str], out: Path, radii: Sequence[float]) -> list[Path]:
-    """Write the runs of the store in one of KINDS to a file, or a folder for `folders` and `logs`; returns what was written."""
+    """Write the runs of the store as one of FILES, whole or not at all, or into a folder as one of FOLDERS; returns what was written."""
     runs = queries.runs()
     runs = runs[runs.images.notna() & runs.run_id.isin(run_ids)]
     if runs.empty:
         raise ExportError("no certified run of the store was chosen: `python -m backend runs` lists them")
     out.parent.mkdir(parents=True, exist_ok=True)
-    return KINDS[kind](runs, out, radii)
-
-
-def _csv(runs: pd.DataFrame, out: Path, _) -> list[Path]:
-    queries.measured(runs).drop(columns="folder").to_csv(out, index=False)
+    if kind in FOLDERS:
+        return FOLDERS[kind](runs, out)
+    content = FILES[kind](runs, radii)
+    if out.exists() and not out.is_file():  # a pipe, a terminal
+        out.write_bytes(content)
+    else:
+        write_aside(out.resolve(), content)
     return [out]
 
 
-def _parquet(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+def _csv(runs: pd.DataFrame, _) -> bytes:
+    return queries.measured(runs).drop(columns="folder").to_csv(index=False).encode()
+
+
+def _parquet(runs: pd.DataFrame, _) -> bytes:
     """Every certificate, with what its run is."""
-    queries.write_parquet(runs.run_id, out)
-    return [out]
+    return queries.parquet(runs.run_id)
 
 
-def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+def _logs(runs: pd.DataFrame, out: Path) -> list[Path]:
     """A file a run in Cohen's format, idx label predict radius correct time, and mapping.json: what `import` needs beside them."""
     if (others := runs[runs["mode"] != "fixed"]).shape[0]:
         raise ExportError(
@@ -68,13 +75,14 @@ def _logs(runs: pd.DataFrame, out: Path, _) -> list[Path]:
         written[-1].write_text("\n".join(lines) + "\n")
         names = ("dataset", "architecture", "method", "sigma", "seed", "alpha", "recipe", "epochs")
         facts = {name: getattr(run, name) for name in names} | {"n": int(run.n), "n0": int(run.n0)}
+        facts["recipe"] = re.sub(r"[^a-z0-9]+", "_", run.recipe)  # a word, also where it says in what it departs
         facts["digits"] = WHOLE if pd.isna(run.radius_digits) else int(run.radius_digits)
         mapping[written[-1].name] = json.loads(run.hyper) | facts
     (out / "mapping.json").write_text(json.dumps(mapping, indent=1) + "\n")
     return [*written, out / "mapping.json"]
 
 
-def _folders(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+def _folders(runs: pd.DataFrame, out: Path) -> list[Path]:
     """Run folders as they are complete elsewhere, ready for another machine's `runs/`."""
     if gone := [run.run_id for run in runs.itertuples() if not Run(Path(run.folder)).spec_file.exists()]:
         raise ExportError(
@@ -91,15 +99,14 @@ def _folders(runs: pd.DataFrame, out: Path, _) -> list[Path]:
     return written
 
 
-def _markdown(runs: pd.DataFrame, out: Path, radii: Sequence[float]) -> list[Path]:
+def _markdown(runs: pd.DataFrame, radii: Sequence[float]) -> bytes:
     head, rows, note = _table(runs, radii)
     cells = [[f"**{text}**" if best else text for text, best in row] for row in rows]
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *cells)]
-    out.write_text("\n".join([*lines, "", note]) + "\n")
-    return [out]
+    return ("\n".join([*lines, "", note]) + "\n").encode()
 
 
-def _latex(runs: pd.DataFrame, out: Path, radii: Sequence[float]) -> list[Path]:
+def _latex(runs: pd.DataFrame, radii: Sequence[float]) -> bytes:
     head, rows, note = _table(runs, radii)
     math = {
         "σ": r"$\sigma$",
@@ -118,13 +125,11 @@ def _latex(runs: pd.DataFrame, out: Path, radii: Sequence[float]) -> list[Path]:
     body = [
         " & ".join(rf"\textbf{{{tex(text)}}}" if best else tex(text) for text, best in row) + r" \\" for row in rows
     ]
-    out.write_text(
-        "\n".join([
-            rf"% {note}", r"\begin{tabular}{ll" + "r" * (len(head) - 2) + "}", r"\toprule",
-            " & ".join(map(tex, head)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
-        ]) + "\n"
-    )  # fmt: skip
-    return [out]
+    lines = [
+        rf"% {note}", r"\begin{tabular}{ll" + "r" * (len(head) - 2) + "}", r"\toprule",
+        " & ".join(map(tex, head)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
+    ]  # fmt: skip
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _table(runs: pd.DataFrame, radii: Sequence[float]) -> tuple[list[str], list[list[tuple[str, bool]]], str]:
@@ -203,7 +208,7 @@ def _mean(values: np.ndarray, form: str) -> str:
     return f"{mean} ± {form.format(values.std(ddof=1))}" if len(values) > 1 else mean
 
 
-def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+def _figures(runs: pd.DataFrame, _) -> bytes:
     """Of each run ACR, certified accuracy at 0, abstention and curve, as it is and, on the data set's usual images, as n = 10 000 of its
     samples show it on average.
     """
@@ -232,8 +237,7 @@ def _figures(runs: pd.DataFrame, out: Path, _) -> list[Path]:
             variances = np.maximum(chances @ radius**2 - (chances @ radius) ** 2, 0.0)  # of each image's radius
             expected = (right[keep] @ chances, answered[keep] @ chances, np.sqrt(variances @ right[keep]) / keep.sum())
             records.append(_figure(run._replace(images=keep.sum(), n=FEWER, image_set=usual), True, radius, *expected))
-    pd.DataFrame(records).to_csv(out, sep="\t", index=False)
-    return [out]
+    return pd.DataFrame(records).to_csv(sep="\t", index=False).encode()
 
 
 def _figure(
@@ -254,15 +258,15 @@ def _figure(
     }  # fmt: skip
 
 
-def _reproduction(runs: pd.DataFrame, out: Path, _) -> list[Path]:
+def _reproduction(runs: pd.DataFrame, _) -> bytes:
     """The store's runs beside the published values of one data set."""
     if (names := runs.dataset.unique()).size > 1:
         raise ExportError(f"a reproduction is of one data set: choose with --dataset one of {', '.join(names)}")
-    out.write_text(report(runs.dataset.iloc[0]))
-    return [out]
+    return report(runs.dataset.iloc[0]).encode()
 
 
-KINDS = {
-    "csv": _csv, "parquet": _parquet, "logs": _logs, "folders": _folders, "markdown": _markdown, "latex": _latex,
-    "figures": _figures, "reproduction": _reproduction,
+FILES = {
+    "csv": _csv, "parquet": _parquet, "markdown": _markdown, "latex": _latex, "figures": _figures,
+    "reproduction": _reproduction,
 }  # fmt: skip
+FOLDERS = {"logs": _logs, "folders": _folders}

@@ -102,6 +102,19 @@ def recipe_for(name: str, dataset: str) -> Recipe:
     return replace(RECIPES[name], **find_dataset(dataset).recipes.get(name, {}))
 
 
+def recipe_in_words(spec: RunSpec) -> str:
+    """The name of a run's recipe, with whatever it does otherwise than the recipe of that name for as many epochs: equal words, equal training."""
+    recipe = spec.recipe
+    if recipe.name not in RECIPES:
+        usual = Recipe(recipe.name, recipe.epochs, warmup=min(Recipe.warmup, recipe.epochs))
+    else:
+        known = recipe_for(recipe.name, spec.dataset) if spec.dataset in DATASETS else RECIPES[recipe.name]
+        usual = _for(known, recipe.epochs)
+    changed = [(name, value) for name, value in asdict(recipe).items() if value != getattr(usual, name)]
+    # The precision stands beside the recipe everywhere.
+    return ", ".join([recipe.name, *(f"{name} {value}" for name, value in changed if name != "precision")])
+
+
 def usual_values(method: str, dataset: str, sigma: float, recipe: str, epochs: int) -> dict:
     """The method's hyper-parameters that a person need not give: the paper's at this σ, else the method's defaults.
 

@@ -11,7 +11,7 @@ from backend.datasets import named
 from backend.home import imported_root
 from backend.spec import WHOLE
 
-EXPORTS = ("csv", "parquet", "logs", "folders", "markdown", "latex", "figures", "reproduction")
+EXPORTS = ("csv", "parquet", "markdown", "latex", "figures", "reproduction", "logs", "folders")
 FILTERS = ("source", "dataset", "architecture", "method", "recipe", "sigma", "mode", "n", "n0", "alpha", "image_set")
 NUMBERS = ("sigma", "n", "n0", "alpha")
 A_MAPPING = 'a mapping is {"pattern of paths": {"name": value, …}, …}'

@@ -1,12 +1,13 @@
 """Exports: what is written is what the store holds."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from backend.certification.confidence import lower_bound, radius
-from backend.export import KINDS, ExportError, export
+from backend.export import FILES, FOLDERS, ExportError, export
 from backend.home import imported_root, runs_root
 from backend.logs import import_logs
 from backend.plan import plan
@@ -33,7 +34,7 @@ def finished(method, votes, seed=0, n=1_000, **values):
 
 def test_the_command_line_offers_what_there_is():
     """Its names stand apart, so that a GPU box without the dashboard's packages can read its help."""
-    assert tuple(KINDS) == EXPORTS
+    assert (*FILES, *FOLDERS) == EXPORTS
 
 
 @pytest.fixture
@@ -114,6 +115,28 @@ def test_csv_and_parquet_hold_what_the_store_holds(runs, tmp_path):
     assert rows.radius.tolist() == queries.certificates(runs[0].run_id).radius.tolist()
     assert set(rows.n) == {1_000}
     assert (set(rows["mode"]), set(rows.recipe)) == ({"fixed"}, {"quick"})
+
+
+def test_an_export_that_fails_leaves_the_file_that_was_there(runs, tmp_path, monkeypatch):
+    """On a full disk, say; and what is no file, such as a pipe, is written to as it is."""
+    (path,) = export("csv", ids(runs), tmp_path / "runs.csv", RADII)
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            export("csv", ids(runs[:1]), path, RADII)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir() if file.is_file()] == [("runs.csv", before)]
+    link = tmp_path / "link.csv"
+    link.symlink_to(path)
+    export("csv", ids(runs[:1]), link, RADII)
+    assert link.is_symlink()
+    assert path.read_bytes() != before
+    assert export("csv", ids(runs), Path("/dev/null"), RADII) == [Path("/dev/null")]
+    assert not Path("/dev/null").is_file()
 
 
 def test_logs_come_back_by_import(runs, tmp_path):

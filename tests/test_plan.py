@@ -14,12 +14,13 @@ from backend.plan import (
     numbers,
     plan,
     recipe_departures,
+    recipe_in_words,
     sweep,
     usual_values,
     whole_training,
 )
 from backend.run import Run, all_runs
-from backend.spec import Certification, SpecError
+from backend.spec import Certification, Recipe, SpecError
 from backend.training.methods import METHODS
 
 SHIPPED = [run.run_id for run in all_runs(PRECOMPUTED)]
@@ -168,3 +169,21 @@ def test_recipes_differ_from_the_papers_in_what_counts():
         90,
     )
     assert recipe_departures("somebody_s", "mnist") == {}
+
+
+def test_a_recipe_in_words_says_what_it_does_otherwise():
+    for name, epochs in (("quick", None), ("paper", None), ("paper", 3), ("quick", 1)):
+        for dataset in ("mnist", "cifar10", "a_folder_that_is_gone"):
+            spec = replace(
+                plan("mnist" if "gone" in dataset else dataset, "gaussian", 0.5, recipe=name, epochs=epochs),
+                dataset=dataset,
+            )
+            assert recipe_in_words(spec) == name
+    spec = plan("mnist", "gaussian", 0.5, recipe="paper", epochs=45, train_precision="bfloat16")
+    assert (
+        recipe_in_words(replace(spec, recipe=replace(spec.recipe, drop_every=30, batch=64)))
+        == "paper, batch 64, drop_every 30"
+    )
+    own = Recipe("mine", 1)
+    assert recipe_in_words(replace(spec, recipe=own)) == "mine"
+    assert recipe_in_words(replace(spec, recipe=replace(own, lr=0.5))) == "mine, lr 0.5"

@@ -25,7 +25,7 @@ from backend.datasets import DatasetError, find_dataset
 from backend.files import place_of
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.overview import DAMAGED, Listed, listed, listing
-from backend.plan import certify_again, command
+from backend.plan import certify_again, command, recipe_in_words
 from backend.run import Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.store import queries
@@ -219,7 +219,7 @@ lam = f", λ = {spec.hyper['lam']:g}" if "lam" in spec.hyper else ""
 st.title(f"{title(spec.method)}, σ = {spec.sigma:g}{lam}")
 st.markdown(
     f"{ICONS[one.name]} **{one.name}**, {PLACES[run.path.parent]}, on {spec.dataset} with {spec.architecture}, seed {spec.seed}"
-    + (f", recipe {spec.recipe.name} ({spec.recipe.epochs} epochs)" if spec.source == "trained" else "")
+    + (f", recipe {recipe_in_words(spec)} ({spec.recipe.epochs} epochs)" if spec.source == "trained" else "")
     + f". `{run.run_id}`"
 )
 with st.container(horizontal=True, gap="small"):

@@ -13,6 +13,7 @@ import pandas as pd
 from backend.certification.confidence import ROUNDING, ceiling, digits_error, lower_bounds, radii
 from backend.certification.grid_noise import spending
 from backend.datasets import DatasetError, find_dataset
+from backend.plan import recipe_in_words
 from backend.rows import ABSTAIN, Certificate
 from backend.run import Run, RunError
 from backend.spec import RunSpec
@@ -41,7 +42,7 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
         "lam": spec.hyper.get("lam"),
         "hyper": json.dumps(dict(spec.hyper), sort_keys=True),
         "train_precision": spec.recipe.precision,
-        "recipe": spec.recipe.name,
+        "recipe": recipe_in_words(spec) if spec.source == "trained" else spec.recipe.name,
         "epochs": spec.recipe.epochs,
         "missing_classes": epochs[-1].get("missing_classes") if epochs else environment.get("missing_classes"),
         "device": ", ".join(run.devices()) or None,

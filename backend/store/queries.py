@@ -1,7 +1,6 @@
 """One function, one question to the results store, one DataFrame. Reads the current snapshot; never writes."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -209,9 +208,9 @@ def certificates(run_id: str) -> pd.DataFrame:
     return ask("SELECT c.* EXCLUDE run_id FROM certificates c WHERE run_id = $1 ORDER BY idx", [run_id])
 
 
-def write_parquet(run_ids: Sequence[str], out: Path) -> None:
-    """Every certificate of the given runs, with what its run is, as one Parquet file."""
-    ask(
+def parquet(run_ids: Sequence[str]) -> bytes:
+    """Every certificate of the given runs, with what its run is, as the content of one Parquet file."""
+    return ask(
         """
         SELECT run_id, source, dataset, architecture, method, sigma, lam, hyper, seed, recipe, epochs, mode, n0, alpha, image_set, idx, label, predict, radius,
                top_count, c.n, stop
@@ -219,7 +218,7 @@ def write_parquet(run_ids: Sequence[str], out: Path) -> None:
         ORDER BY run_id, idx
         """,
         [list(run_ids)],
-    ).to_parquet(out, index=False)
+    ).to_parquet(index=False)
 
 
 def images_of(run_ids: Sequence[str], r: float = 0.0) -> pd.DataFrame:

@@ -7,7 +7,8 @@ CREATE TABLE IF NOT EXISTS runs (
     folder VARCHAR, fingerprint VARCHAR,
     source VARCHAR, dataset VARCHAR, architecture VARCHAR, method VARCHAR,
     sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
-    recipe VARCHAR, epochs INTEGER, weights_dtype VARCHAR, precision VARCHAR, train_precision VARCHAR, weights_of VARCHAR,
+    recipe VARCHAR, -- its name, with what it does otherwise than the one of that name: equal words, equal training
+    epochs INTEGER, weights_dtype VARCHAR, precision VARCHAR, train_precision VARCHAR, weights_of VARCHAR,
     n BIGINT, n0 BIGINT, alpha DOUBLE, mode VARCHAR, image_set VARCHAR, ceiling DOUBLE,
     images BIGINT, samples DOUBLE, acr DOUBLE, acr_se DOUBLE, at_ceiling DOUBLE, radius_digits INTEGER, certified_accuracy_0 DOUBLE, abstention DOUBLE,
     missing_classes INTEGER, -- answered hardly ever by the end of training: above 0, it collapsed

@@ -1,5 +1,7 @@
+import json
 import shutil
 import statistics
+from dataclasses import replace
 from math import floor
 
 import pandas as pd
@@ -7,6 +9,7 @@ import pytest
 
 from app.figures.palette import dashes, run_labels
 from backend.certification.confidence import ceiling
+from backend.export import export
 from backend.home import runs_root
 from backend.plan import certify_again
 from backend.run import Run
@@ -60,6 +63,20 @@ def test_groups_and_their_curves_by_hand(home):
         at = ours.iloc[round(r / 0.01)]
         assert at.certified_accuracy == pytest.approx(sum(shares) / 3)
         assert at.sd == pytest.approx(statistics.stdev(shares))
+
+
+def test_another_learning_rate_is_another_group(home):
+    """A recipe that does something otherwise is told from the one whose name it bears, and its log is imported under a word of its own."""
+    runs = [finished(ROWS, seed=seed) for seed in range(2)]
+    spec = runs[1].spec
+    other = Run.create(runs_root(), replace(spec, seed=2, recipe=replace(spec.recipe, lr=0.2, drop_every=7)))
+    for file in (runs[1].certificates_file, runs[1].state_file):
+        shutil.copy(file, other.path)
+    publish()
+    table = queries.over_seeds([run.run_id for run in [*runs, other]]).set_index("recipe")
+    assert table.seeds.to_dict() == {"quick": 2, "quick, lr 0.2, drop_every 7": 1}
+    _, mapping = export("logs", [other.run_id], other.path.parent.parent / "logs", ())
+    assert json.loads(mapping.read_text())[f"{other.run_id}.tsv"]["recipe"] == "quick_lr_0_2_drop_every_7"
 
 
 def test_a_seed_that_collapsed_is_no_part_of_the_mean_of_the_others(home):
