@@ -143,7 +143,10 @@ def _runs() -> Iterator[Finding]:
     for state, run, why in states:
         if state == "unreadable":
             yield Finding("problem", f"{run.path}: {why}", "Mend it, or move the folder away.")
-    for state, do in (("interrupted", "python -m backend queue --resume all"), ("failed", "The page Runs shows why.")):
+    for state, do in (
+        ("interrupted", "python -m backend queue --resume all"),
+        ("failed", "python -m backend queue says why"),
+    ):
         if names := [run.run_id for s, run, _ in states if s == state]:
             yield Finding("note", f"{state}: {_some(names)}", do)
     if stands_still(listing(runs_root())):

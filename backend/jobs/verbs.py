@@ -7,12 +7,13 @@ from backend.jobs import local, queue
 from backend.jobs.leftovers import collect
 from backend.overview import DAMAGED, Listed, listing, stands_still
 from backend.process import is_here
-from backend.run import Run, RunError, find_run
+from backend.run import Run, RunError
+from backend.spec import check_run_id
 
 
 def add_verbs(verb) -> None:
     """Add the verbs of this file to the command line; verb(name, function, summary) gives a parser."""
-    sub = verb("queue", _queue, "List what runs and waits on this machine, in the order in which it will be started.")
+    sub = verb("queue", _queue, "List what runs, what waits (the next one first) and what broke off on this machine.")
     sub.add_argument(
         "--cancel", nargs="+", metavar="RUN_ID", help="end these runs, or do not start them; `all`: every one"
     )
@@ -57,7 +58,7 @@ def _queue(options) -> int:
 
 
 def _tell(there: list[Listed]) -> None:
-    """What runs and waits."""
+    """What runs and waits, and what broke off, whose page or `--resume` takes it up again."""
     for one in there:
         if one.name == "running":
             state = one.state
@@ -69,6 +70,10 @@ def _tell(there: list[Listed]) -> None:
         print("Nothing runs or waits.")
     for run, state in waiting:
         print(f"queued   priority {state.get('priority', 0)}  {run.run_id}  since {state.get('since')}")
+    for one in there:
+        if one.name in ("interrupted", "failed"):
+            why = one.state.get("error")
+            print(f"{one.name}  {one.run.run_id}" + (f": {why}" if why else ""))
 
 
 def _named(ids: list[str] | None, *states: str) -> list[Run]:
@@ -79,8 +84,12 @@ def _named(ids: list[str] | None, *states: str) -> list[Run]:
     if ids == ["all"]:
         found = [one for one in listing(runs_root()) if one.name in states]
         return [one.run for one in found if one.name != "running" or (one.state.get("queue") and is_here(one.state))]
-    runs = [find_run(run_id, runs_root()) for run_id in ids or []]
+    runs = [Run(runs_root() / check_run_id(run_id)) for run_id in ids or []]
     for run in runs:
+        if not run.spec_file.exists():
+            raise RunError(
+                f"this machine has started no run {run.run_id!r}: `python -m backend queue` lists what can be resumed or cancelled"
+            )
         run.state()
     return runs
 

@@ -84,7 +84,9 @@ def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch)
     runs = [Run.create(runs_root(), digits_spec(seed=seed)) for seed in range(3)]
     assert main(["queue"]) == 0
     assert not started  # a list starts nothing
-    assert capsys.readouterr().out == "Nothing runs or waits.\n"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Nothing runs or waits."
+    assert sorted(said[1:]) == sorted(f"interrupted  {run.run_id}" for run in runs)
     assert main(["queue", "--resume", "all"]) == 0
     assert started
     waiting = [line.split()[3] for line in capsys.readouterr().out.splitlines()]
@@ -121,4 +123,9 @@ def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch)
         assert foreign.state()["state"] == "running"
     assert main(["queue", "--resume", damaged.run_id]) == 1
     assert "is not JSON" in capsys.readouterr().err
+    assert main(["queue", "--cancel", "nonsense"]) == 1
+    assert "this machine has started no run 'nonsense': `python -m backend queue` lists" in capsys.readouterr().err
     assert {json.loads(run.state_file.read_text())["state"] for run in runs} == {"cancelled"}
+    runs[0].set_state("failed", error="the disk is full")
+    assert main(["queue"]) == 0
+    assert f"failed  {runs[0].run_id}: the disk is full\n" in capsys.readouterr().out
