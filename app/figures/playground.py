@@ -91,7 +91,7 @@ def _training(training: pd.DataFrame) -> dict:
 
 
 def _tested(test: pd.DataFrame, outcome: str, classes: tuple[str, ...]) -> list[dict]:
-    """Test points of one outcome in the colour of their class, and their balls. Where there are none the legend is as high all the same."""
+    """Test points of one outcome, in the colour of their class where one was answered, and their balls. Where there are none the legend is as high all the same."""
     name, ink, dash, symbol = OUTCOMES[outcome]
     both = {"type": "scatter", "legendgroup": outcome, "name": name}
     balls = test[test.radius > 0]

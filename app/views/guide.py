@@ -170,7 +170,9 @@ if runs.empty:
     )
 else:
     one = runs.iloc[0]
-    st.caption(f"Drawn from the shipped runs on MNIST: {queries.terms(one)}, one seed a run.")
+    st.caption(
+        f"Drawn from the shipped runs on MNIST: {queries.terms(one)}, recipe `{one.recipe}` ({one.epochs} epochs), one seed a run."
+    )
     common = runs[usual(runs)]
     trade_offs(runs, common)
     shares = comparison(common)

@@ -23,11 +23,11 @@ from backend.training.methods import METHODS
 BALLS = 20  # test points that are drawn, of those that are certified
 RADII = 101  # of the curves
 LAM = 5.0  # at first; a situation with another one is of λ
-PRESETS = {  # name: σ, λ, what to look for
-    "First look": (0.1, LAM, "a regulariser tends to straighten the boundary: it gives up a few points, and the balls of the others grow"),
-    "Little noise": (0.03, LAM, "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
-    "Much noise": (0.3, LAM, "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
-    "Strong λ": (0.2, 100.0, "the regulariser outweighs the labels, and training may collapse to one answer everywhere, or diverge"),
+PRESETS = {  # name: σ, λ, whether it is about λ, what to look for
+    "First look": (0.1, LAM, True, "Consistency straightens the boundary; on moons and spirals it gives up a few points, and the balls of the others grow; on rings it wins points, and balls shrink; on blobs little changes"),
+    "Little noise": (0.03, LAM, False, "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
+    "Much noise": (0.3, LAM, False, "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
+    "Strong λ": (0.2, 100.0, True, "the regulariser outweighs the labels, and training may collapse to one answer everywhere, or diverge"),
 }  # fmt: skip
 DOING = {
     "waiting": "others are training; yours begins when they are through",
@@ -116,7 +116,7 @@ def show(name: str, settings: Settings) -> None:
     shaded, lines = (played.smoothed, played.base) if view == "smoothed" else (played.base, played.smoothed)
     rows = certified(played)
     figure = regions(shaded, playground.margins(lines), PLANES[settings.plane].classes, training, rows.head(BALLS))
-    alt = f"decision regions of {title(settings.method)}, with the certified balls of {BALLS} test points"
+    alt = f"decision regions of {title(settings.method)}, with {BALLS} test points and their certified balls"
     draw(figure, f"regions {name}", alt, rows)
     half = (np.subtract(*mean_interval(played.gains)[::-1])) / 2
     low, high = share_band(played.right.sum(), TEST)
@@ -177,7 +177,7 @@ if settings[0].method == settings[1].method:
 with st.container(horizontal=True, vertical_alignment="bottom"):
     if st.button("Train both", type="primary", icon=":material/play_arrow:"):
         st.session_state.playing = True
-    for name, (sigma, lam, about) in PRESETS.items():
+    for name, (sigma, lam, _, about) in PRESETS.items():
         st.button(
             name, help=f"σ = {sigma:g}, λ = {lam:g}: {about}.", on_click=preset, args=(sigma, lam), key=f"preset {name}"
         )
@@ -196,8 +196,8 @@ else:
         format_func=lambda kind: f"{kind} classifier",
         help="The other one's boundary is the dashed line. " + TERMS["smoothed classifier"].replace("image", "point"),
     )  # fmt: skip
-    for name, (sigma, lam, about) in PRESETS.items():
-        told = lam == LAM or any(has_lam(one.method) for one in settings)
+    for name, (sigma, lam, of_lam, about) in PRESETS.items():
+        told = not of_lam or any(has_lam(one.method) for one in settings)
         if told and (sigma, lam) == (st.session_state["noise"], st.session_state["lambda"]):
             st.markdown(f"**{name}**: {about}.")
 for column, name, one in zip(st.columns(2, gap="large"), "ab", settings, strict=True):
@@ -210,7 +210,7 @@ n, sigma, alpha = certification.n, settings[0].sigma, certification.alpha
 other = "base" if view == "smoothed" else "smoothed"
 st.caption(
     f"Shaded: the **{view}** classifier's answer, the stronger the surer. Dashed: the boundary of the **{other}** classifier. Small dots: "
-    f"training points. The first {BALLS} of {TEST} test points are drawn in the colour of their class; ● right, ✕ wrong, ◇ abstains. "
+    f"training points. The first {BALLS} of {TEST} test points are drawn in the colour of their class; ● right, ✕ wrong; ◇ black: abstains. "
     f"Balls are **certificates**: Clopper–Pearson bounds of n = {n:,} votes, n0 = {certification.n0}, each wrong with probability at most α = {alpha:g}. "
     "The smoothed regions are **estimates**: the Gaussian convolution of the base classifier's regions on a grid. "
     f"Numbers: all {TEST} test points; intervals are 95 %, over the choice of test points, not of the seed."
@@ -230,7 +230,7 @@ st.caption(
 with st.expander("What to try, and how it is trained"):
     st.markdown(
         "\n".join(
-            f"- **{name}** (σ = {sigma:g}, λ = {lam:g}): {about}." for name, (sigma, lam, about) in PRESETS.items()
+            f"- **{name}** (σ = {sigma:g}, λ = {lam:g}): {about}." for name, (sigma, lam, _, about) in PRESETS.items()
         )
     )
     recipe = playground.RECIPE
@@ -238,8 +238,8 @@ with st.expander("What to try, and how it is trained"):
         fields = ", ".join(f"{name} = {value}" for name, value in one.spec().hyper.items())
         st.markdown(f"{title(one.method)}: {fields or 'no hyper-parameters'}.")
     st.markdown(
-        f"A network with two hidden layers of 64, SGD with momentum {recipe.momentum:g}, learning rate {recipe.lr:g} with a cosine, "
-        f"{recipe.epochs} epochs of all {TRAIN} points; a method with m noise vectors takes m steps an epoch on as many noisy points each "
-        "(MACER one). ε of SmoothAdv and the step of SmoothMix are σ. At λ = 0 the Consistency term is gone, but m and the entropy term η "
+        f"A network with two hidden layers of 64, SGD with momentum {recipe.momentum:g} and weight decay {recipe.weight_decay:g}, a learning rate that rises to "
+        f"{recipe.lr:g} over {recipe.warmup:g} epochs and falls with a cosine, {recipe.epochs} epochs of all {TRAIN} points; a method with m noise vectors takes m steps an epoch on "
+        f"{TRAIN} noisy points each (MACER, alone and with Consistency, one on m times as many). ε of SmoothAdv and the step of SmoothMix are σ. At λ = 0 the Consistency term is gone, but m and the entropy term η "
         "are not: that is not quite Gaussian training."
     )
