@@ -4,7 +4,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, norm
+from scipy.stats import binomtest, kstest, norm
 
 from backend.statistics import paired, sign_flip_p
 
@@ -98,6 +98,14 @@ def test_the_interval_of_a_difference_in_certified_accuracy_covers_it(gained, lo
         assert (p.gained, p.lost) == (b_alone, a_alone)
         covered += times * (p.accuracy_low <= gained - lost <= p.accuracy_high)
     assert covered / 2_000 >= 0.95
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(6, 0), (13, 1), (50, 20)])
+def test_that_interval_is_of_both_shares_at_half_the_error(gained, lost):
+    a, b = np.arange(500) < lost, np.arange(500)[::-1] < gained
+    p = paired(a * 1.0, b * 1.0, a, b, 0.5)
+    more, less = (binomtest(k, 500).proportion_ci(0.975, "exact") for k in (gained, lost))
+    assert (p.accuracy_low, p.accuracy_high) == pytest.approx((more.low - less.high, more.high - less.low), abs=1e-9)
 
 
 @pytest.mark.parametrize(("gained", "lost", "told"), [(6, 0, 1), (0, 6, -1), (5, 0, 0), (13, 1, 1), (8, 2, 0)])

@@ -111,6 +111,15 @@ def test_a_cell_is_beside_the_papers_own_setting_and_one_seed_gives_no_verdict()
     assert dict(zip(two.epochs, two.ours, strict=True)) == {8: 1.3, 90: 1.5}
 
 
+def test_a_cell_is_beside_the_group_of_most_seeds():
+    """That a log says less of its hyper-parameters does not make another experiment of it."""
+    of = {"architecture": "lenet", "method": "consistency", "sigma": 0.5, "acr_sd": 0.01}
+    few = {**of, "acr": 1.4, "seeds": 2, "hyper": "{}"}
+    most = {**of, "acr": 1.6, "seeds": 5, "hyper": '{"lam": 5.0, "m": 2}'}
+    for peers in ([few, most], [most, few]):
+        assert cells(table([consistency(0.5, 5.0, 1.6)]), pd.DataFrame(peers)).theirs.to_list() == [1.6]
+
+
 def test_a_published_gain_is_taken_at_the_same_lambda_from_all_seeds():
     peers = pd.DataFrame(
         [("gaussian", 0.5, float("nan"), 1.5, 5), ("consistency", 0.5, 5.0, 1.6, 5), ("consistency", 0.5, 20.0, 1.7, 1)],

@@ -190,6 +190,8 @@ def test_counts_come_back_from_three_digits():
         counts_of_radii(np.array([float(f"{ceiling(0.25, 10_000, 0.001):.3g}")]), 10_000, 0.25, 0.001, 3)[0] == 10_000
     )
     assert counts_of_radii(np.array([0.0]), 10_000, 0.25, 0.001, 3)[0] == 0
+    least = counts_of_radii(np.array([1e-9]), 10_000, 0.25, 0.001, 3)  # nearer to none, and yet it was certified
+    assert certified_radii(least - 1, 10_000, 0.25, 0.001)[0] == 0 < certified_radii(least, 10_000, 0.25, 0.001)[0]
 
 
 def test_acr_grows_with_n_towards_the_ceiling():

@@ -200,6 +200,15 @@ def test_one_seed_is_said_in_the_sentence():
     )
 
 
+def test_below_by_one_of_two_settings_is_said():
+    """Above at one σ, and at the other below with one λ of two."""
+    rows = pd.DataFrame({
+        "baseline": "gaussian", "sigma": [0.5, 1.0, 1.0], "seed_gains": [[0.1] * 3] * 3, "source": "trained", "architecture": "lenet",
+        "method": "consistency", "verdict": ["above", "not told apart", "below"], "epochs": 90, "collapsed": [{}] * 3, "left_out": False,
+    })  # fmt: skip
+    assert answer(rows, 90).endswith("**above** Gaussian (below at σ = 1) at σ = 0.5 alone.")
+
+
 def test_no_claim_rests_on_the_acr_of_runs_that_stop_on_purpose(home):
     one = Run.create(runs_root(), digits(mode="at-radius", radius=0.5))
     assert work(one, "cpu")

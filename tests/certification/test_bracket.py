@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from backend.certification.bracket import attack, distance
+from backend.certification.bracket import _tested, attack, distance
 from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.spec import Certification
 
@@ -71,15 +71,41 @@ def test_a_tie_is_not_claimed(monkeypatch):
     assert claimed == 0
 
 
+class Fan(nn.Module):
+    """Classes at right angles around a grey image: under noise each is as likely as any other there."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.directions = nn.Parameter(torch.eye(64)[:, :classes].contiguous())
+
+    def forward(self, x):
+        return (x.flatten(1) - 128 / SCALE) @ self.directions
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_ties_are_claimed_at_most_as_often_as_alpha_allows(classes, monkeypatch):
+    """One test of four spends a quarter of alpha = 1/2, and of five rivals the luckiest has to be lucky again."""
+    pixels = torch.full(SHAPE, 128, dtype=torch.uint8)
+    monkeypatch.setattr("backend.certification.bracket.SEARCHED", 100)
+    monkeypatch.setattr("backend.certification.bracket.CONFIRMED", 100)
+    claimed = 0
+    for seed in range(300):
+        smoothed = SmoothedClassifier(Fan(classes), classes, 0.5, CPU, seed=seed)
+        claimed += _tested(smoothed, pixels, pixels, SCALE, 0, 0.5, 0) is not None
+    assert claimed <= 300 / 8 + 3 * (300 * 7 / 64) ** 0.5
+
+
 def test_equal_seeds_find_the_same_image_and_the_network_stays_as_it_is():
     pixels, network = half_space(0.5, classes=4)
-    found = []
+    before, found = network.w.detach().clone(), []
     for _ in range(2):
         smoothed = SmoothedClassifier(network, 4, 0.5, CPU, seed=9)
         *_, last = attack(smoothed, network, pixels, SCALE, 1, 0.001)
         found.append(last.other)
     assert torch.equal(found[0].pixels, found[1].pixels)
     assert found[0].votes == found[1].votes
+    assert torch.equal(network.w, before)
+    assert network.w.grad is None
 
 
 def test_distances_are_rounded_up():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from backend.certification.sampler import BLOCKS
+from backend.certification.sampler import BLOCKS, SamplingError
 from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.rows import ABSTAIN
 from backend.spec import Certification
@@ -126,3 +126,19 @@ def test_predict_errs_at_most_alpha_times():
         torch.full((times, 1, 1, 1), 0.01), list(range(times)), 60, alpha
     )
     assert answers.count(0) <= times * alpha + 4 * sqrt(times * alpha * (1 - alpha))
+
+
+def test_a_network_that_answers_nan_once_is_named():
+    """In its first pass alone: what follows does not make those votes sound."""
+
+    class Once(Linear):
+        passes = 0
+
+        def forward(self, x):
+            self.passes += 1
+            return super().forward(x) * (float("nan") if self.passes == 1 else 1.0)
+
+    images = torch.rand(1, 1, 1, 2)
+    stream = torch.Generator().manual_seed(0)
+    with pytest.raises(SamplingError, match="not finite"):
+        smoothed(Once([1.0, 0.0], 0.5)).sampler.count(images, [2 * BLOCKS["cpu"]], [stream])

@@ -57,6 +57,19 @@ def test_gc_says_what_it_would_delete_and_deletes_it_when_told_to(home, littered
     assert list(collect()) == []
 
 
+def test_a_link_is_left_alone(home, tmp_path):
+    """Whatever its name: what it leads to is somebody's."""
+    (there := tmp_path / "elsewhere").mkdir()
+    (there / "precious").write_bytes(b"results")
+    runs_root().mkdir(parents=True)
+    link = runs_root() / ".deleted-digits-77-5"
+    link.symlink_to(there)
+    os.utime(link, (time.time() - 2 * OLD,) * 2, follow_symlinks=False)
+    assert list(collect(delete=True)) == []
+    assert link.is_symlink()
+    assert (there / "precious").exists()
+
+
 def test_what_cannot_be_deleted_is_named(home, littered, monkeypatch, capsys):
     def refused(leftover):
         raise PermissionError(13, "Permission denied", str(leftover.path))

@@ -10,7 +10,7 @@ import pytest
 from app.figures.palette import dashes, run_labels
 from backend.certification.confidence import ceiling
 from backend.export import export
-from backend.home import runs_root
+from backend.home import PRECOMPUTED, runs_root
 from backend.plan import certify_again
 from backend.run import Run
 from backend.store import queries
@@ -83,6 +83,10 @@ def test_a_seed_that_collapsed_is_no_part_of_the_mean_of_the_others(home):
     learned = [finished([(1, 1, v), (2, 2, v)], seed=seed) for seed, v in enumerate((900, 980))]
     collapsed = finished([(1, 1, 1000), (2, 1, 1000)], seed=2, missing=9)
     publish()
+    worse = finished([(1, 1, 1000), (2, 1, 1000)], seed=3, missing=2)
+    publish()
+    (both,) = queries.over_seeds([collapsed.run_id, worse.run_id]).itertuples()
+    assert (both.seeds, both.missing_classes) == (2, 9)
     ids = [run.run_id for run in [*learned, collapsed]]
     table = queries.over_seeds(ids)
     assert sorted(map(list, table.run_ids)) == sorted([ids[:2], ids[2:]])
@@ -146,11 +150,23 @@ def test_every_sigma_has_a_line_style_of_its_own():
     assert len(set(styles.values())) == 6
 
 
+def test_gains_are_of_runs_that_differ_in_the_method_alone(home):
+    mine = {"gaussian": finished(ROWS), "consistency": finished(ROWS, method="consistency")}
+    others = [finished(ROWS, train_precision="bfloat16"), finished(ROWS, seed=1), finished(ROWS, epochs=3)]
+    publish()
+    gains = queries.acr_gains([run.run_id for run in (*mine.values(), *others)], [("gaussian", "consistency")])
+    assert gains[["baseline_id", "run_id"]].to_numpy().tolist() == [[run.run_id for run in mine.values()]]
+
+
 def test_pairs_are_refused_unless_they_are_alike(home):
     a, b = finished(ROWS), finished(ROWS[:3])
     publish()
     with pytest.raises(StoreError, match="cannot be compared: they differ in image_set"):
         queries.paired([a.run_id], [b.run_id])
+    other = finished([(7, 1, 900), *ROWS[1:]], seed=1)
+    publish()
+    with pytest.raises(StoreError, match="cannot be compared: their images have other labels"):
+        queries.paired([a.run_id], [other.run_id])
     with pytest.raises(StoreError, match="there is no certified run 'nothing'"):
         queries.paired([a.run_id], ["nothing"])
 
@@ -186,6 +202,11 @@ def test_per_class_by_hand(home):
     table = queries.per_class([run.run_id]).set_index("label")
     assert table.acr.to_dict() == pytest.approx({1: reach(900) / 2, 2: reach(999) / 2})
     assert table.abstention.to_dict() == {1: 0.0, 2: 0.5}
+    again = finished([(1, 1, 900), (1, 1, 990), (2, 2, 999), (2, 1, 700)], seed=1)
+    publish()
+    table = queries.per_class([run.run_id, again.run_id]).set_index("label")
+    assert table.images.to_dict() == {1: 2, 2: 2}
+    assert table.certified_accuracy_0.to_dict() == {1: 0.75, 2: 0.5}
 
 
 def test_published_networks_on_our_terms(home):
@@ -198,6 +219,12 @@ def test_published_networks_on_our_terms(home):
         ["method", "sigma", "seeds"]
     )
     assert ours.recomputed.all()
+    logs = pd.read_csv(PRECOMPUTED / "published" / "released-runs.tsv", sep="\t")
+    of = logs[(logs.dataset == "mnist") & (logs.method == "gaussian") & (logs.sigma == 0.5) & logs.recomputed]
+    assert len(of) == 5
+    sampled = (of.acr_sampling_sd**2).mean()
+    assert sampled > 0.02 * of.acr.var()  # that it is part of it can be seen
+    assert ours.acr_sd["gaussian", 0.5, 5] == pytest.approx((of.acr.var() + sampled) ** 0.5)
     assert not theirs.recomputed.any()
     assert f"{theirs.acr['consistency', 0.5, 5]:.4f}" == "1.6549"
     assert 1.42 < ours.acr["consistency", 0.5, 5] < 1.45

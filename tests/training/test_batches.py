@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from backend.datasets import DATASETS
 from backend.training.batches import Decoded, InMemory, Streamed, crop_and_flip, parts
 
 
 def test_streamed_images_do_not_depend_on_workers(pets, monkeypatch):
-    """The same crops in this process and from two others; another epoch gives others."""
+    """The same crops in this process and from two others."""
     split = pets.load(train=True)
     streamed = Streamed(split.images, split.labels, torch.device("cpu"))
 
@@ -36,6 +37,16 @@ def test_decoding_leaves_the_global_generator_alone(pets):
     assert torch.equal(first, Decoded(split.images, 0, 0)[3])
     assert first.shape == (3, 40, 40)
     assert first.dtype == torch.uint8
+
+
+def test_another_epoch_takes_other_parts_of_an_image(pets, root):
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "folders" / "pets" / "train" / "cat" / "0.png")
+    images = pets.load(train=True).images
+    first, again, later, other = (Decoded(images, seed, epoch)[0] for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+    assert not torch.equal(first, other)
 
 
 def test_crops_and_flips_are_those_that_could_be():

@@ -64,6 +64,20 @@ def test_m_steps_per_loaded_batch(method, values, steps, digits_spec, monkeypatc
     assert sum(size for size, _ in seen) == 1_347
 
 
+def test_every_epoch_has_an_order_and_noise_of_its_own(digits_spec, monkeypatch):
+    first, original = {}, METHODS["gaussian"].loss_terms
+
+    def loss_terms(self, classifier, batch):
+        first.setdefault(batch.epoch, (batch.y.clone(), batch.noise.clone()))
+        return original(self, classifier, batch)
+
+    monkeypatch.setattr(METHODS["gaussian"], "loss_terms", loss_terms)
+    rows_of(digits_spec(epochs=2))
+    (order, noise), (another, other) = first[0], first[1]
+    assert not torch.equal(order, another)
+    assert abs(torch.corrcoef(torch.stack([noise.flatten(), other.flatten()]))[0, 1]) < 0.05
+
+
 def test_macer_does_not_split_a_batch():
     macer = make("macer", {})
     assert (macer.chunks, macer.noises) == (1, 16)
@@ -122,6 +136,14 @@ def test_collapse_is_counted():
     tally.add(logits, labels, torch.tensor(1.0), {})
     assert tally.missing_classes(labels) == 2
     assert float(tally.correct) == 200
+
+
+def test_a_class_that_is_hardly_ever_answered_is_missing():
+    """Of four classes, a quarter of the labels each, one has 2 % of the answers, less than a tenth of its share, one 3 %."""
+    tally, labels = Tally(4, torch.device("cpu")), torch.arange(400) % 4
+    answers = torch.tensor([0] * 190 + [1] * 190 + [2] * 8 + [3] * 12)
+    tally.add(torch.nn.functional.one_hot(answers, 4)[None].float(), labels, torch.tensor(1.0), {})
+    assert tally.missing_classes(labels) == 1
 
 
 def test_a_large_lambda_collapses_and_is_reported(digits_spec):

@@ -130,10 +130,12 @@ def test_macer_is_averaged_over_the_whole_batch():
     assert float(both) == pytest.approx(float(one) / 2)
 
 
-def test_macer_is_deferred():
-    macer = make("macer", {"m": 1, "deferred": 3})
+@pytest.mark.parametrize(("name", "m"), [("macer", 1), ("macer_consistency", 2)])
+def test_macer_is_deferred(name, m):
+    macer = make(name, {"m": m, "deferred": 3})
     robust = [
-        float(macer.loss_terms(Table(), batch_of([[0.4, 0.1]], [0], epoch=e))[1]["robustness"]) for e in (0, 2, 3)
+        float(macer.loss_terms(Table(), batch_of([[0.4, 0.1]], [0], [[[0, 0]]] * m, epoch=e))[1]["robustness"])
+        for e in (0, 2, 3)
     ]
     assert robust[:2] == [0.0, 0.0]
     assert robust[2] > 0
