@@ -15,7 +15,7 @@ import numpy as np
 
 from backend.home import data_root, read_only
 from backend.image_files import LARGE, DatasetError, ImageFiles
-from backend.spec import WORD
+from backend.spec import WORD, is_line
 
 
 @dataclass(frozen=True)
@@ -240,6 +240,10 @@ def _looked_into(test: Path, mark: tuple) -> tuple[int, int, tuple[str, ...], st
     224; the version, of names and sizes of the files.
     """
     split = _files(test, LARGE)
+    if strange := [name for name in _classes(test) if not is_line(name)]:
+        raise DatasetError(
+            f"{test}: a class is called {strange[0]!a}, with characters that control a line or turn it round: give its folder another name, in train too"
+        )
     if len(_classes(test)) < 2:
         raise DatasetError(f"{test} wants a folder for each of two classes or more")
     return len(split.labels), min(LARGE, *split.images.open(0).size), _classes(test), _version(test, split)

@@ -34,16 +34,19 @@ def to_rgb(image: "Image") -> "Image":
     from PIL import Image, ImageOps
 
     image.load()
-    kind = image.format  # the copy has none
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float64)
-        eighth = np.rint(values * (255 / _white(image.mode, kind, float(values.min()), float(values.max()))))
-        if isinstance(clear := image.info.get("transparency"), int):
-            eighth[values == clear] = 255
-        return Image.fromarray(eighth.astype(np.uint8)).convert("RGB")
+        values = np.asarray(image)
+        white = _white(image.mode, image.format, float(values.min()), float(values.max()))
+        eighth, clear = np.empty(values.shape, np.uint8), image.info.get("transparency")
+        for row in range(len(values)):  # in real numbers all of them would take eight times the memory
+            eighth[row] = np.rint(values[row].astype(np.float64) * (255 / white))
+            if isinstance(clear, int):
+                eighth[row][values[row] == clear] = 255
+        return Image.fromarray(eighth).convert("RGB")
     if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        over = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), over)
     return image.convert("RGB")
 
 

@@ -13,6 +13,7 @@ from backend.image_files import DAMAGE, LARGE, ScaleError, middle, to_rgb
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 25_000_000  # photos of 24 million are common
+MAX_SIDE = 65_535  # pixels, as in a JPEG; Pillow keeps the place of every row
 MAX_SCANS = 100  # of a progressive JPEG (or of several in one file, MPO), which has about ten; each costs a pass over all pixels
 MAX_URL = 2 * 2**20  # characters of a drawn or pasted image, which a browser has scaled down
 DATA_URL = "data:image/png;base64,"
@@ -42,6 +43,8 @@ def decode(content: bytes) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:  # known from the header, before anything is unpacked
             raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read.")
+        if max(width, height) > MAX_SIDE:
+            raise ImageError(f"The image is {width} × {height} pixels; at most {MAX_SIDE} a side are read.")
         if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > MAX_SCANS:
             raise ImageError(f"The image is a JPEG of {scans} scans; at most {MAX_SCANS} are read. Save it anew.")
         moves, rgb = getattr(image, "is_animated", False), to_rgb(image)
@@ -116,31 +119,32 @@ def _photo(image: Image.Image, dataset: Dataset, steps: list[str]) -> np.ndarray
 def _drawing(image: Image.Image, dataset: Dataset, invert: str, steps: list[str]) -> np.ndarray:
     """(1, side, side) from 0 to 255, light on black."""
     side = dataset.shape[1]
-    grey = np.asarray(image.convert("L"), dtype=np.float32)
+    grey = np.asarray(image.convert("L"))
     steps.append("in grey")
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     if invert == "yes" or (invert == "auto" and np.median(border) > 127):
         grey = 255 - grey
         steps.append("inverted: what is drawn must be light on dark")
-    if grey.max() - np.median(grey) < 16:
+    if grey.max() - float(np.median(grey)) < 16:
         raise ImageError(
             "Nothing stands out from the background (white, where the image is transparent): draw in a colour that contrasts with it."
         )
     if (image.width, image.height) != (side, side):
         grey = _centred(grey, side, round(side * dataset.ink), steps)
-    return grey[None]
+    return grey[None].astype(np.float32)
 
 
 def _centred(grey: np.ndarray, side: int, box: int, steps: list[str]) -> np.ndarray:
-    """The drawing, cut out, scaled into (box, box), its centre of mass in the middle of (side, side)."""
+    """The drawing in uint8 (H, W), cut out, scaled into (box, box), its centre of mass in the middle of (side, side)."""
     background, brightest = float(np.median(grey)), float(grey.max())
     floor = background + 0.25 * (brightest - background)
-    ink = ((grey - floor) / (brightest - floor)).clip(0, 1) * 255
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    drawing = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    lit = grey > floor
+    rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
+    ink = ((np.arange(256, dtype=np.float32) - floor) / (brightest - floor)).clip(0, 1) * 255  # of each value
+    drawing = ink.astype(np.uint8)[grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]]
     factor = box / max(drawing.shape)
     size = [max(1, round(length * factor)) for length in drawing.shape]
-    small = np.asarray(Image.fromarray(drawing.astype(np.uint8)).resize(size[::-1], Image.Resampling.BOX), np.float32)
+    small = np.asarray(Image.fromarray(drawing).resize(size[::-1], Image.Resampling.BOX), np.float32)
     mass = small.sum()
     if mass == 0:
         raise ImageError(

@@ -195,6 +195,9 @@ class Run:
                     f"{name} = {value}" for name, value in row.items() if not (WORD.fullmatch(name) and isfinite(value))
                 ]:
                     raise ValueError(", ".join(wrong))
+                for name in ("epoch", "missing_classes"):
+                    if not (0 <= (value := row.get(name, 0.0)) <= 100_000 and value.is_integer()):
+                        raise ValueError(f"{name} = {value:g}")
             return rows
         except (TypeError, ValueError) as error:
             raise RunError(f"{self.training_file} holds a row that is no epoch: {error}") from error

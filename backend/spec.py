@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
+from unicodedata import category
 
 SOURCES = ("trained", "published")
 SCHEDULES = ("step", "cosine")
@@ -21,6 +22,7 @@ PRECISIONS = ("float32", "bfloat16")
 WEIGHT_TYPES = ("float32", "float16")
 WHOLE = 17  # significant digits of a radius that was never rounded to fewer
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # what follows is written the other way, or no longer
 WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -253,6 +255,11 @@ class RunSpec:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SpecError(f"this is not a spec that this version of Certscope reads: {error}") from error
+
+
+def is_line(text: object) -> bool:
+    """Whether it is a text that a page can send, and a terminal shows and does not obey: without characters that control it, or turn the line round."""
+    return type(text) is str and not any(category(c) in ("Cc", "Cs") or c in TURNS for c in text)
 
 
 def _is_hyper(name, value) -> bool:

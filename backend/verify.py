@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import isfinite, prod
-from unicodedata import category
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from backend.certification.smoothed_classifier import Look, why_stop
 from backend.datasets import find_dataset
 from backend.live import BOUND, CLAIM, FORMAT, Session
 from backend.run import Run, RunError
-from backend.spec import Certification, SpecError, between, check_run_id, whole
+from backend.spec import Certification, SpecError, between, check_run_id, is_line, whole
 
 DOUBT = 1e-6  # a network that the certificate fits is refuted with at most twice this probability
 MOST_BYTES = 50 * 2**20  # of a certificate
@@ -26,7 +25,6 @@ FIELDS = (
     "seed", "environment", "image", "made",
 )  # fmt: skip
 IMAGE_FIELDS = ("shape", "scale", "values", "sha256", "preprocessing")
-TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # what follows is written the other way, or no longer
 MOST_REPLAYED, FRESH = 2_000_000, 100_000  # samples that a check draws with the certificate's seed, and anew, at most
 FEWEST = 10_000  # anew, at least
 
@@ -144,7 +142,7 @@ def _check_form(c: dict) -> None:
             f"this version reads certificates of format {FORMAT} with its own claim and bound, not {c['format']!r}"
         )
     for name in ("run_id", "dataset", "architecture", "precision", "weights_sha256", "certscope", "made"):
-        if not _is_words(c[name]):
+        if not is_line(c[name]):
             raise Refuted(f"{name} must be a word, not {c[name]!r}")
     check_run_id(c["run_id"])
     if more := sorted({*c} - {*FIELDS} | {*c["image"]} - {*IMAGE_FIELDS}):
@@ -161,15 +159,10 @@ def _check_form(c: dict) -> None:
         type(v) is not int or v < 0 for v in counts + selection
     ):
         raise Refuted("counts, selection_counts and classes must be equally long, and counts whole numbers from 0")
-    if not all(map(_is_words, classes)):
+    if not all(map(is_line, classes)):
         raise Refuted("classes must be words")
     if len(set(classes)) < len(classes):
         raise Refuted("two classes have the same name")
-
-
-def _is_words(text: object) -> bool:
-    """Whether it is a text that a terminal shows and does not obey: without characters that control it, or turn the line round."""
-    return type(text) is str and not any(category(c) == "Cc" or c in TURNS for c in text)
 
 
 def _check_image(image: dict) -> None:
@@ -214,19 +207,9 @@ def _sample_again(
     number = FEWEST if same else min(max(FEWEST, c["samples"]), FRESH)
     anew = Certification(n=number, n0=1, float_sound=settings.float_sound)
     fresh = _sampled(Session(run, pixels, anew, device), number, on_look)
-    votes = fresh.counts[c["classes"].index(c["selected"])]
-    highest = upper_bound(votes, fresh.done, DOUBT)
-    lowest = lower_bound(max(fresh.counts), fresh.done, DOUBT / len(fresh.counts))  # whichever class it is
-    if not highest >= bounds[0]:
-        raise Refuted(
-            f"{votes} of {fresh.done} fresh samples vote for {c['selected']}: p is at most {highest:.6f} "
-            f"(error probability {DOUBT:g}), and the certificate claims p >= {bounds[0]:.6f}"
-        )
-    if not lowest <= bounds[1]:
-        raise Refuted(
-            f"{max(fresh.counts)} of {fresh.done} fresh samples agree: p is at least {lowest:.6f} "
-            f"(error probability {DOUBT:g}), and the certificate says p <= {bounds[1]:.6f}"
-        )
+    top = c["classes"].index(c["selected"])
+    check_fresh(fresh.counts, top, c["selected"], bounds)
+    votes = fresh.counts[top]
     if same:
         return Verdict(
             "match",
@@ -236,6 +219,26 @@ def _sample_again(
         "gives other votes here (another device or version)" if asked else "was not drawn from, for its many samples"
     )
     return Verdict("consistent", f"its seed {seeded}, and {votes} of {fresh.done} fresh samples agree with it")
+
+
+def check_fresh(counts: Sequence[int], top: int, selected: str, bounds: tuple[float, float]) -> None:
+    """Raise Refuted where fresh votes (K,) contradict that p of class `top` is at least bounds[0], or that every class's is at most bounds[1].
+
+    True bounds are refuted with probability at most 2 DOUBT.
+    """
+    done, most = sum(counts), max(counts)
+    highest = upper_bound(counts[top], done, DOUBT)
+    lowest = lower_bound(most, done, DOUBT / len(counts))  # whichever class it is
+    if not highest >= bounds[0]:
+        raise Refuted(
+            f"{counts[top]} of {done} fresh samples vote for {selected}: p is at most {highest:.6f} "
+            f"(error probability {DOUBT:g}), and the certificate claims p >= {bounds[0]:.6f}"
+        )
+    if not lowest <= bounds[1]:
+        raise Refuted(
+            f"{most} of {done} fresh samples agree: p is at least {lowest:.6f} "
+            f"(error probability {DOUBT:g}), and the certificate says p <= {bounds[1]:.6f}"
+        )
 
 
 def _sampled(session: Session, samples: int, on_look: Callable[[int, int], None]) -> Look:

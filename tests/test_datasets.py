@@ -140,6 +140,17 @@ def test_one_class_is_none(root):
         find_dataset("only")
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\u202eb", "\u05d0\u200f"])
+def test_a_class_whose_name_turns_a_line_round_is_refused(pets, root, name):
+    """No certificate could name it; a mark within Persian words, which turns nothing, stays."""
+    (root / "folders" / "pets" / "val" / "dog").rename(root / "folders" / "pets" / "val" / "می\u200cخواهم")
+    assert find_dataset("pets").classes == ("cat", "می\u200cخواهم")
+    (root / "folders" / "pets" / "val" / "cat").rename(root / "folders" / "pets" / "val" / name)
+    with pytest.raises(DatasetError, match="give its folder another name, in train too") as raised:
+        find_dataset("pets")
+    assert str(raised.value).isprintable()
+
+
 def test_a_damaged_image_is_named(pets, root):
     path = root / "folders" / "pets" / "val" / "dog" / "1.jpg"
     path.write_bytes(path.read_bytes()[:200])

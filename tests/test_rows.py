@@ -166,6 +166,10 @@ EPOCH = {
         ({"accuracy": None, "seconds": None}, "it does not say its seconds, accuracy"),
         ({"<a href='https://a.b'>": "1"}, "<a href='https://a.b'> = 1.0"),
         ({"loss": "x"}, "could not convert string to float"),
+        ({"epoch": "1e300"}, "epoch = 1e+300"),
+        ({"epoch": "1.5"}, "epoch = 1.5"),
+        ({"missing_classes": "-1"}, "missing_classes = -1"),
+        ({"missing_classes": "1e300"}, "missing_classes = 1e+300"),
     ],
 )
 def test_a_row_that_is_no_epoch_is_named(home, digits_spec, change, says):

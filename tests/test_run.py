@@ -11,7 +11,7 @@ import pytest
 from backend.home import runs_root
 from backend.jobs import local
 from backend.jobs.worker import work
-from backend.rows import Checkpoint
+from backend.rows import Checkpoint, Epoch
 from backend.run import Run, RunError, all_runs, find_run
 from backend.spec import SpecError
 from tests.test_rows import ROW
@@ -23,6 +23,19 @@ def test_final_checkpoint_becomes_the_weights(home, digits_spec):
     assert (run.checkpoint(), run.weights()) == (b"one", None)
     run.append(Checkpoint(2, b"two", final=True))
     assert (run.checkpoint(), run.weights()) == (None, b"two")
+
+
+def test_a_run_resumes_behind_its_checkpoint(home, digits_spec):
+    """Epochs after it are trained again, those before it stay, and half a row goes."""
+    run = Run.create(runs_root(), digits_spec())
+    for epoch in (1, 2, 3):
+        run.append(Epoch(epoch, 1.0, 100.0, 0.01, 0.5, 0.9, {"cross_entropy": 0.5}))
+    with open(run.training_file, "a") as file:
+        file.write("4\t1.0\t10")
+    assert run.resume_point(2) == set()
+    assert [row["epoch"] for row in run.epochs()] == [1, 2]
+    assert run.resume_point(2) == set()
+    assert [row["epoch"] for row in run.epochs()] == [1, 2]
 
 
 @pytest.mark.parametrize(

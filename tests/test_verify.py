@@ -15,7 +15,7 @@ from backend.images import decode, see
 from backend.live import Session
 from backend.run import Run, find_run
 from backend.spec import Certification
-from backend.verify import FIELDS, IMAGE_FIELDS, verify
+from backend.verify import FIELDS, IMAGE_FIELDS, Refuted, check_fresh, verify
 
 RUN = find_run("mnist-lenet-consistency-s0.5-l5-seed0-abfa8ccd", PRECOMPUTED)
 SEEN = see(decode((PRECOMPUTED / "samples" / "mnist" / "7-test0000.png").read_bytes()), DATASETS["mnist"], "no")
@@ -216,6 +216,25 @@ def test_a_tampered_certificate_is_refuted(genuine, changes, says):
     verdict = verify(changed(genuine, **changes), find, "cpu")
     assert verdict.word == "refuted"
     assert says in verdict.reason
+
+
+def test_true_bounds_are_hardly_ever_refuted_by_fresh_votes():
+    """Where p is just what the certificate says, 5 000 times; and where it is off by a tenth, always."""
+    random = np.random.default_rng(0)
+    for p in (0.6, 0.95, 0.999):
+        rest = [(1 - p) / 9] * 9
+        for counts in random.multinomial(10_000, [p, *rest], 5_000).tolist():
+            check_fresh(counts, 0, "7", (p, p))
+        for counts in random.multinomial(10_000, [p, *rest], 20).tolist():
+            for bounds, says in (((1.1 * p, 1.2), "p is at most"), ((0.1, 0.9 * p), "p is at least")):
+                with pytest.raises(Refuted, match=says):
+                    check_fresh(counts, 0, "7", bounds)
+
+
+def test_fresh_votes_are_fresh(genuine):
+    """Not those of the certificate's seed, nor the same twice."""
+    said = {verify(genuine, find, "cpu").reason for _ in range(4)}
+    assert len(said) > 1
 
 
 def test_invented_votes_are_refuted_by_the_network(genuine):

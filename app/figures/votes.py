@@ -1,23 +1,28 @@
 """How a network votes on noisy copies of one image."""
 
 from collections.abc import Sequence
+from html import escape
 
 import plotly.graph_objects as go
 
 from app.figures.palette import BLUE, GREY, VERMILION
 
+LONGEST = 16  # letters of a class's name below its bar
+
 
 def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: float) -> go.Figure:
     """The share of votes of each class, and the lower bound of the selected one's probability. counts: (K,)."""
-    done = max(1, sum(counts))
+    done, names = max(1, sum(counts)), [escape(name) for name in classes]  # Plotly takes tags for what they mean
+    short = [escape(name if len(name) <= LONGEST else name[: LONGEST - 1] + "…") for name in classes]
     figure = go.Figure(
         {
             "type": "bar",
-            "x": list(classes),
+            "x": list(range(len(classes))),
             "y": [count / done for count in counts],
             "marker": {"color": [BLUE if c == top else GREY for c in range(len(classes))]},
             "customdata": list(counts),
-            "hovertemplate": "%{x}: %{customdata:,} votes, %{y:.2%}<extra></extra>",
+            "hovertext": names,
+            "hovertemplate": "%{hovertext}: %{customdata:,} votes, %{y:.2%}<extra></extra>",
         }
     )
     figure.add_shape(
@@ -28,7 +33,7 @@ def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: floa
     )  # fmt: skip
     figure.add_hline(y=0.5, line={"color": GREY, "dash": "dot", "width": 1})
     figure.update_layout(
-        xaxis={"type": "category", "title": {"text": "class"}},
+        xaxis={"tickvals": list(range(len(classes))), "ticktext": short, "title": {"text": "class"}},
         yaxis={"range": [0, 1], "tickformat": ".0%", "title": {"text": "share of votes"}},
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         height=260,

@@ -82,7 +82,7 @@ def choose_settings() -> Certification | None:
         if mode == "at-radius":
             # Not bounded: of what is out of bounds Streamlit would keep the value before.
             radius = st.number_input(
-                "Radius r to decide about", value=0.5, step=0.05, key="radius", bind="query-params", **tell_unfit("radius")
+                "Radius r to decide about", value=0.5, step=0.05, key="radius", **tell_unfit("radius")
             )  # fmt: skip
     n = choose_step(
         st, "Samples n" if mode == "fixed" else "Samples, at most", NS, 10_000, "n", "n =", "{:,}".format,
@@ -166,7 +166,7 @@ def show_progress(latest, labels, seconds: float, settings: Certification, model
         if look.certified:
             standing = "certified: stop when it is enough" if look.predict >= 0 else "no certificate yet"
         named = f" ({labels[run_id]})" if models > 1 else ""
-        st.markdown(f"So far **{classes[look.top]}**, radius {round_down(look.radius)} — {standing}.{named}")
+        st.markdown(f"So far **{plain(classes[look.top])}**, radius {round_down(look.radius)} — {standing}.{named}")
     if models == 1:
         draw_alone(votes(look.counts, classes, look.top, look.p_lower), "votes so far")
 

@@ -194,7 +194,7 @@ def at_radius(b: str) -> None:
     if low < high:
         most = min(high, 10.0)
         r = st.columns([1, 3])[0].number_input(
-            "Radius r", low, most, min(high, 0.5), 0.05, key="r", bind="query-params", help="for certified accuracy at r",
+            "Radius r", low, most, min(high, 0.5), 0.05, key="r", help="for certified accuracy at r",
             **tell_unfit("r", low, most),
         )  # fmt: skip
     try:

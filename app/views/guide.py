@@ -84,7 +84,7 @@ def how_many() -> None:
     p = choose_step(one, "p_A of the image", P, 0.99, "p2", "p_A =", "{:g}".format, help=TERMS["p_A"])
     sigma = choose_step(two, "Noise σ of the network", SIGMAS, 0.5, "sigma2", "σ =", help=TERMS["σ"])
     r = three.number_input(
-        "Radius to certify", 0.05, 5.0, 1.0, 0.05, key="r2", bind="query-params", help=TERMS["radius"], **tell_unfit("r2", 0.05, 5.0)
+        "Radius to certify", 0.05, 5.0, 1.0, 0.05, key="r2", help=TERMS["radius"], **tell_unfit("r2", 0.05, 5.0)
     )  # fmt: skip
     exact, need = radius(p, sigma), samples_for(r, p, sigma, ALPHA)
     if need is None:

@@ -62,7 +62,7 @@ def choose() -> tuple[Settings, Settings]:
     )  # fmt: skip
     n = choose_step(three, "Samples n", NS, 1_000, "samples", "n =", "{:,}".format, help=TERMS["n"])
     seed = four.number_input(
-        "Seed", SEEDS[0], SEEDS[-1], 0, key="seed", bind="query-params", help=TERMS["seed"], **tell_unfit("seed", SEEDS[0], SEEDS[-1])
+        "Seed", SEEDS[0], SEEDS[-1], 0, key="seed", help=TERMS["seed"], **tell_unfit("seed", SEEDS[0], SEEDS[-1], int)
     )  # fmt: skip
     return Settings(plane, first, sigma, lam, seed, n), Settings(plane, second, sigma, lam, seed, n)
 

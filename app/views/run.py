@@ -77,24 +77,25 @@ def readable():
 def watch(run: Run) -> None:
     """A run that is not at its end: how far it is. Draws the whole page anew when it is."""
     one = listed(run.path)
-    if one is None or (one.name not in ACTIVE and (one.name != "finished" or run.run_id in in_store())):
+    if one is None or (one.name not in ACTIVE and (one.name != "finished" or is_kept(run))):
         st.rerun()
     with readable():
         status(one)
-        if one.name == "finished":
-            st.caption(
-                "Finished; its results are on their way into the store. A run that claims more than its counts support is left out of it."
-            )
+    if one.name == "finished":
+        st.caption(
+            "Finished; its results are on their way into the store. A run that cannot be read, or claims more than its counts support, is left out of it."
+        )
+    with readable():
         training(run)
     tell()
 
 
-def in_store() -> set[str]:
-    """The run ids of the store; none where there is no store yet."""
+def is_kept(run: Run) -> bool:
+    """Whether the store has the results of this very folder: another one, of a root that comes after, may hold the same run."""
     try:
-        return queries.run_ids()
-    except StoreError:
-        return set()
+        return str(run.path) in set(queries.run(run.run_id).folder)
+    except StoreError:  # there is none yet
+        return False
 
 
 def training(run: Run) -> None:
@@ -226,7 +227,7 @@ with st.container(horizontal=True, gap="small"):
     buttons(one)
     downloads(one, spec)
 ask_and_delete()
-if one.name in ACTIVE or (one.name == "finished" and run.path.parent == runs_root() and run.run_id not in in_store()):
+if one.name in ACTIVE or (one.name == "finished" and run.path.parent == runs_root() and not is_kept(run)):
     watch(run)
 else:
     with readable():

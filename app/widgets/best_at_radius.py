@@ -30,8 +30,7 @@ def best_at_radius(
     reach, end = radii[0], min(radii[1], float(floor(drawn.ceiling.max() * 100) / 100))
     if reach < end:
         reach = left.slider(
-            "Radius r", reach, end, min(end, 0.5), 0.01, key="r", bind="query-params",
-            help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
+            "Radius r", reach, end, min(end, 0.5), 0.01, key="r", help="The change of the image, in ℓ2 norm of its pixels in [0, 1], that the answer is to survive.",
             **tell_unfit("r", reach, end),
         )  # fmt: skip
     ranked = _ranked(reach, drawn, once)

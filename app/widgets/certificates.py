@@ -45,7 +45,7 @@ def show_certificate(certificate: dict) -> None:
         measured(certificate, st.columns(3))
         st.markdown(
             f"Every change of these pixels with an ℓ2 norm below **{round_down(certificate['radius'])}** leaves the "
-            f"smoothed classifier's answer at **{certificate['class']}**, with probability at least "
+            f"smoothed classifier's answer at **{plain(certificate['class'])}**, with probability at least "
             f"{1 - certificate['alpha']:g} over the noise that was drawn."
         )
     show_votes(certificate)
@@ -74,7 +74,7 @@ def show_side_by_side(certificates: dict[str, dict], labels: dict[str, str]) -> 
 
 def measured(certificate: dict, places) -> None:
     first, second, third = places
-    first.metric("Class", certificate["class"], width="content")
+    first.metric("Class", plain(certificate["class"]), width="content")
     second.metric(
         "Certified ℓ2 radius", round_down(certificate["radius"]), help="rounded down; pixels in [0, 1]", width="content"
     )
@@ -90,7 +90,7 @@ def abstained(certificate: dict) -> None:
     share = certificate["counts"][certificate["classes"].index(certificate["selected"])] / certificate["samples"]
     st.warning(
         f"**No certificate.** Of {certificate['samples']:,} noisy copies {share:.1%} were taken for "
-        f"{certificate['selected']}: with an error probability of α = {certificate['alpha']:g} that proves only "
+        f"{plain(certificate['selected'])}: with an error probability of α = {certificate['alpha']:g} that proves only "
         f"p ≥ {round_down(certificate['p_lower'])}, and a radius needs more than ½. More samples help if the share "
         "is above ½; else this network is not sure at this much noise.",
         icon=":material/do_not_disturb_on:",

@@ -28,7 +28,7 @@ def show_copies(copies: np.ndarray, answers: list[str], certificate: dict) -> No
     votes = sum(answer == certificate["selected"] for answer in answers)
     st.caption(
         f"{len(copies)} noisy copies at σ = {certificate['sigma']:g}, always the same ones and none of those that were counted; {votes} of them {'is' if votes == 1 else 'are'} "
-        f"taken for {certificate['selected']}. For display they are clipped to [0, 1]; the network saw the values beyond as well."
+        f"taken for {plain(certificate['selected'])}. For display they are clipped to [0, 1]; the network saw the values beyond as well."
     )
 
 
@@ -117,7 +117,7 @@ def show_bracket(run: Run, seen: Seen, certificate: dict, other) -> None:
         )
         return
     radius, alpha = certificate["radius"], certificate["alpha"]
-    answer, there = certificate["class"], certificate["classes"][other.answer]
+    answer, there = map(plain, (certificate["class"], certificate["classes"][other.answer]))
     low, high = round_down(radius), round_up(other.distance)
     evidence = (
         f"{other.votes:,} of {other.samples:,} fresh votes for {there}, {other.against:,} for {answer}; the test is one of "
@@ -141,8 +141,8 @@ def show_bracket(run: Run, seen: Seen, certificate: dict, other) -> None:
         unanimous = f" All {certificate['samples']:,} votes agree, and so few can certify no more: more samples raise the lower end."
     scale, found = certificate["image"]["scale"], other.pixels.numpy()
     pictures = (
-        (enlarged(seen.pixels, scale, SIDE), f"answered {answer}"),
-        (enlarged(found, scale, SIDE), f"{there}, at {high}"),
+        (enlarged(seen.pixels, scale, SIDE), f"answered {certificate['class']}"),
+        (enlarged(found, scale, SIDE), f"{certificate['classes'][other.answer]}, at {high}"),
         (difference(seen.pixels, found, scale, SIDE), "the difference, enlarged"),
     )
     picture_row((image, name, name) for image, name in pictures)

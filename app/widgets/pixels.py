@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import streamlit as st
 
+from app.widgets.attempt import plain
+
 SIDE = 112  # of a picture in a row: three fit on a phone
 
 
@@ -23,7 +25,7 @@ def difference(a: np.ndarray, b: np.ndarray, scale: int, side: int = 224) -> np.
 
 
 def picture_row(pictures: Iterable[tuple[np.ndarray, str, str]]) -> None:
-    """Pictures beside one another, as many as fit: (enlarged image, caption, what a screen reader says)."""
+    """Pictures beside one another, as many as fit: (enlarged image, caption, what a screen reader says), in which a class may be called anything."""
     with st.container(horizontal=True, gap="xsmall"):
         for image, caption, alt in pictures:
-            st.image(image, caption=caption, alt=alt, width=SIDE)
+            st.image(image, caption=plain(caption), alt=alt, width=SIDE)

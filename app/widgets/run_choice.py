@@ -5,7 +5,7 @@ it clears the old one, which then takes the binding with it. So what may be ther
 """
 
 from collections.abc import Callable, Sequence
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import streamlit as st
@@ -72,21 +72,23 @@ def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict
     return {"on_change": st.session_state.update, "kwargs": {asked: []}}
 
 
-def tell_unfit(key: str, low: float = -inf, high: float = inf) -> dict:
-    """Say which number the link that led here asks for that a widget from low to high cannot take; its options by which that ends when the
-    visitor chooses. Asked once: what fits another choice of runs later is the visitor's own.
+def tell_unfit(key: str, low: float = -inf, high: float = inf, kind: type[int] | type[float] = float) -> dict:
+    """Say which number the link that led here asks for that a widget from low to high cannot take; its options, by which it is bound to the
+    address and that ends when the visitor chooses. Asked once: what fits another choice of runs later is the visitor's own.
     """
     asked = _on_this_page(f"{key} asked")
     if asked not in st.session_state:
-        st.session_state[asked] = [value for value in st.query_params.get_all(key) if not _fits(value, low, high)]
+        st.session_state[asked] = [value for value in st.query_params.get_all(key) if not _fits(value, low, high, kind)]
     place = st.empty()
     if unfit := st.session_state[asked]:
         bounds = f" from {low:g} to {high:g}" if high < inf else ""
         place.warning(
-            f"The link asks for {key} = {plain(unfit[0], 40)}, which is no number{bounds}. What is shown is another choice.",
+            f"The link asks for {key} = {plain(unfit[0], 40)}, which is no {'whole ' * (kind is int)}number{bounds}. What is shown is another choice.",
             icon=":material/link_off:",
         )
-    return {"on_change": st.session_state.update, "kwargs": {asked: []}}
+    # Streamlit would make a whole number of "inf", and fail.
+    bound = None if unfit and kind is int else "query-params"
+    return {"bind": bound, "on_change": st.session_state.update, "kwargs": {asked: []}}
 
 
 def _on_this_page(name: str) -> str:
@@ -94,10 +96,10 @@ def _on_this_page(name: str) -> str:
     return f"{name} at {(st.context.url or '').partition('?')[0]}"
 
 
-def _fits(text: str, low: float, high: float) -> bool:
+def _fits(text: str, low: float, high: float, kind: type[int] | type[float]) -> bool:
     try:
-        return low <= float(text) <= high
-    except ValueError:
+        return low <= kind(text) <= high and isfinite(kind(text))
+    except (ValueError, OverflowError):
         return False
 
 

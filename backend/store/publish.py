@@ -118,7 +118,7 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
             except duckdb.OperationalError:  # the disk or the memory is full: no fault of the folder's
                 raise
             except UNREADABLE as error:
-                report.skipped[run.run_id] = str(error)
+                report.skipped[run.run_id] = str(error).partition("\n")[0]  # DuckDB's go on with the statement
         gone = known.keys() - found.keys()
         for run_id in gone:
             _remove(connection, run_id)

@@ -217,3 +217,41 @@ def test_a_link_to_a_network_that_is_not_here_says_so(published):
     app = page("certify_image", model="digits-<b>gone</b>").run()
     assert not app.exception
     assert "The link names digits\\-\\<b\\>gone" in app.warning[0].value
+
+
+def test_the_name_of_a_class_is_shown_as_it_is():
+    """A folder of images may be anybody's, and its classes are called what its folders are."""
+    name = "z![x](http:&sol;&sol;evil.test&sol;p.png) $\\frac12$ :red[R] <b>"
+
+    def show(name):
+        import numpy as np
+
+        from app.widgets.certificates import abstained, show_certificate
+        from app.widgets.closer_look import show_bracket, show_copies
+        from backend.certification.bracket import Other
+
+        image = {"scale": 255, "values": [], "shape": [3, 32, 32]}
+        certificate = {
+            "class": name, "selected": name, "classes": ["other", name], "abstained": False, "radius": 0.5, "p_lower": 0.9, "alpha": 0.001,
+            "sigma": 0.5, "mode": "fixed", "counts": [1, 99], "samples": 100, "n0": 10, "image": image,
+        }  # fmt: skip
+        show_certificate(certificate)
+        abstained(certificate)
+        pixels = np.zeros((3, 32, 32), np.uint8)
+        show_copies(pixels[None], [name], certificate)
+        import torch
+
+        from backend.images import Seen
+
+        other = Other(torch.ones(3, 32, 32, dtype=torch.uint8), 0.7, 0, 90, 10, 100, 0.001, 4)
+        show_bracket(None, Seen(pixels, ()), certificate, other)
+
+    app = AppTest.from_function(show, args=(name,), default_timeout=60).run()
+    assert not app.exception
+    kinds = ("markdown", "caption", "warning", "metric")
+    said = [e.value for kind in kinds for e in getattr(app, kind)]
+    said += [image.caption for one in app.get("imgs") for image in one.proto.imgs]
+    assert sum(plain(name) in text for text in said) >= 6
+    assert not any(name in text for text in said)
+    (chart,) = [json.loads(c.proto.spec) for c in app.get("plotly_chart")][:1]
+    assert "<b>" not in "".join(chart["layout"]["xaxis"]["ticktext"] + chart["data"][0]["hovertext"])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.widgets.verdicts import answer, cost
+from app.widgets.verdicts import answer, cost, terms, versus
 from backend.home import PRECOMPUTED, runs_root
 from backend.jobs.worker import work
 from backend.plan import plan
@@ -198,6 +198,33 @@ def test_one_seed_is_said_in_the_sentence():
     assert answer(rows.assign(collapsed=collapsed, left_out=[False, False, True, True]), 90).endswith(
         "**above** Gaussian and MACER (one seed, at σ = 0.5 MACER collapsed) at σ = 0.5, **above** Stability (at σ = 0.5 one seed, at σ = 1 two seeds) at every σ."
     )
+
+
+def test_how_many_seeds_lose_is_said_of_a_loss():
+    rows = pd.DataFrame(
+        [
+            ("smoothadv", "below", -0.1, [-0.2, -0.1, 0.01]),
+            ("macer", "above", 0.1, [0.1, 0.2]),
+            ("gaussian", "not told apart", 0.01, [0.1, -0.1]),
+        ],
+        columns=["baseline", "verdict", "gain", "seed_gains"],
+    )
+    rows = rows.assign(method="consistency", setting="", **learned(rows))
+    assert versus(rows) == (
+        "Consistency is **above** MACER (gains in each of 2 seeds); **not told apart from** Gaussian (2 seeds); "
+        "**below** SmoothAdv (loses in 2 of 3 seeds)."
+    )
+
+
+@pytest.mark.parametrize(("seeds", "covers"), [(1, False), (2, False), (3, True)])
+def test_what_the_bars_cover_is_said(seeds, covers):
+    rows = pd.DataFrame([{
+        "method": "consistency", "baseline": "gaussian", "sigma": 0.5, "lam": 5.0, "seed_gains": [0.1] * seeds, "source": "trained", "architecture": "lenet",
+        "recipe": "paper", "epochs": 90, "published_source": "same terms", "published_gain": 0.1,
+    }])  # fmt: skip
+    said = terms(rows, "n = 10")
+    assert ("and of three seeds or more that of the training seed too" in said) == covers
+    assert ("not that of the training seed" in said) == (not covers)
 
 
 def test_below_by_one_of_two_settings_is_said():

@@ -43,6 +43,15 @@ def test_what_is_shown_is_what_was_certified(app):
     assert "**First look**" in text
 
 
+@pytest.mark.parametrize("seed", ["1e400", "inf", "nan", "0.5", "-1", "x"])
+def test_a_seed_in_a_link_that_is_none_is_told_of(app, seed):
+    app.query_params["seed"] = seed
+    app.run()
+    assert not app.exception
+    assert f"asks for seed = {seed}, which is no whole number from 0 to 99." in words(app)
+    assert app.number_input(key="seed").value == 0
+
+
 def test_a_preset_sets_the_sliders_trains_and_tells_a_collapse(app):
     app.query_params["samples"] = "100"
     app.run()

@@ -1,5 +1,7 @@
 """The logic of the page of one run, without a browser."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -10,7 +12,7 @@ from backend.progress import duration
 from backend.run import Run, all_runs
 from backend.store import queries
 from backend.store.publish import publish
-from tests.app import page, press, value, words
+from tests.app import imitate, page, press, value, words
 
 SHIPPED = "mnist-lenet-consistency-s0.5-l5-seed0-abfa8ccd"
 WITH_WEIGHTS = {run.run_id for run in all_runs(PRECOMPUTED) if run.weights_file.exists()}
@@ -46,6 +48,30 @@ def test_a_shipped_run_has_a_page(published, run_id):
     assert "These are the settings that it was certified with." in words(app)
     app.number_input(key="again n").set_value(500).run()
     assert {b.label for b in app.button} == {"Clone", "Certify these weights"}
+
+
+def test_results_are_those_of_the_folder_that_is_shown(home):
+    """One that the store left out is not shown with those of the shipped run of the same id."""
+    shipped = Run(PRECOMPUTED / SHIPPED)
+    imitate(shipped, shipped.spec)
+    run = Run(runs_root() / SHIPPED)
+    shutil.copy(shipped.weights_file, run.weights_file)
+    publish((runs_root(), PRECOMPUTED))
+    app = page("run", run=SHIPPED).run()
+    assert value(app, "ACR") == f"{queries.run(SHIPPED).acr.iloc[0]:.4f}"
+    rows = run.training_file.read_text().splitlines(True)
+    run.training_file.write_text(
+        "".join(["1e300" + row[row.index("\t") :] if i else row for i, row in enumerate(rows)])
+    )
+    assert "holds a row that is no epoch: epoch = 1e+300" in publish((runs_root(), PRECOMPUTED)).skipped[SHIPPED]
+    assert SHIPPED in queries.run_ids()
+    app = page("run", run=SHIPPED).run()
+    assert not app.exception
+    text = words(app)
+    assert "or claims more than its counts support, is left out of it" in text
+    assert "holds a row that is no epoch" in text
+    assert "ACR" not in [m.label for m in app.metric]
+    assert "The command that repeats it" in [h.value for h in app.header]
 
 
 def test_weights_are_certified_again(published, submitted):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from backend.certification.confidence import looks, lower_bound, radius, radius_upper, upper_bound
-from backend.certification.sampler import Sampler
+from backend.certification.sampler import SMALLEST, Sampler
 from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.classifier.weights import build
 from backend.datasets import DATASETS
@@ -180,8 +180,10 @@ def test_a_tail_of_one_sample_votes_as_in_company():
     torch.manual_seed(0)
     network = build("resnet20", DATASETS["mnist"], torch.device("cpu")).eval()
     images = torch.rand(3, 1, 28, 28)
-    s = Sampler(network, 10, 0.5, torch.device("cpu"))
+    s, sizes = Sampler(network, 10, 0.5, torch.device("cpu")), []
+    s.classifier.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     together = s.count(images, [65, 33, 1], [stream(i, "test", 0, s.device) for i in range(3)])
     assert together == [
         s.count(images[i : i + 1], [n], [stream(i, "test", 0, s.device)])[0] for i, n in enumerate((65, 33, 1))
     ]
+    assert min(sizes) == SMALLEST  # where a smaller pass would take another kernel, and vote otherwise

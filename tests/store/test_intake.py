@@ -1,6 +1,7 @@
 """What is kept of a run folder, and what is not taken in."""
 
 from dataclasses import replace
+from math import floor
 
 import pytest
 
@@ -83,6 +84,21 @@ def test_noise_on_a_grid_costs_a_part_of_alpha_in_the_store_too(home):
     row = queries.runs().iloc[0]
     assert row.at_ceiling == 1
     assert row.ceiling == row.acr < ceiling(0.5, 1_000, 1e-12)
+
+
+def test_a_radius_rounded_below_the_ceiling_is_at_it(home):
+    """Of three digits: 1.226 where 1 000 of 1 000 votes certify 1.2316, and one that 999 certify is not."""
+    settings = Certification(n=1_000, n0=10, every=1, limit=2)
+    spec = plan("digits", "gaussian", 0.5, certification=settings)
+    run = Run.create(runs_root(), replace(spec, source="published", radius_digits=3))
+    for idx, votes in enumerate((1_000, 999)):
+        r = floor(1000 * radius(lower_bound(votes, 1_000, 0.001), 0.5)) / 1000
+        run.append(Certificate(idx, 1, 1, r, 1, 0.1, -1, 1_000, 10, 0.99))
+    run.set_state("finished")
+    assert publish().skipped == {}
+    row = queries.runs().iloc[0]
+    assert floor(1000 * row.ceiling) / 1000 < row.ceiling
+    assert row.at_ceiling == 0.5
 
 
 def test_a_run_that_lacks_images_is_not_published(home):

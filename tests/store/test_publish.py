@@ -190,7 +190,7 @@ def test_readers_see_whole_snapshots_while_others_publish(home):
             except Exception as error:
                 problems.append(repr(error))
 
-    threads = [threading.Thread(target=read) for _ in range(2)]
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     for seed in range(1, 4):
