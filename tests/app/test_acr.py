@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from scipy.stats import sem, t
 
 from app.figures.acr import against_accuracy, beside_published
 from app.figures.palette import run_labels
@@ -121,6 +122,19 @@ def test_runs_of_equal_accuracy_lie_in_the_middle(published):
     left, right = drawn(runs, 0.5).layout.xaxis.range
     assert (left + right) / 2 == pytest.approx(0.986)
     assert right - left == pytest.approx(0.01)
+
+
+def test_bars_are_the_interval_over_images_and_the_published_spread(published):
+    """Student's 95 % of the mean of the images' gains, from the rows; of published seeds ± one sd."""
+    run_id = "mnist-lenet-gaussian-s0.5-seed0-06682b8c"
+    rows = queries.certificates(run_id)
+    gains = rows.radius.where(rows.predict == rows.label, 0.0)
+    low, high = t.interval(0.95, len(gains) - 1, gains.mean(), sem(gains))
+    there = queries.published_groups(*TERMS).query("sigma == 0.5 and method == 'gaussian'")
+    figure = beside_published(queries.run(run_id), there, 0.5)
+    theirs, ours = (trace for trace in figure.data if list(trace.x) != [None])
+    assert ours.error_x.array[0] == pytest.approx((high - low) / 2)
+    assert theirs.error_x.array[0] == pytest.approx(there.acr_sd.iloc[0])
 
 
 def test_recipes_have_a_marker_and_a_name_each(published):
