@@ -119,7 +119,7 @@ def usual_values(method: str, dataset: str, sigma: float, recipe: str, epochs: i
     """The method's hyper-parameters that a person need not give: the paper's at this σ, else the method's defaults.
 
     The recipe `quick` has its own where the paper's would take hours or want a smaller learning rate. Those that count
-    epochs shrink in proportion with a training that is shorter than the one they were chosen for.
+    epochs shrink in proportion with a training that is shorter than the one they were chosen for. recipe: its name, or `recipe_in_words`.
     """
     values = {f.name: f.default for f in fields(METHODS[method])}
     values |= METHODS[method].paper_values.get(_experiment(dataset, sigma), {})
@@ -127,7 +127,7 @@ def usual_values(method: str, dataset: str, sigma: float, recipe: str, epochs: i
         whole = f.metadata["of_epochs"]
         if whole and epochs < whole and values[f.name]:
             values[f.name] = max(1, round(values[f.name] * epochs / whole))
-    if recipe == "quick":
+    if recipe.partition(", ")[0] == "quick":
         values |= METHODS[method].quick_values | METHODS[method].quick_values_at.get(_experiment(dataset, sigma), {})
     counted = {f.name for f in fields(METHODS[method]) if f.metadata["of_epochs"]}
     return {name: min(value, epochs) if name in counted else value for name, value in values.items()}

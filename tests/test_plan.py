@@ -187,3 +187,5 @@ def test_a_recipe_in_words_says_what_it_does_otherwise():
     own = Recipe("mine", 1)
     assert recipe_in_words(replace(spec, recipe=own)) == "mine"
     assert recipe_in_words(replace(spec, recipe=replace(own, lr=0.5))) == "mine, lr 0.5"
+    for words in ("quick", "quick, lr 0.5"):  # its hyper-parameters are the named one's
+        assert usual_values("smoothadv", "mnist", 0.5, words, 8)["m"] == 2
