@@ -1,3 +1,4 @@
+import json
 import os
 import platform
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backend import process
 from backend.home import CHECKOUT, runs_root
 from backend.jobs import local, queue
 from backend.jobs.journal import NAME
@@ -216,3 +218,17 @@ def test_deleting_takes_the_folder_of_a_run_that_nobody_works_on(home, digits_sp
     with pytest.raises(RunError, match="not among the runs of this machine"):
         local.delete(stranger)
     assert stranger.spec_file.exists()
+
+
+def test_a_job_that_finishes_while_it_is_cancelled_stays_finished(home, digits_spec, monkeypatch):
+    """Its last row was written between the look at its state and the signal: nothing of it is lost."""
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("running", **process.identity(), queue=True)
+
+    def ends(_):
+        run.set_state("finished")
+        return False
+
+    monkeypatch.setattr("backend.process.is_alive", ends)
+    local.cancel(run)
+    assert json.loads(run.state_file.read_text())["state"] == "finished"
