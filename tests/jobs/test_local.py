@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -224,9 +225,12 @@ def test_a_job_that_finishes_while_it_is_cancelled_stays_finished(home, digits_s
     """Its last row was written between the look at its state and the signal: nothing of it is lost."""
     run = Run.create(runs_root(), digits_spec())
     run.set_state("running", **process.identity(), queue=True)
+    job = ExitStack()
+    job.enter_context(run.held())
 
     def ends(_):
         run.set_state("finished")
+        job.close()
         return False
 
     monkeypatch.setattr("backend.process.is_alive", ends)
