@@ -60,6 +60,13 @@ def test_sigma_lambda_and_seed_make_no_difference(finished_run):
     )
 
 
+def test_of_several_runs_the_median_tells(finished_run):
+    """One that waited for others, or had the machine to itself, does not."""
+    for seed, seconds in enumerate((0.5, 9.0, 0.6)):
+        finished_run(seconds, seed=seed)
+    assert estimate(grid()).seconds == pytest.approx(8 * (10 * 0.6 + 3 * 440 / 2000))
+
+
 def test_modes_that_stop_early_are_measured_by_themselves(finished_run):
     finished_run(0.5)
     early = Certification(n=400, n0=40, every=150, mode="at-radius", radius=0.25)

@@ -3,7 +3,7 @@
 from backend.certification.confidence import lower_bound, radius
 from backend.home import runs_root
 from backend.plan import plan
-from backend.rows import Certificate, Epoch
+from backend.rows import ABSTAIN, Certificate, Epoch
 from backend.run import Run
 from backend.spec import Certification
 from backend.store import publish as publisher
@@ -47,4 +47,4 @@ def reach(votes):
     return radius(lower_bound(votes, 1_000, 0.001), 0.5)
 
 
-ROWS = [(1, 1, 900), (2, 2, 990), (3, 4, 999), (5, -1, 500)]
+ROWS = [(1, 1, 900), (2, 2, 990), (3, 4, 999), (5, ABSTAIN, 500)]
