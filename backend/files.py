@@ -18,7 +18,7 @@ def write_aside(path: Path, content: bytes) -> None:
     """Replace a file whole: a reader sees the old content or the new, also after a crash."""
     descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=ASIDE)
     try:
-        with open(descriptor, "wb") as file:
+        with _named(path), open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -32,7 +32,7 @@ def write_aside(path: Path, content: bytes) -> None:
 def append_tsv(path: Path, values: dict, durable: bool = False) -> None:
     """Add a row, and the header before the first. durable: on the disk before what is written next."""
     header = "" if path.exists() and path.stat().st_size else "\t".join(values) + "\n"
-    with open(path, "a") as file:
+    with _named(path), open(path, "a") as file:
         file.write(header + "\t".join(str(v) for v in values.values()) + "\n")
         if durable:
             file.flush()
@@ -97,6 +97,16 @@ def drop_half_row(path: Path) -> None:
         content = path.read_bytes()
         if not content.endswith(b"\n"):
             os.truncate(path, content.rfind(b"\n") + 1)
+
+
+@contextlib.contextmanager
+def _named(path: Path):
+    """Where the disk is full, say at which file: a write that fails does not know."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _packed_name(path: Path) -> Path:
