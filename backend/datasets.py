@@ -208,7 +208,7 @@ def _folder(name: str, root: Path) -> Dataset:
     return Dataset(
         name, (3, side, side), classes, test_images, f"your folder {root}, {side}×{side}", read,
         ("resnet50", "resnet18") if side == LARGE else ("resnet20", "resnet110", "densenet40"),
-        {"paper": LARGE_PAPER, "quick": {"epochs": 20, "lr": 0.1}}, 1, mean=IMAGENET_MEAN, sd=IMAGENET_SD,
+        FOLDER_RECIPES, 1, mean=IMAGENET_MEAN, sd=IMAGENET_SD,
         version=version,
     )  # fmt: skip
 
@@ -239,11 +239,11 @@ def _looked_into(test: Path, mark: tuple) -> tuple[int, int, tuple[str, ...], st
     """Number of images, side, classes and version, of a folder of that `_mark`: the side is the shorter one of the first image, at most
     224; the version, of names and sizes of the files.
     """
-    split = _files(test, LARGE)
     if strange := [name for name in _classes(test) if not is_line(name)]:
         raise DatasetError(
             f"{test}: a class is called {strange[0]!a}, with characters that control a line or turn it round: give its folder another name, in train too"
         )
+    split = _files(test, LARGE)
     if len(_classes(test)) < 2:
         raise DatasetError(f"{test} wants a folder for each of two classes or more")
     return len(split.labels), min(LARGE, *split.images.open(0).size), _classes(test), _version(test, split)
@@ -257,6 +257,7 @@ def _version(root: Path, split: Split) -> str:
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LARGE_PAPER = {"epochs": 90, "lr": 0.1, "drop_every": 30}
+FOLDER_RECIPES = {"paper": LARGE_PAPER, "quick": {"epochs": 20, "lr": 0.1}}  # of every folder, also one that is gone
 DIGITS = tuple("0123456789")
 # E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten Digits, the test set, UCI Machine Learning
 # Repository, https://doi.org/10.24432/C50P49, CC BY 4.0; the file as bundled with scikit-learn.

@@ -1,5 +1,6 @@
 """Results for elsewhere: tables as papers print them, CSV and Parquet, Cohen's logs, run folders, figures of published runs."""
 
+import gzip
 import json
 import re
 import shutil
@@ -29,7 +30,7 @@ class ExportError(ValueError):
 
 
 def export(kind: str, run_ids: Sequence[str], out: Path, radii: Sequence[float]) -> list[Path]:
-    """Write the runs of the store as one of FILES, whole or not at all, or into a folder as one of FOLDERS; returns what was written."""
+    """Write the runs of the store as one of FILES, whole, or into a folder as one of FOLDERS; returns what was written."""
     runs = queries.runs()
     runs = runs[runs.images.notna() & runs.run_id.isin(run_ids)]
     if runs.empty:
@@ -38,10 +39,13 @@ def export(kind: str, run_ids: Sequence[str], out: Path, radii: Sequence[float])
     if kind in FOLDERS:
         return FOLDERS[kind](runs, out)
     content = FILES[kind](runs, radii)
+    if out.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)
     if out.exists() and not out.is_file():  # a pipe, a terminal
         out.write_bytes(content)
     else:
-        write_aside(out.resolve(), content)
+        out.touch()  # a new file has the permissions that its maker gives; another keeps its own
+        write_aside(out.resolve(), content, out.stat().st_mode & 0o777)
     return [out]
 
 
@@ -75,7 +79,7 @@ def _logs(runs: pd.DataFrame, out: Path) -> list[Path]:
         written[-1].write_text("\n".join(lines) + "\n")
         names = ("dataset", "architecture", "method", "sigma", "seed", "alpha", "recipe", "epochs")
         facts = {name: getattr(run, name) for name in names} | {"n": int(run.n), "n0": int(run.n0)}
-        facts["recipe"] = re.sub(r"[^a-z0-9]+", "_", run.recipe)  # a word, also where it says in what it departs
+        facts["recipe"] = re.sub(r"[^a-z0-9_]+", "_", run.recipe)  # a word, also where it says in what it departs
         facts["digits"] = WHOLE if pd.isna(run.radius_digits) else int(run.radius_digits)
         mapping[written[-1].name] = json.loads(run.hyper) | facts
     (out / "mapping.json").write_text(json.dumps(mapping, indent=1) + "\n")

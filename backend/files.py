@@ -14,15 +14,15 @@ ASIDE = ".aside-"  # a file on its way to its name
 MOST_UNPACKED = 256 * 2**20  # bytes: four million rows; a small file could hold any number
 
 
-def write_aside(path: Path, content: bytes) -> None:
-    """Replace a file whole: a reader sees the old content or the new, also after a crash."""
+def write_aside(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace a file whole: a reader sees the old content or the new, also after a crash. mode: its permissions."""
     descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=ASIDE)
     try:
         with _named(path), open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
+        os.chmod(aside, mode)
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)  # it may have its name already

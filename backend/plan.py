@@ -7,7 +7,7 @@ from math import floor, isfinite, log2, prod
 
 from backend.certification.confidence import ceiling, lower_bound
 from backend.certification.grid_noise import spending
-from backend.datasets import DATASETS, DatasetError, find_dataset
+from backend.datasets import DATASETS, FOLDER_RECIPES, DatasetError, find_dataset
 from backend.spec import RECIPES, Certification, Recipe, RunSpec, SpecError, one_of, six_digits
 from backend.training.methods import METHODS, make
 
@@ -108,8 +108,8 @@ def recipe_in_words(spec: RunSpec) -> str:
     if recipe.name not in RECIPES:
         usual = Recipe(recipe.name, recipe.epochs, warmup=min(Recipe.warmup, recipe.epochs))
     else:
-        known = recipe_for(recipe.name, spec.dataset) if spec.dataset in DATASETS else RECIPES[recipe.name]
-        usual = _for(known, recipe.epochs)
+        recipes = DATASETS[spec.dataset].recipes if spec.dataset in DATASETS else FOLDER_RECIPES
+        usual = _for(replace(RECIPES[recipe.name], **recipes.get(recipe.name, {})), recipe.epochs)
     changed = [(name, value) for name, value in asdict(recipe).items() if value != getattr(usual, name)]
     # The precision stands beside the recipe everywhere.
     return ", ".join([recipe.name, *(f"{name} {value}" for name, value in changed if name != "precision")])
@@ -150,7 +150,11 @@ def departures(method: str, dataset: str, sigma: float, hyper: dict) -> dict[str
 
 
 def recipe_departures(name: str, dataset: str) -> dict[str, tuple]:
-    """In what a named recipe is not the paper's, epochs aside: {field: (here, there)}; none on a data set, or like one, that the paper has none of."""
+    """In what a named recipe is not the paper's, epochs aside: {field: (here, there)}; none on a data set, or like one, that the paper has none of.
+
+    Of `recipe_in_words`, which say themselves what is done otherwise, those of the recipe named.
+    """
+    name, _, otherwise = name.partition(", ")
     if name not in RECIPES or not in_papers(dataset):
         return {}
     here, there = (asdict(recipe_for(recipe, dataset)) for recipe in (name, "paper"))
@@ -158,7 +162,8 @@ def recipe_departures(name: str, dataset: str) -> dict[str, tuple]:
         here, there = (
             {k: v for k, v in recipe.items() if k not in ("drop_every", "warmup")} for recipe in (here, there)
         )
-    return {k: (here[k], there[k]) for k in here if k not in ("name", "epochs") and here[k] != there[k]}
+    told = {"name", "epochs", *(words.split(" ")[0] for words in otherwise.split(", "))}
+    return {k: (here[k], there[k]) for k in here if k not in told and here[k] != there[k]}
 
 
 def in_papers(dataset: str) -> bool:

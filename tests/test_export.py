@@ -1,5 +1,6 @@
 """Exports: what is written is what the store holds."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -135,6 +136,11 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(runs, tmp_path, mon
     export("csv", ids(runs[:1]), link, RADII)
     assert link.is_symlink()
     assert path.read_bytes() != before
+    path.chmod(0o600)  # a private file stays one
+    export("csv", ids(runs), path, RADII)
+    assert path.stat().st_mode & 0o777 == 0o600
+    (small,) = export("csv", ids(runs), tmp_path / "runs.csv.gz", RADII)
+    assert gzip.decompress(small.read_bytes()) == path.read_bytes()
     assert export("csv", ids(runs), Path("/dev/null"), RADII) == [Path("/dev/null")]
     assert not Path("/dev/null").is_file()
 

@@ -33,11 +33,11 @@ def test_the_report_says_what_the_store_says(published):
     garments = report("fashion_mnist")
     seeds = queries.runs().query("dataset == 'fashion_mnist' and method == 'consistency' and sigma == 0.25")
     assert (
-        f"| 0.25 | Gaussian + Consistency | quick, 8 epochs | {seeds.acr.mean():.4f} (4 seeds) | {seeds.certified_accuracy_0.mean():.1%} | "
+        f"| 0.25 | Gaussian + Consistency | quick, 8 epochs | {seeds.acr.mean():.4f} (5 seeds) | {seeds.certified_accuracy_0.mean():.1%} | "
         "0.7436 (88.5%; cat-rs, n = 100,000, 10,000 images) |  |"
     ) in garments
     assert "| 1: " not in garments  # one seed
-    assert "| **above** | 4: +0.0509 to +0.0554 | +0.0735 (cat-rs, at its own n) |" in garments
+    assert "| **above** | 5: +0.0509 to +0.0554 | +0.0735 (cat-rs, at its own n) |" in garments
     assert "## The path" not in garments  # one λ a σ
     assert garments.rstrip("\n") in (CHECKOUT / "docs" / "fashion-mnist.md").read_text()
     with pytest.raises(ValueError, match="holds no certified run on cifar10"):

@@ -1,5 +1,6 @@
 """Two runs on the same images."""
 
+from html import escape
 from textwrap import wrap
 
 import numpy as np
@@ -23,7 +24,7 @@ def radius_against_radius(both: pd.DataFrame, names: tuple[str, str]) -> go.Figu
             {
                 "type": "scattergl", "mode": "markers", "x": both.gain_a.to_list(), "y": both.gain_b.to_list(), "showlegend": False,
                 "marker": {"size": 6, "opacity": 0.5, "color": BLUE},
-                "text": [f"image {row.idx}, class {row.label}" for row in both.itertuples()],
+                "text": [f"image {row.idx}, class {escape(str(row.label))}" for row in both.itertuples()],
                 "hovertemplate": "%{text}: %{x:.3f} and %{y:.3f}<extra></extra>",
             },
         ]

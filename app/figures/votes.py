@@ -7,13 +7,17 @@ import plotly.graph_objects as go
 
 from app.figures.palette import BLUE, GREY, VERMILION
 
-LONGEST = 16  # letters of a class's name below its bar
+LONGEST = 24  # letters of a class's name below its bar
+NAMED = 12  # bars that have their name below them, at most, and the selected one
 
 
 def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: float) -> go.Figure:
     """The share of votes of each class, and the lower bound of the selected one's probability. counts: (K,)."""
     done, names = max(1, sum(counts)), [escape(name) for name in classes]  # Plotly takes tags for what they mean
-    short = [escape(name if len(name) <= LONGEST else name[: LONGEST - 1] + "…") for name in classes]
+    shown = sorted(
+        {*range(0, len(classes), -(-len(classes) // NAMED)), top}
+    )  # a thousand would keep the browser busy for half a minute
+    short = [names[c] if len(classes[c]) <= LONGEST else escape(classes[c][: LONGEST - 1]) + "…" for c in shown]
     figure = go.Figure(
         {
             "type": "bar",
@@ -33,7 +37,7 @@ def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: floa
     )  # fmt: skip
     figure.add_hline(y=0.5, line={"color": GREY, "dash": "dot", "width": 1})
     figure.update_layout(
-        xaxis={"tickvals": list(range(len(classes))), "ticktext": short, "title": {"text": "class"}},
+        xaxis={"tickvals": shown, "ticktext": short, "title": {"text": "class"}},
         yaxis={"range": [0, 1], "tickformat": ".0%", "title": {"text": "share of votes"}},
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         height=260,

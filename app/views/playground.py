@@ -23,11 +23,11 @@ from backend.training.methods import METHODS
 BALLS = 20  # test points that are drawn, of those that are certified
 RADII = 101  # of the curves
 LAM = 5.0  # at first; a situation with another one is of λ
-PRESETS = {  # name: σ, λ, whether it is about λ, what to look for
-    "First look": (0.1, LAM, True, "Consistency straightens the boundary; on moons and spirals it gives up a few points, and the balls of the others grow; on rings it wins points, and balls shrink; on blobs little changes"),
-    "Little noise": (0.03, LAM, False, "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
-    "Much noise": (0.3, LAM, False, "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
-    "Strong λ": (0.2, 100.0, True, "the regulariser outweighs the labels, and training may collapse to one answer everywhere, or diverge"),
+PRESETS = {  # name: σ, λ, what it is about if not σ alone, what to look for
+    "First look": (0.1, LAM, "consistency", "Consistency straightens the boundary; on moons and spirals it gives up a few points, and the balls of the others grow; on rings it wins points, and balls shrink; on blobs little changes"),
+    "Little noise": (0.03, LAM, "", "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
+    "Much noise": (0.3, LAM, "", "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
+    "Strong λ": (0.2, 100.0, "λ", "the regulariser outweighs the labels, and training may collapse to one answer everywhere, or diverge"),
 }  # fmt: skip
 DOING = {
     "waiting": "others are training; yours begins when they are through",
@@ -196,8 +196,8 @@ else:
         format_func=lambda kind: f"{kind} classifier",
         help="The other one's boundary is the dashed line. " + TERMS["smoothed classifier"].replace("image", "point"),
     )  # fmt: skip
-    for name, (sigma, lam, of_lam, about) in PRESETS.items():
-        told = not of_lam or any(has_lam(one.method) for one in settings)
+    for name, (sigma, lam, of, about) in PRESETS.items():
+        told = not of or any(has_lam(one.method) if of == "λ" else of in one.method for one in settings)
         if told and (sigma, lam) == (st.session_state["noise"], st.session_state["lambda"]):
             st.markdown(f"**{name}**: {about}.")
 for column, name, one in zip(st.columns(2, gap="large"), "ab", settings, strict=True):

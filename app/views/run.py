@@ -83,7 +83,7 @@ def watch(run: Run) -> None:
         status(one)
     if one.name == "finished":
         st.caption(
-            "Finished; its results are on their way into the store. A run that cannot be read, or claims more than its counts support, is left out of it."
+            "Finished; its results are on their way into the store. A run that cannot be read, or claims more than its counts support, is left out of it: `python -m backend publish` says why."
         )
     with readable():
         training(run)

@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.rounding import round_down
+from app.widgets.attempt import plain
 from backend.datasets import DatasetError, find_dataset
 
 PICTURES = 24  # at most
@@ -36,7 +37,7 @@ def images_changed(both: pd.DataFrame, dataset: str, r: float, several: bool) ->
                 if several
                 else f"{round_down(row.gain_a, 2)} → {round_down(row.gain_b, 2)}"
             )
-            + f", class {row.label}, image {row.idx}"
+            + f", class {plain(str(row.label))}, image {row.idx}"
             for row in some.itertuples()
         ]
         try:

@@ -73,8 +73,8 @@ def tell_absent(key: str, what: str, there: list[str], of: str = "runs") -> dict
 
 
 def tell_unfit(key: str, low: float = -inf, high: float = inf, kind: type[int] | type[float] = float) -> dict:
-    """Say which number the link that led here asks for that a widget from low to high cannot take; its options, by which it is bound to the
-    address and that ends when the visitor chooses. Asked once: what fits another choice of runs later is the visitor's own.
+    """Say which number the link that led here asks for that a widget from low to high cannot take; its options, which bind it to the
+    address and end that when the visitor chooses. Asked once: what fits another choice of runs later is the visitor's own.
     """
     asked = _on_this_page(f"{key} asked")
     if asked not in st.session_state:

@@ -72,7 +72,7 @@ def _tell(there: list[Listed]) -> None:
         print(f"queued   priority {state.get('priority', 0)}  {run.run_id}  since {state.get('since')}")
     for one in there:
         if one.name in ("interrupted", "failed"):
-            why = one.state.get("error")
+            why = str(one.state.get("error") or "").partition("\n")[0]
             print(f"{one.name}  {one.run.run_id}" + (f": {why}" if why else ""))
 
 

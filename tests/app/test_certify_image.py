@@ -13,6 +13,7 @@ from scipy.stats import norm
 from streamlit.testing.v1 import AppTest
 
 from app.figures.rounding import round_down, round_up
+from app.figures.votes import votes
 from app.widgets.attempt import plain
 from app.widgets.certificates import MOST_BYTES, as_text
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
@@ -255,3 +256,11 @@ def test_the_name_of_a_class_is_shown_as_it_is():
     assert not any(name in text for text in said)
     (chart,) = [json.loads(c.proto.spec) for c in app.get("plotly_chart")][:1]
     assert "<b>" not in "".join(chart["layout"]["xaxis"]["ticktext"] + chart["data"][0]["hovertext"])
+
+
+def test_a_thousand_classes_are_not_all_named_below_their_bars():
+    """The browser would draw for half a minute; the one that was selected is among those."""
+    figure = votes([1] * 1000, [f"class {c}" for c in range(1000)], 501, 0.6)
+    assert 501 in figure.layout.xaxis.tickvals
+    assert len(figure.layout.xaxis.tickvals) <= 14
+    assert list(votes([1, 2], ["a", "b" * 30], 0, 0.6).layout.xaxis.ticktext) == ["a", "b" * 23 + "…"]

@@ -68,7 +68,7 @@ def test_results_are_those_of_the_folder_that_is_shown(home):
     app = page("run", run=SHIPPED).run()
     assert not app.exception
     text = words(app)
-    assert "or claims more than its counts support, is left out of it" in text
+    assert "or claims more than its counts support, is left out of it: `python -m backend publish` says why." in text
     assert "holds a row that is no epoch" in text
     assert "ACR" not in [m.label for m in app.metric]
     assert "The command that repeats it" in [h.value for h in app.header]
