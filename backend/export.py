@@ -30,7 +30,10 @@ class ExportError(ValueError):
 
 
 def export(kind: str, run_ids: Sequence[str], out: Path, radii: Sequence[float]) -> list[Path]:
-    """Write the runs of the store as one of FILES, whole, or into a folder as one of FOLDERS; returns what was written."""
+    """Write the runs of the store as one of FILES, whole, or into a folder as one of FOLDERS; returns what was written.
+
+    A file whose name ends with .gz is packed. Raises ExportError where nothing was chosen, or the runs are not of the kind's sort.
+    """
     runs = queries.runs()
     runs = runs[runs.images.notna() & runs.run_id.isin(run_ids)]
     if runs.empty:

@@ -8,6 +8,7 @@ import gzip
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 ASIDE = ".aside-"  # a file on its way to its name
@@ -100,7 +101,7 @@ def drop_half_row(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _named(path: Path):
+def _named(path: Path) -> Iterator[None]:
     """Where the disk is full, say at which file: a write that fails does not know."""
     try:
         yield

@@ -21,7 +21,7 @@ from backend.certification.confidence import ROUNDING, ceiling, digits_error
 from backend.datasets import DATASETS, DatasetError
 from backend.files import write_aside
 from backend.log_file import COLUMNS, LogError, read_log
-from backend.plan import recipe_for
+from backend.recipes import recipe_for
 from backend.rows import ABSTAIN, Certificate
 from backend.run import Run, RunError
 from backend.spec import KINDS, RECIPES, Certification, Recipe, RunSpec, SpecError, six_digits

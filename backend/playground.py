@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backend.datasets import Dataset, Split
-from backend.plan import has_lam, usual_values
+from backend.plan import has_lam
+from backend.recipes import usual_values
 from backend.rows import Certificate
 from backend.spec import Certification, Recipe, RunSpec, one_of
 from backend.training.methods import METHODS, make

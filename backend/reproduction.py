@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from backend.plan import departures, usual_values
+from backend.recipes import departures, usual_values
 from backend.spec import PRECISIONS
 from backend.statistics import reproduction
 from backend.store import queries

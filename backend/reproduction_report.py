@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from backend.plan import departures, in_words, recipe_for, usual_values
+from backend.recipes import departures, in_words, recipe_for, usual_values
 from backend.reproduction import (
     CELL,
     OURS,

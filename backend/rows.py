@@ -1,6 +1,9 @@
 """What an execution yields, row by row: epochs and checkpoints of training, then a certificate an image."""
 
 from dataclasses import dataclass, field
+from math import isfinite
+
+from backend.spec import WORD
 
 ABSTAIN = -1
 
@@ -47,3 +50,17 @@ class Certificate:
 
 Row = Epoch | Checkpoint | Certificate
 EPOCH_COLUMNS = tuple(name for name in Epoch.__dataclass_fields__ if name != "terms")
+
+
+def epoch_read(row: dict[str, str]) -> dict[str, float]:
+    """An epoch as training.tsv has it, its loss terms among the rest. Raises ValueError for what cannot be one."""
+    values = {name: float(value) for name, value in row.items()}
+    # Once there were no missing classes.
+    if lacking := [name for name in EPOCH_COLUMNS if name not in values and name != "missing_classes"]:
+        raise ValueError(f"it does not say its {', '.join(lacking)}")
+    if wrong := [f"{name} = {v}" for name, v in values.items() if not (WORD.fullmatch(name) and isfinite(v))]:
+        raise ValueError(", ".join(wrong))
+    for name in ("epoch", "missing_classes"):
+        if not (0 <= (value := values.get(name, 0.0)) <= 100_000 and value.is_integer()):
+            raise ValueError(f"{name} = {value:g}")
+    return values

@@ -29,8 +29,8 @@ from backend.files import (
     write_aside,
 )
 from backend.process import is_here
-from backend.rows import EPOCH_COLUMNS, Certificate, Epoch, Row
-from backend.spec import WORD, RunSpec, SpecError, check_run_id
+from backend.rows import EPOCH_COLUMNS, Certificate, Epoch, Row, epoch_read
+from backend.spec import RunSpec, SpecError, check_run_id
 
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 DELETED = ".deleted-"  # a run folder on its way out
@@ -185,20 +185,7 @@ class Run:
     def epochs(self) -> list[dict]:
         """training.tsv: a dict an epoch, numbers as float. A half-written last row is not there."""
         try:
-            rows = [{k: float(v) for k, v in row.items()} for row in read_tsv(self.training_file)]
-            for row in rows:
-                if lacking := [
-                    name for name in EPOCH_COLUMNS if name not in row and name != "missing_classes"
-                ]:  # once there was no such
-                    raise ValueError(f"it does not say its {', '.join(lacking)}")
-                if wrong := [
-                    f"{name} = {value}" for name, value in row.items() if not (WORD.fullmatch(name) and isfinite(value))
-                ]:
-                    raise ValueError(", ".join(wrong))
-                for name in ("epoch", "missing_classes"):
-                    if not (0 <= (value := row.get(name, 0.0)) <= 100_000 and value.is_integer()):
-                        raise ValueError(f"{name} = {value:g}")
-            return rows
+            return [epoch_read(row) for row in read_tsv(self.training_file)]
         except (TypeError, ValueError) as error:
             raise RunError(f"{self.training_file} holds a row that is no epoch: {error}") from error
 

@@ -14,9 +14,8 @@ NAMED = 12  # bars that have their name below them, at most, and the selected on
 def votes(counts: Sequence[int], classes: Sequence[str], top: int, p_lower: float) -> go.Figure:
     """The share of votes of each class, and the lower bound of the selected one's probability. counts: (K,)."""
     done, names = max(1, sum(counts)), [escape(name) for name in classes]  # Plotly takes tags for what they mean
-    shown = sorted(
-        {*range(0, len(classes), -(-len(classes) // NAMED)), top}
-    )  # a thousand would keep the browser busy for half a minute
+    # A thousand names would keep the browser busy for half a minute.
+    shown = sorted({*range(0, len(classes), -(-len(classes) // NAMED)), top})
     short = [names[c] if len(classes[c]) <= LONGEST else escape(classes[c][: LONGEST - 1]) + "…" for c in shown]
     figure = go.Figure(
         {

@@ -14,7 +14,7 @@ from app.widgets.outcome import PLAINLY
 from app.widgets.run_choice import choose_run, choose_runs, tell_unfit
 from app.widgets.trainings import show_trainings
 from backend.datasets import named
-from backend.plan import in_words
+from backend.recipes import in_words
 from backend.reproduction import usual
 from backend.spec import WHOLE
 from backend.statistics import NS, Paired, acr_by_n, comparable_radii, early_stop, seeds_apart

@@ -15,7 +15,7 @@ from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import chance, expected_radius, expected_votes, samples_for
 from backend.datasets import DATASETS
 from backend.home import CHECKOUT, PRECOMPUTED
-from backend.plan import in_words
+from backend.recipes import in_words
 from backend.reproduction import usual
 from backend.statistics import NS
 from backend.store import queries

@@ -22,7 +22,7 @@ from backend.training.methods import METHODS
 
 BALLS = 20  # test points that are drawn, of those that are certified
 RADII = 101  # of the curves
-LAM = 5.0  # at first; a situation with another one is of λ
+LAM = 5.0  # at first
 PRESETS = {  # name: σ, λ, what it is about if not σ alone, what to look for
     "First look": (0.1, LAM, "consistency", "Consistency straightens the boundary; on moons and spirals it gives up a few points, and the balls of the others grow; on rings it wins points, and balls shrink; on blobs little changes"),
     "Little noise": (0.03, LAM, "", "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),

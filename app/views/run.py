@@ -25,7 +25,8 @@ from backend.datasets import DatasetError, find_dataset
 from backend.files import place_of
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.overview import DAMAGED, Listed, listed, listing
-from backend.plan import certify_again, command, recipe_in_words
+from backend.plan import certify_again, command
+from backend.recipes import recipe_in_words
 from backend.run import Run, RunError, find_run
 from backend.spec import Certification, RunSpec, SpecError
 from backend.store import queries

@@ -17,7 +17,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
-from backend.plan import departures, in_papers, in_words, on_another, recipe_departures
+from backend.recipes import departures, in_papers, in_words, on_another, recipe_departures
 from backend.reproduction import along_lambda, cells, usual, without_ablations
 from backend.spec import PRECISIONS, WHOLE
 from backend.statistics import comparable_radii, early_stop, share_band

@@ -10,7 +10,7 @@ from app.figures.acr import gains
 from app.figures.palette import title
 from app.widgets.figure import draw
 from app.widgets.verdicts import answer, cost, telling, terms, trained, versus
-from backend.plan import in_words, whole_training
+from backend.recipes import in_words, whole_training
 from backend.reproduction import PAIRS, gains_over_seeds, published_gain
 from backend.store import queries
 from backend.training.methods import place

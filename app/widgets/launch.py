@@ -10,7 +10,8 @@ from app.widgets.certification import certification_inputs
 from app.widgets.glossary import TERMS
 from app.widgets.start import start_button
 from backend.datasets import Dataset, DatasetError, dataset_names, find_dataset
-from backend.plan import MOST_RUNS, command, has_lam, numbers, plan, recipe_for, sweep, usual_values
+from backend.plan import MOST_RUNS, command, has_lam, numbers, plan, sweep
+from backend.recipes import recipe_for, usual_values
 from backend.spec import PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec, SpecError
 from backend.training.methods import METHODS, make
 

@@ -9,7 +9,7 @@ from app.figures.acr import beside_published
 from app.figures.palette import title
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
-from backend.plan import on_another
+from backend.recipes import on_another
 
 VERDICTS = ("reproduced", "above", "below", "one published seed")
 

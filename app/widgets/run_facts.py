@@ -11,8 +11,8 @@ from app.widgets.attempt import plain
 from app.widgets.deletion import size
 from app.widgets.launch import symbol
 from backend.overview import took
-from backend.plan import departures, on_another
 from backend.progress import duration
+from backend.recipes import departures, on_another
 from backend.run import Run, RunError
 from backend.spec import RunSpec
 from backend.training.methods import METHODS

@@ -13,7 +13,7 @@ import pandas as pd
 from backend.certification.confidence import ROUNDING, ceiling, digits_error, lower_bounds, radii
 from backend.certification.grid_noise import spending
 from backend.datasets import DatasetError, find_dataset
-from backend.plan import recipe_in_words
+from backend.recipes import recipe_in_words
 from backend.rows import ABSTAIN, Certificate
 from backend.run import Run, RunError
 from backend.spec import RunSpec

@@ -11,7 +11,7 @@ from app.figures.palette import title
 from backend.home import PRECOMPUTED, imported_root, runs_root
 from backend.jobs.worker import work
 from backend.logs import import_logs
-from backend.plan import recipe_for
+from backend.recipes import recipe_for
 from backend.reproduction import usual
 from backend.run import Run, find_run
 from backend.statistics import share_band

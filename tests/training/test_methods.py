@@ -6,7 +6,8 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from backend.plan import departures, plan
+from backend.plan import plan
+from backend.recipes import departures
 from backend.spec import RunSpec
 from backend.training.methods import METHODS, Batch, make
 from backend.training.methods.consistency import consistency_terms
