@@ -24,7 +24,7 @@ BALLS = 20  # test points that are drawn, of those that are certified
 RADII = 101  # of the curves
 LAM = 5.0  # at first
 PRESETS = {  # name: σ, λ, what it is about if not σ alone, what to look for
-    "First look": (0.1, LAM, "consistency", "Consistency straightens the boundary; on moons and spirals it gives up a few points, and the balls of the others grow; on rings it wins points, and balls shrink; on blobs little changes"),
+    "First look": (0.1, LAM, "consistency", "Consistency straightens the boundary; at n = 1,000, on moons and spirals it gives up a few points, and the balls of the others grow; on rings it wins points, and balls shrink; on blobs little changes"),
     "Little noise": (0.03, LAM, "", "nearly everything is right, but the balls stay small: none is larger than the ceiling, which grows with σ"),
     "Much noise": (0.3, LAM, "", "the noise reaches across the plane: details are lost for good, and the methods come to resemble each other"),
     "Strong λ": (0.2, 100.0, "λ", "the regulariser outweighs the labels, and training may collapse to one answer everywhere, or diverge"),
