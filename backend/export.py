@@ -22,6 +22,7 @@ from backend.training.methods import METHODS, place
 
 SETTINGS = [*queries.SETTINGS, "architecture"]  # equal within a table
 PER_UNIT = 50  # radii of a figure's curve in [0, 1)
+PACKED = (".bz2", ".xz", ".zip", ".zst", ".7z")  # a name that would promise what is not written
 FEWER = 10_000  # samples that published runs are shown at as well
 
 
@@ -41,6 +42,8 @@ def export(kind: str, run_ids: Sequence[str], out: Path, radii: Sequence[float])
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind in FOLDERS:
         return FOLDERS[kind](runs, out)
+    if out.suffix in PACKED:
+        raise ExportError(f"{out.name} would not be packed: of packed files .gz alone is written")
     content = FILES[kind](runs, radii)
     if out.suffix == ".gz":
         content = gzip.compress(content, mtime=0)

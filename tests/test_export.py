@@ -141,6 +141,8 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(runs, tmp_path, mon
     assert path.stat().st_mode & 0o777 == 0o600
     (small,) = export("csv", ids(runs), tmp_path / "runs.csv.gz", RADII)
     assert gzip.decompress(small.read_bytes()) == path.read_bytes()
+    with pytest.raises(ExportError, match=r"runs\.csv\.xz would not be packed: of packed files \.gz alone is written"):
+        export("csv", ids(runs), tmp_path / "runs.csv.xz", RADII)
     assert export("csv", ids(runs), Path("/dev/null"), RADII) == [Path("/dev/null")]
     assert not Path("/dev/null").is_file()
 

@@ -14,6 +14,7 @@ from backend.training.methods import place
 
 LINE = 46  # characters of a note above a panel
 FAR = 0.8  # of the best accuracy: what lies below it is outside the first view along λ
+AXES = ["certified_accuracy_0", "acr"]
 SOURCES = {
     "same terms": ("published networks, at this n on these images", "square-open"),
     "rebuttal": ("paper (authors' response)", "diamond-open"),
@@ -216,7 +217,9 @@ def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict
     below = collapsed | (runs.certified_accuracy_0 < FAR * best)
     seen = runs if below.all() else runs[~below]
     far = released.certified_accuracy_0 < FAR * seen.certified_accuracy_0.max()
-    seen = pd.concat([seen[["certified_accuracy_0", "acr"]], released.loc[~far, ["certified_accuracy_0", "acr"]]])
+    published = released.loc[~far, AXES]
+    whiskers = [seen[AXES] + sign * seen[[f"{axis}_sd" for axis in AXES]].fillna(0).to_numpy() for sign in (-1, 1)]
+    seen = pd.concat([*whiskers, published])
     xaxis = {"title": {"text": "certified accuracy at r = 0"}, "tickformat": ".1%", "nticks": 6}
     xaxis["range"] = _span(seen.certified_accuracy_0)
     layout = _panel(sigma, 500, xaxis) | {"yaxis": {"title": {"text": "ACR"}, "range": _span(seen.acr)}}

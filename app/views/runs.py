@@ -7,6 +7,7 @@ from app.widgets.attempt import READ_ONLY, attempt, plain, say, tell
 from app.widgets.deletion import ask_and_delete
 from app.widgets.job import ASKED, ICONS, STOPPED, buttons, log, loss_curves, run_link, status
 from app.widgets.launch import fill, launch_form
+from app.widgets.run_choice import tell_absent
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
 from backend.jobs import local, queue
 from backend.overview import Listed, counts, listing, stands_still
@@ -47,8 +48,9 @@ def jobs(was_active: bool) -> None:
             st.button("Start the queue", on_click=go_on, icon=":material/play_arrow:")
     one, two = st.columns([3, 2], vertical_alignment="bottom")
     states = one.pills(
-        "State", list(number), selection_mode="multi", key="state", bind="query-params", help="none chosen: all of them"
-    )
+        "State", list(number), selection_mode="multi", key="state", bind="query-params", help="none chosen: all of them",
+        **tell_absent("state", "the state", list(number)),
+    )  # fmt: skip
     words = two.text_input("Find", key="find", bind="query-params", placeholder="words of the run id, e.g. macer s0.5")
     shown = [
         run

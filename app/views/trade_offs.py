@@ -17,6 +17,7 @@ from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.launch import symbol
 from app.widgets.published import beside_the_papers, reproduced
+from app.widgets.run_choice import tell_absent
 from backend.recipes import departures, in_papers, in_words, on_another, recipe_departures
 from backend.reproduction import along_lambda, cells, usual, without_ablations
 from backend.spec import PRECISIONS, WHOLE
@@ -168,9 +169,9 @@ def curve_panels(drawn: pd.DataFrame, extras: list[str], joint: bool) -> dict:
 def curves_of(drawn: pd.DataFrame) -> None:
     """Certified accuracy against radius: a panel a σ, or all in one."""
     theirs = ["published networks"] if not their_curves.empty else []
+    offered = ["all σ in one", "95 % bands", "envelope", *theirs]
     extras = st.pills(
-        "Also show", ["all σ in one", "95 % bands", "envelope", *theirs], selection_mode="multi",
-        default=theirs, key="extras", bind="query-params",
+        "Also show", offered, selection_mode="multi", default=theirs, key="extras", bind="query-params", **tell_absent("extras", "the extra", offered, ""),
         help="*95 % bands*: Clopper–Pearson's interval over the choice of images; of several seeds that of their mean, wider than need be. "
         "*envelope*: " + TERMS["envelope"],
     )  # fmt: skip

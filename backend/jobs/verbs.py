@@ -17,7 +17,9 @@ def add_verbs(verb) -> None:
     sub.add_argument(
         "--cancel", nargs="+", metavar="RUN_ID", help="end these runs, or do not start them; `all`: every one"
     )
-    sub.add_argument("--resume", nargs="+", metavar="RUN_ID", help="queue these again; `all`: every interrupted one")
+    sub.add_argument(
+        "--resume", nargs="+", metavar="RUN_ID", help="queue these again; `all`: every interrupted or failed one"
+    )
     sub.add_argument("--first", nargs="+", metavar="RUN_ID", help="give these the highest priority")
     low, high = queue.PRIORITIES
     sub.add_argument(
@@ -44,7 +46,7 @@ def _queue(options) -> int:
             undone.append(str(error))
     for run in _named(options.first, "queued"):
         queue.prioritise(run, queue.PRIORITIES[1] if options.priority is None else options.priority)
-    if resumed := _named(options.resume, "interrupted"):
+    if resumed := _named(options.resume, "interrupted", "failed"):
         undone += queue.enqueue(runs_root(), resumed, options.priority or 0)
     if options.resume or options.first:
         local.start_worker()

@@ -45,3 +45,8 @@ def test_what_a_link_asks_for_and_is_not_offered_is_told_of(page, address):
         "n = 100000, and offered are 1,000, 10,000, 100,000.",
     ):
         expect(page.get_by_text(f"The link asks for {told}")).to_be_visible(timeout=60_000)
+    page.goto(f"{address}/?extras=bounds")
+    told = page.get_by_text("The link asks for the extra bounds, and offered are all σ in one, 95 % bands, envelope")
+    expect(told).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="envelope").click()
+    expect(told).to_have_count(0)

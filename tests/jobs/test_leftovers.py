@@ -95,11 +95,13 @@ def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch)
     started = []
     monkeypatch.setattr("backend.jobs.local.start_worker", lambda: started.append(1))
     runs = [Run.create(runs_root(), digits_spec(seed=seed)) for seed in range(3)]
+    runs[2].set_state("failed", error="the disk is full\nand more")
     assert main(["queue"]) == 0
     assert not started  # a list starts nothing
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "Nothing runs or waits."
-    assert sorted(said[1:]) == sorted(f"interrupted  {run.run_id}" for run in runs)
+    broken = [f"interrupted  {run.run_id}" for run in runs[:2]] + [f"failed  {runs[2].run_id}: the disk is full"]
+    assert sorted(said[1:]) == sorted(broken)
     assert main(["queue", "--resume", "all"]) == 0
     assert started
     waiting = [line.split()[3] for line in capsys.readouterr().out.splitlines()]
