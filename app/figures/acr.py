@@ -26,7 +26,7 @@ SOURCES = {
 def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) -> go.Figure:
     """ACR of each run of one σ (filled, with the 95 % interval over images) beside published means over seeds (hollow, with ± sd).
 
-    published: rows with `source`, one of SOURCES.
+    published: rows with `source`, one of SOURCES. Collapsed runs are outside the first view, and are named in it.
     """
     here, labels = runs[runs.sigma == sigma], run_labels(runs)
     there = published[published.sigma == sigma]
@@ -57,8 +57,17 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
         for recipe, rows in here.groupby("recipe")
     ]
     traces += [_entry("runs of this store" + (f", {recipe}" if len(kinds) > 1 else ""), kinds[recipe]) for recipe in here.recipe.unique()]  # fmt: skip
-    places = [title(m) for m in reversed(known)]
-    return go.Figure(traces, _panel(sigma, 330, {"title": {"text": "ACR"}}, places))
+    layout = _panel(sigma, 330, {"title": {"text": "ACR"}}, [title(m) for m in reversed(known)])
+    collapsed = here.missing_classes.fillna(0) > 0
+    if collapsed.any() and not collapsed.all():
+        seen = here[~collapsed]
+        half = half_width(seen.acr_se, seen.images)
+        sd = there.acr_sd.fillna(0)
+        layout["xaxis"]["range"] = _span(pd.concat([seen.acr - half, seen.acr + half, there.acr - sd, there.acr + sd]))
+        out = [f"{_shortly(labels[run.run_id], sigma)}, ACR {run.acr:.2f}" for run in here[collapsed].itertuples()]
+        # Flush right: beside the names of methods is little room.
+        _name_outside(layout, [f"collapsed: {name}" for name in out], "right")
+    return go.Figure(traces, layout)
 
 
 def _entry(name: str, symbol: str) -> dict:
@@ -229,16 +238,18 @@ def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict
     ] * (not below.all())
     if far.any():
         outside.append("published, far below: " + ", ".join(map(_place, released.lam[far])))
-    outside = [line for note in outside for line in wrap(note, LINE)]
-    if outside:
-        place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
-        words = {"text": "<br>".join(outside), "align": "left", "showarrow": False, "font": {"color": GREY}}
-        layout |= {
-            "annotations": [words | place],
-            "margin": layout["margin"] | {"t": 25 + 16 * len(outside)},
-            "height": layout["height"] + 16 * len(outside),
-        }
+    _name_outside(layout, outside, "left")
     return layout
+
+
+def _name_outside(layout: dict, notes: list[str], edge: str) -> None:
+    """Make room above a panel for what lies outside its first view, maybe nothing. edge: left or right, where the lines are flush."""
+    if lines := [line for note in notes for line in wrap(note, LINE)]:
+        place = {"x": int(edge == "right"), "xanchor": edge, "y": 1, "yanchor": "bottom"}
+        words = {"text": "<br>".join(lines), "align": edge, "showarrow": False, "font": {"color": GREY}}
+        layout["annotations"] = [words | place | {"xref": "paper", "yref": "paper"}]
+        layout["margin"] = layout["margin"] | {"t": 25 + 16 * len(lines)}
+        layout["height"] += 16 * len(lines)
 
 
 def _shortly(label: str, sigma: float) -> str:

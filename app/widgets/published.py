@@ -33,8 +33,10 @@ def beside_the_papers(
                 once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:.12g}", f"ACR of each method at σ = {sigma:g} beside {whose}",
                 pd.concat([here[["method", "recipe", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]), setting,
             )  # fmt: skip
+    collapsed = (common.missing_classes > 0).any()
     st.caption(
         f"Filled: runs of this store, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
+        + ("What is named above a panel lies outside it: a double click shows it. " if collapsed else "")
         + (
             "Hollow: the paper's released networks **on the same terms**, mean ± sd of a run"
             + (

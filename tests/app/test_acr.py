@@ -139,6 +139,20 @@ def test_bars_are_the_interval_over_images_and_the_published_spread(published):
     assert theirs.error_x.array[0] == pytest.approx(there.acr_sd.iloc[0])
 
 
+def test_a_collapsed_seed_leaves_the_others_their_room_beside_the_published(published):
+    """SmoothAdv's seed 4 answers one class; where nothing else is there, it is in view."""
+    runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick' and sigma == 0.5 and method == 'smoothadv'")
+    there = queries.published_groups(*TERMS)
+    figure = beside_published(runs, there, 0.5)
+    assert notes(figure) == ["collapsed: SmoothAdv, seed 4, ACR 0.18"]
+    low, high = figure.layout.xaxis.range
+    others = runs[runs.seed != 4].acr
+    assert 1.2 < low < others.min() < others.max() < there[there.sigma == 0.5].acr.max() < high
+    alone = beside_published(runs[runs.seed == 4], there, 0.5)
+    assert alone.layout.xaxis.range is None
+    assert not notes(alone)
+
+
 def test_recipes_have_a_marker_and_a_name_each(published):
     """Also where a method has runs of one of them alone."""
     runs = queries.runs().query(
