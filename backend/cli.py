@@ -24,8 +24,8 @@ from backend.training.methods import METHODS
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns the exit status: 0, 1 where something failed (said in one line), 130 after Ctrl-C, 141 where nobody reads on."""
     _be_heard()
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         settle()
         status = options.verb(options) or 0
         sys.stdout.flush()  # here, where a reader that has left is met
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"certscope: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr
         )
         return 1
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, argparse.ArgumentError) as error:  # the last: a hyper-parameter called as a flag
         print(f"certscope: {error}", file=sys.stderr)
         return 1
 
@@ -166,7 +166,7 @@ def _add_certification(sub: argparse.ArgumentParser) -> None:
         "--alpha", type=float, default=default.alpha, help=f"probability of error (default {default.alpha})"
     )
     sub.add_argument("--every", type=int, help="every so many-th test image (default: the data set's; 20 for mnist)")
-    sub.add_argument("--limit", type=int, help="at most so many images")
+    sub.add_argument("--limit", type=int, help="the first so many of these images; a folder's lie class by class")
     sub.add_argument(
         "--mode", default=default.mode, choices=MODES, help="fixed (default) is the only one that papers use"
     )

@@ -31,10 +31,19 @@ def write_aside(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def append_tsv(path: Path, values: dict, durable: bool = False) -> None:
-    """Add a row, and the header before the first. durable: on the disk before what is written next."""
-    header = "" if path.exists() and path.stat().st_size else "\t".join(values) + "\n"
-    with _named(path), open(path, "a") as file:
-        file.write(header + "\t".join(str(v) for v in values.values()) + "\n")
+    """Add a row, and the header before the first. durable: on the disk before what is written next.
+
+    Raises ValueError for a row of other columns than the header has: nobody could read the file any more.
+    """
+    header = "\t".join(values) + "\n"
+    with _named(path), open(path, "a+") as file:
+        file.seek(0)
+        first = file.readline()
+        if first and first != header:
+            raise ValueError(
+                f"{path} has the columns {first.split()}, and the next row {list(values)}: all rows need the same"
+            )
+        file.write(header * (not first) + "\t".join(str(v) for v in values.values()) + "\n")
         if durable:
             file.flush()
             os.fsync(file.fileno())

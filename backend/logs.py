@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from backend.certification.confidence import ROUNDING, ceiling, digits_error
-from backend.datasets import DATASETS, DatasetError
+from backend.datasets import DatasetError, find_dataset
 from backend.files import write_aside
 from backend.log_file import COLUMNS, LogError, read_log
 from backend.recipes import recipe_for
@@ -75,7 +75,9 @@ def import_logs(
             yield Imported(file, _import(file, name, facts, root, partial))
         except OSError as error:
             yield Imported(file, None, f"cannot be read or written: {error.strerror or error}")
-        except (LogError, SpecError, DatasetError, RunError) as error:
+        except SpecError as error:  # begins with what is wrong
+            yield Imported(file, None, f"its {error}")
+        except (LogError, DatasetError, RunError) as error:
             yield Imported(file, None, str(error))
         except (ValueError, TypeError, OverflowError) as error:
             yield Imported(file, None, f"says something of itself that cannot be: {error}")
@@ -131,7 +133,7 @@ def _names(method: str) -> set[str]:
 def _import(file: Path, name: str, facts: dict, root: Path, partial: bool) -> Run:
     table, cut = read_log(file)
     spec = _spec(facts, table, partial, cut)
-    classes = len(DATASETS[spec.dataset].classes)
+    classes = len(find_dataset(spec.dataset).classes)
     if max(table["label"].max(), table["predict"].max()) >= classes:
         raise LogError(f"has a label or an answer that is none of the {classes} classes of {spec.dataset}")
     most = ceiling(spec.sigma, spec.certification.n, spec.certification.alpha)
@@ -163,9 +165,7 @@ def _spec(facts: dict, table: dict[str, np.ndarray], partial: bool, cut: bool) -
         raise LogError(
             f"its path does not say its {' and '.join(missing)}: give it, as --set dataset=mnist method=gaussian sigma=0.5, or with --mapping"
         )
-    if facts["dataset"] not in DATASETS:
-        raise LogError(f"its data set {facts['dataset']!r} is none of {', '.join(DATASETS)}")
-    dataset = DATASETS[facts["dataset"]]
+    dataset = find_dataset(facts["dataset"])
     idx = table["idx"]
     stride = int(idx[1] - idx[0]) if len(idx) > 1 else 1
     settings = Certification(facts.get("n", 100_000), facts.get("n0", 100), facts.get("alpha", 0.001), max(1, stride))

@@ -101,6 +101,7 @@ class Settings:
             object.__setattr__(self, "lam", None)
         else:
             one_of("lam", self.lam, LAMS)
+            self.spec()  # a method may allow less
 
     def spec(self) -> RunSpec:
         """The run that is trained and certified. ε of SmoothAdv and the step of SmoothMix are σ: the papers' are for images."""

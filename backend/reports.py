@@ -126,6 +126,7 @@ def _import(options) -> int:
             c = result.run.spec.certification
             spec = result.run.spec
             trained = f"trained by `{spec.recipe.name}`, {spec.recipe.epochs} epochs"
+            print(f"{result.run.run_id}  {result.file}")
             terms[f"n = {c.n}, n0 = {c.n0}, α = {c.alpha:g}, radii of {spec.radius_digits} digits, {trained}"] = None
         else:
             skipped += 1

@@ -229,7 +229,7 @@ def test_what_the_path_does_not_say_is_asked_for(home, tmp_path):
         "does not say its dataset and method and sigma: give it, as --set dataset=mnist method=gaussian sigma=0.5, or with"
         in reason(path)
     )
-    assert "its data set 'svhn' is none of mnist" in reason(path, **(KNOWN | {"dataset": "svhn"}))
+    assert "dataset must be one of mnist, " in reason(path, **(KNOWN | {"dataset": "svhn"}))
     mapping = {"*.tsv": KNOWN}
     (result,) = import_logs(tmp_path, imported_root(), {"sigma": "0.5"}, mapping, partial=True)
     assert result.run.spec.sigma == 0.5  # what is given wins

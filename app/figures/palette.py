@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from zlib import crc32
 
 import pandas as pd
 
@@ -20,12 +21,16 @@ COLOURS = {
     "stability_consistency": "#8C6D00",
     "macer_consistency": "#882255",
 }
+SPARE = ("#44AA99", "#AA4499", "#999933", "#117733", "#7F5539")  # of Tol's, for methods of anybody's
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "diamond", "triangle-up", "square")
 
 
 def colour(method: str) -> str:
-    return COLOURS.get(method, GREY)
+    """A method's own; those added to METHODS have each another of the spare ones, and one of imported logs has one by its name."""
+    added = [name for name in METHODS if name not in COLOURS]
+    place = added.index(method) if method in added else crc32(method.encode())
+    return COLOURS.get(method, SPARE[place % len(SPARE)])
 
 
 def translucent(shade: str, opacity: float) -> str:

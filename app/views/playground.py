@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.figures.palette import title
 from app.figures.playground import curves, data, regions
+from app.widgets.attempt import plain
 from app.widgets.figure import draw, draw_alone
 from app.widgets.glossary import TERMS
 from app.widgets.outcome import PLAINLY
@@ -17,6 +18,7 @@ from backend.certification.confidence import ceiling
 from backend.certification.metrics import abstention, certified_accuracy
 from backend.plan import has_lam
 from backend.playground import LAMS, NS, PLANES, SEEDS, SIGMAS, TEST, TRAIN, Diverged, Played, Settings
+from backend.spec import SpecError
 from backend.statistics import mean_interval, paired, share_band
 from backend.training.methods import METHODS
 
@@ -170,7 +172,11 @@ st.markdown(
     "ones. Where two pixels are all there is, everything can be seen: decision boundaries, and the **ball** around each point within which "
     "the smoothed classifier's answer is certified not to change."
 )
-settings = choose()
+try:
+    settings = choose()
+except SpecError as error:  # a method that allows less λ than the slider
+    st.error(plain(str(error)), icon=":material/tune:")
+    st.stop()
 if settings[0].method == settings[1].method:
     st.info("Choose two different methods.", icon=":material/compare_arrows:")
     st.stop()

@@ -33,7 +33,12 @@ class Sampler:
         self, classifier: nn.Module, classes: int, sigma: float, device: torch.device, precision: str = "float32",
         grid: int | None = None,
     ):  # fmt: skip
-        """The classifier lies as `build` lays it for the device and float32. grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point."""
+        """The classifier lies as `build` lays it for the device and float32. grid: the integer that stands for 1.0, for noise on that grid (`grid_noise`); else noise in floating point.
+
+        Raises SamplingError for batch norm in training mode, by which a sample's vote depends on what is beside it.
+        """
+        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training for layer in classifier.modules()):
+            raise SamplingError("the network's batch norm is in training mode: call its eval() first")
         self.dtype = PRECISIONS[precision]
         self.layout = layout(device, precision)
         if precision != "float32":  # the caller's stays what it is
@@ -49,8 +54,11 @@ class Sampler:
     def count(self, images: Tensor, sizes: Sequence[int], streams: Sequence[torch.Generator]) -> list[list[int]]:
         """Draw sizes[i] samples for images[i] (I, C, H, W), in [0, 1], from streams[i]: I rows of K votes.
 
-        The host waits for the device once, at the end. Raises SamplingError for a network whose answers are not finite.
+        The host waits for the device once, at the end. Raises SamplingError for images that are not in floating point, and for a
+        network whose answers are not K a sample, or not finite.
         """
+        if not images.is_floating_point():
+            raise SamplingError(f"images must be in floating point, in [0, 1], not {images.dtype}")
         counts = torch.zeros(len(images) * self.classes, dtype=torch.int64, device=self.device)
         one = torch.ones((), dtype=torch.int64, device=self.device)
         sound = torch.ones((), dtype=torch.bool, device=self.device)
@@ -65,6 +73,10 @@ class Sampler:
                     owners.append(torch.full((size,), image * self.classes, device=self.device))
                     filled += size
                 logits = self._logits(noisy[:filled])
+                if logits.shape[1:] != (self.classes,):  # a surplus vote would be the next image's
+                    raise SamplingError(
+                        f"the network must give {self.classes} logits a sample, not {tuple(logits.shape[1:])}"
+                    )
                 sound &= logits.isfinite().all()
                 votes = logits.argmax(1).add_(torch.cat(owners))
                 counts.scatter_add_(0, votes, one.expand(filled))  # bincount waits for the device

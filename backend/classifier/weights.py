@@ -38,7 +38,11 @@ def build(architecture: str, dataset: Dataset, device: torch.device, precision: 
         with FRESH:
             built = network(architecture, dataset.shape, len(dataset.classes))
         with torch.inference_mode():
-            built.eval()(torch.zeros(1, *dataset.shape))  # many of torchvision's want 224×224
+            logits = built.eval()(torch.zeros(1, *dataset.shape))  # many of torchvision's want 224×224
+        if logits.shape != (1, len(dataset.classes)):
+            raise ValueError(
+                f"it answers with {tuple(logits.shape)} for one image, and {len(dataset.classes)} classes are there"
+            )
         built.train()
     except (ValueError, RuntimeError, AssertionError) as error:
         raise SpecError(f"no network {architecture} for {dataset.name}: {error}") from error

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from backend.classifier.weights import FRESH, build, pack
 from backend.datasets import Dataset
 from backend.image_files import ImageFiles
-from backend.rows import Checkpoint, Epoch
-from backend.spec import Recipe, RunSpec
+from backend.rows import EPOCH_COLUMNS, Checkpoint, Epoch
+from backend.spec import WORD, Recipe, RunSpec
 from backend.training.batches import InMemory, Streamed
 from backend.training.distributed import add_up, rank, same_buffers, together, world
 from backend.training.methods import Batch, make
@@ -92,6 +92,7 @@ def _one_epoch(
         noise = gaussian(method.noises, x, spec.sigma, generator)
         with autocast:
             logits, terms = method.loss_terms(classifier, Batch(x, y, noise, spec.sigma, epoch, generator))
+        check_terms(spec.method, logits, terms, (len(y), len(dataset.classes)))
         loss = sum(terms.values())
         optimiser.step(loss, rate)
         tally.add(logits.detach(), y, loss.detach(), terms)
@@ -115,6 +116,19 @@ def _one_epoch(
         means,
         tally.missing_classes(images.labels),
     )  # fmt: skip
+
+
+def check_terms(method: str, logits: Tensor, terms: dict[str, Tensor], each: tuple[int, int]) -> None:
+    """Raise TrainingError unless a method's `loss_terms` gave logits (m, B, K), each = (B, K), and scalars under names that a row can have."""
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if len(shape) != 3 or shape[1:] != each:
+        raise TrainingError(f"loss_terms of {method} must return logits (m, {each[0]}, {each[1]}) first, not {shape}")
+    if not (isinstance(terms, dict) and terms and all(isinstance(t, Tensor) and t.ndim == 0 for t in terms.values())):
+        raise TrainingError(f"loss_terms of {method} must return named scalar tensors as terms, not {terms!r}")
+    if wrong := [name for name in terms if not WORD.fullmatch(name) or name in EPOCH_COLUMNS]:
+        raise TrainingError(
+            f"a term of {method} must be a word other than {', '.join(EPOCH_COLUMNS)}, not {wrong[0]!r}"
+        )
 
 
 class Tally:

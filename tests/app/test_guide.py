@@ -12,9 +12,10 @@ from app.widgets.glossary import TERMS
 from backend.certification.confidence import ceiling, lower_bound, radius
 from backend.certification.planning import samples_for
 from backend.datasets import find_dataset
-from backend.home import CHECKOUT, runs_root
+from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.plan import plan
 from backend.rows import Epoch
+from backend.run import Run
 from backend.store.publish import publish
 from backend.training.methods import METHODS
 from tests.app import words
@@ -74,6 +75,17 @@ def test_without_the_shipped_results_it_is_still_a_guide(home):
     assert not app.exception
     assert "which this store does not hold" in app.info[0].value
     assert len(app.header) == 8
+
+
+def test_the_example_of_a_network_certifies_what_was_shipped(app, capsys):
+    """Exactly the text that the page shows; test image 0 is one of those that ship, under the same noise."""
+    exec(app.code[1].value, {})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert sorted(int(i) for i, _, _ in lines) == list(range(8))
+    shipped = Run(PRECOMPUTED / "mnist-lenet-consistency-s0.5-l5-seed0-abfa8ccd").certificates()[0]
+    _, predict, radius = next(line for line in lines if line[0] == "0")
+    assert (shipped.idx, shipped.predict) == (0, int(predict))
+    assert float(radius) == pytest.approx(shipped.radius, abs=2e-12)
 
 
 def test_the_example_of_a_method_learns(app, tmp_path, monkeypatch):

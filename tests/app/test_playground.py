@@ -1,11 +1,16 @@
 """The page that trains on a plane, without a browser."""
 
+from dataclasses import dataclass
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.widgets.attempt import plain
 from backend import playground
 from backend.home import CHECKOUT
 from backend.playground import Settings
+from backend.spec import hyper
+from backend.training.methods import METHODS, Method
 from tests.app import words
 
 
@@ -24,6 +29,21 @@ def test_nothing_is_trained_before_it_is_asked_for(app):
     assert not app.exception
     assert "Train both" in words(app)
     assert not app.metric
+
+
+def test_a_method_that_allows_less_lambda_gets_a_sentence(app, monkeypatch):
+    @dataclass(frozen=True)
+    class Own(Method):
+        title = "Own"
+        paper = "nobody, nowhere"
+        lam: float = hyper(1.0, "λ: weight", low=0, high=50)
+
+    monkeypatch.setitem(METHODS, "own", Own)
+    app.query_params["second"] = "Own"
+    button(app.run(), "Strong λ").click().run()
+    assert not app.exception
+    assert [e.value for e in app.error] == [plain("own.lam must be from 0 to 50, not 100.0")]
+    assert app.selectbox(key="second").value == "own"  # the choices stand
 
 
 def test_what_is_shown_is_what_was_certified(app):

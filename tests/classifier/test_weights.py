@@ -1,14 +1,16 @@
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 from torch.nn.functional import max_pool2d, relu
 
-from backend.certification.sampler import Sampler
+from backend.certification.sampler import Sampler, SamplingError
+from backend.certification.smoothed_classifier import SmoothedClassifier
 from backend.classifier.architectures import ARCHITECTURES
 from backend.classifier.folding import folded
 from backend.classifier.weights import WeightsError, build, pack, unpack
 from backend.datasets import DATASETS
-from backend.spec import SpecError
+from backend.spec import Certification, SpecError
 from tests.devices import on_each_device
 
 CPU = torch.device("cpu")
@@ -65,8 +67,30 @@ def test_networks_of_nan_are_refused():
         unpack(safetensors.torch.save(state), "smallcnn", DATASETS["digits"], CPU)
 
 
+def test_a_network_of_other_classes_is_refused(monkeypatch):
+    """Its surplus votes would be counted for the next image."""
+    monkeypatch.setitem(ARCHITECTURES, "ten", lambda shape, classes: ARCHITECTURES["smallcnn"](shape, 7))
+    with pytest.raises(
+        SpecError, match=r"no network ten for digits: it answers with \(1, 7\) for one image, and 10 classes"
+    ):
+        build("ten", DATASETS["digits"], CPU)
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "said"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 12)), torch.zeros(2, 1, 8, 8), r"must give 10 logits a sample, not \(12,\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "in floating point, in .*, not torch.uint8"),
+        (nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10)), torch.zeros(2, 1, 8, 8), "batch norm is in training mode"),
+    ],
+)  # fmt: skip
+def test_a_network_of_elsewhere_that_would_vote_wrongly_is_refused(network, images, said):
+    with pytest.raises(SamplingError, match=said):
+        list(SmoothedClassifier(network, 10, 0.5, CPU, 0).certify(images, [0, 1], Certification(n=100)))
+
+
 def test_unknown_or_unfit_architectures():
-    known = "lenet, smallcnn, mlp, resnet20, resnet110, densenet40 or a classification network of torchvision"
+    known = ", ".join(ARCHITECTURES) + " or a classification network of torchvision"
     with pytest.raises(SpecError, match=f"architecture must be one of {known}, not 'vgg'"):
         build("vgg", DATASETS["mnist"], CPU)
     with pytest.raises(SpecError, match="no network lenet for digits: images must be at least 16×16, not 8×8"):

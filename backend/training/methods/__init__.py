@@ -9,7 +9,7 @@ import pkgutil
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
-from backend.spec import SpecError, check_fields, one_of
+from backend.spec import KINDS, SpecError, check_fields, one_of
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -75,6 +75,37 @@ def make(name: str, values: dict) -> Method:
     return kind(**values)
 
 
-METHODS: dict[str, type[Method]] = {
-    info.name: importlib.import_module(f"{__name__}.{info.name}").METHOD for info in pkgutil.iter_modules(__path__)
-}
+def find_methods() -> dict[str, type[Method]]:
+    """METHOD of each file here. Raises SpecError, with the file's name, for one of which no flag or input could be made."""
+    found, kinds = {}, {}
+    for info in pkgutil.iter_modules(__path__):
+        method = getattr(importlib.import_module(f"{__name__}.{info.name}"), "METHOD", None)
+        try:
+            _check(method, kinds)
+        except SpecError as error:
+            raise SpecError(f"backend/training/methods/{info.name}.py: {error}") from None
+        found[info.name] = method
+    return found
+
+
+def _check(method, kinds: dict[str, type]) -> None:
+    """Raise SpecError unless it is a method's class that states what it must. kinds: the type of each hyper-parameter so far; adds to it."""
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise SpecError("METHOD must be the method's class, derived from Method")
+    if lacking := [name for name in ("title", "paper") if not isinstance(getattr(method, name, None), str)]:
+        raise SpecError(f"{method.__name__} must have a {' and a '.join(lacking)}")
+    for f in fields(method):
+        kind, meta = type(f.default), f.metadata
+        if "doc" not in meta:
+            raise SpecError(f"{f.name} must be made by hyper(default, doc, ...)")
+        if kind not in (int, float, str):
+            raise SpecError(f"{f.name} must be a whole number, a number or one of several words, not {f.default!r}")
+        if not meta["choices"] and (kind is str or meta["low"] is None):
+            raise SpecError(f"{f.name} must have {'choices' if kind is str else 'a low or choices'}")
+        if f.type not in (kind, kind.__name__):
+            raise SpecError(f"{f.name} is declared otherwise than its default {f.default!r}, {KINDS[kind]}")
+        if kinds.setdefault(f.name, kind) is not kind:
+            raise SpecError(f"{f.name} must be {KINDS[kinds[f.name]]}, as in another method, or have another name")
+
+
+METHODS = find_methods()
