@@ -7,9 +7,10 @@ import pytest
 
 from app.figures.bounds import Track, bounds
 from app.figures.curves import certified_accuracy
-from app.figures.palette import run_labels
+from app.figures.palette import COLOURS, GREY, colour, run_labels
 from backend.reproduction import usual
 from backend.store import queries
+from backend.training.methods import METHODS
 
 
 def drawn(sigma: float, *recipes: str) -> dict:
@@ -19,6 +20,15 @@ def drawn(sigma: float, *recipes: str) -> dict:
     groups = groups[groups.missing_classes.fillna(0) == 0]
     figure = certified_accuracy(groups, queries.group_curves(runs.run_id.to_list()), run_labels(groups))
     return dict(zip(zip(groups.method, groups.recipe, strict=True), figure.data, strict=True))
+
+
+def test_methods_of_anybody_have_a_colour_each_and_none_of_ours(monkeypatch):
+    for name in ("logit_pairing", "another"):
+        monkeypatch.setitem(METHODS, name, METHODS["gaussian"])
+    added, ours = {colour("logit_pairing"), colour("another")}, set(COLOURS.values()) | {GREY}
+    assert len(added) == 2
+    assert not (added | {colour("catrs")}) & ours
+    assert [colour(name) for name in COLOURS] == list(COLOURS.values())
 
 
 def test_a_recipe_is_as_pale_in_every_panel(published):
