@@ -48,6 +48,20 @@ def snapshot_path() -> Path:
     return home() / "results.duckdb"
 
 
+def as_kept(folder: Path) -> str:
+    """A run's folder as the store keeps it: what lies under the home or the checkout from there on, for both may be seen under another path tomorrow."""
+    for name, root in (("home", home()), ("checkout", CHECKOUT)):
+        if folder.is_relative_to(root):
+            return f"{name}:{folder.relative_to(root)}"
+    return str(folder)
+
+
+def from_kept(kept: str) -> str:
+    """The path of what `as_kept` wrote, here and now."""
+    name, _, rest = kept.partition(":")
+    return str({"home": home(), "checkout": CHECKOUT}[name] / rest) if name in ("home", "checkout") else kept
+
+
 def read_only() -> bool:
     """Whether visitors may look and certify, but start, stop and delete nothing: CERTSCOPE_READ_ONLY, but for 0, as `scripts/run --read-only` sets it."""
     return os.environ.get("CERTSCOPE_READ_ONLY", "0") not in ("", "0")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from backend.certification.confidence import digits_error
-from backend.home import PRECOMPUTED, home, imported_root, runs_root, snapshot_path
+from backend.home import PRECOMPUTED, as_kept, home, imported_root, runs_root, snapshot_path
 from backend.run import Run, RunError, all_runs
 from backend.spec import SpecError
 from backend.store.intake import what_is_kept
@@ -111,7 +111,7 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
                 continue
             try:
                 fingerprint = run.fingerprint()  # of before its rows are read: what changes meanwhile is read again
-                if known.get(run.run_id) != f"{run.path}{fingerprint}":
+                if known.get(run.run_id) != f"{as_kept(run.path)}{fingerprint}":
                     _take(connection, run, fingerprint)
                     report.changed += 1
                 found[run.run_id] = run
@@ -162,7 +162,7 @@ def _finished(roots: tuple[Path, ...], report: Report) -> Iterator[Run]:
 def _take(connection, run: Run, fingerprint: str) -> None:
     """Put a run in the place of what the store held of it; all of it, or nothing."""
     values, certificates = what_is_kept(run)
-    values = {"run_id": run.run_id, "folder": str(run.path), "fingerprint": fingerprint, **values}
+    values = {"run_id": run.run_id, "folder": as_kept(run.path), "fingerprint": fingerprint, **values}
     connection.begin()
     try:
         _remove(connection, run.run_id)

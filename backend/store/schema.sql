@@ -4,7 +4,8 @@ CREATE TABLE IF NOT EXISTS meta (schema_sha256 VARCHAR, published_sha256 VARCHAR
 -- One row a finished run, with what is asked of it most often already worked out from its certificates.
 CREATE TABLE IF NOT EXISTS runs (
     run_id VARCHAR PRIMARY KEY,
-    folder VARCHAR, fingerprint VARCHAR,
+    folder VARCHAR, -- from home or checkout on: backend/home.py
+    fingerprint VARCHAR,
     source VARCHAR, dataset VARCHAR, architecture VARCHAR, method VARCHAR,
     sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
     recipe VARCHAR, -- its name, with what it does otherwise than the one of that name: equal words, equal training

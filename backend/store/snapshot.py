@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from backend.home import snapshot_path
+from backend.home import from_kept, snapshot_path
 from backend.store.publish import SCHEMA_SHA256
 
 KEPT, KEPT_ROWS = 128, 50_000  # answers of a snapshot, and rows of each, that are kept for the next visitor or rerun
@@ -41,6 +41,8 @@ def ask(sql: str, parameters: list | None = None) -> pd.DataFrame:
         with snapshot.connection.cursor() as cursor:
             cursor.execute("USE store")
             answer = cursor.execute(sql, parameters).df()
+            if "folder" in answer:
+                answer["folder"] = answer.folder.map(from_kept)
     except NOT_THE_STORES:
         raise
     except duckdb.Error as error:

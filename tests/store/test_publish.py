@@ -104,6 +104,16 @@ def test_publishing_is_incremental(home):
     assert queries.runs().run_id.to_list() == [run.run_id]
 
 
+def test_a_home_that_is_seen_under_another_path_keeps_its_store(home, monkeypatch):
+    """As another mount or container sees it, maybe read-only: folders are found, and nothing is to be published anew."""
+    run = finished(ROWS)
+    assert publish().changed == 1
+    elsewhere = home.rename(home.parent / "elsewhere")
+    monkeypatch.setenv("CERTSCOPE_HOME", str(elsewhere))
+    assert queries.runs().folder.to_list() == [str(elsewhere / "runs" / run.run_id)]
+    assert publish().changed == 0
+
+
 def test_a_network_that_collapsed_is_one_however_it_is_certified(home):
     """What certifies its weights again has no epochs that say so, and may have been published before it."""
     source = finished(ROWS, missing=9)
