@@ -104,6 +104,12 @@ def _folders(runs: pd.DataFrame, out: Path) -> list[Path]:
         run = Run(Path(folder))
         if copy.resolve() == run.path.resolve():
             raise ExportError(f"{out} is where these runs lie: export them to another folder")
+        there = Run(copy)
+        if there.spec_file.exists() and there.state()["state"] != "finished":
+            raise ExportError(f"{copy} is a run that is not finished: export to another folder")
+        while old := there.portable():  # plain and packed certificates may be of two trainings
+            for file in old:
+                file.unlink()
         for file in sorted(run.portable(), key=run.state_file.__eq__):  # that it is finished comes last
             shutil.copy(file, copy)
     return written

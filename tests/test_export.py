@@ -9,6 +9,7 @@ import pytest
 
 from backend.certification.confidence import lower_bound, radius
 from backend.export import FILES, FOLDERS, ExportError, export
+from backend.files import packed
 from backend.home import imported_root, runs_root
 from backend.logs import import_logs
 from backend.plan import plan
@@ -167,6 +168,22 @@ def test_folders_are_whole_and_publish_elsewhere(runs, tmp_path):
     before = queries.runs()
     assert publish((tmp_path / "out",)).total == 4
     assert queries.runs().acr.tolist() == before.acr.tolist()
+
+
+def test_folders_over_an_earlier_export_are_of_one_run_alone(runs, tmp_path):
+    """Where one ships packed and the other is plain; a run that is not finished is left alone."""
+    (copy,) = export("folders", ids(runs[:1]), tmp_path / "out", RADII)
+    name, content = packed(Run(copy).certificates_file)
+    (copy / name).write_bytes(content)
+    export("folders", ids(runs[:1]), tmp_path / "out", RADII)
+    assert [file.name for file in copy.glob("certificates*")] == ["certificates.tsv"]
+    Run(copy).certificates_file.rename(copy / "plain")
+    (copy / name).write_bytes(content)
+    export("folders", ids(runs[:1]), tmp_path / "out", RADII)
+    assert [file.name for file in copy.glob("certificates*")] == ["certificates.tsv"]
+    Run(copy).set_state("queued")
+    with pytest.raises(ExportError, match="is a run that is not finished: export to another folder"):
+        export("folders", ids(runs[:1]), tmp_path / "out", RADII)
 
 
 def test_figures_count_images_at_radii(runs, tmp_path):

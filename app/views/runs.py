@@ -106,8 +106,10 @@ def cancel_all(runs: list[Run]) -> None:
 
 def resume_all(runs: list[Run]) -> None:
     def act() -> str:
-        others = queue.enqueue(runs_root(), runs)
-        local.start_worker()
+        try:
+            others = queue.enqueue(runs_root(), runs)
+        finally:
+            local.start_worker()
         left = f" Left as they are: {'; '.join(others)}." if others else ""
         return f"{len(runs) - len(others)} runs are in the queue again.{left}"
 

@@ -33,7 +33,7 @@ def submit(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
     """Queue runs in their order, behind what waits already at their priority or a higher one, and see that they are worked on.
 
     What is finished, queued or running already is left alone. It costs one worker a slot, however many runs. Raises SpecError for a priority that is none,
-    and RunError where folders of some are damaged: the others are queued then.
+    and RunError or OSError where folders of some are damaged or closed: the others are queued then.
     """
     queue.check_priority(priority)
     runs, refused = [], []
@@ -42,8 +42,10 @@ def submit(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
             runs.append(Run.create(runs_root(), spec))
         except RunError as error:
             refused.append(str(error))
-    queue.enqueue(runs_root(), runs, priority)
-    start_worker()
+    try:
+        queue.enqueue(runs_root(), runs, priority)
+    finally:
+        start_worker()
     if refused:
         raise RunError("; ".join(refused) + (f"; the other {len(runs)} are queued" if runs else ""))
     return runs

@@ -18,10 +18,10 @@ PRIORITIES = (-100, 100)
 def enqueue(root: Path, runs: list[Run], priority: int = 0) -> list[str]:
     """Queue those runs, in their order, that are not finished, queued or running; returns a sentence for each of the others.
 
-    Raises SpecError for a priority that is none.
+    Raises SpecError for a priority that is none, and OSError where the disk or a folder does not let it: those that it could are queued then.
     """
     check_priority(priority)
-    others = []
+    others, failed = [], None
     for ticket, run in zip(_tickets(root, len(runs)), runs, strict=True):
         try:
             with run.held(patience=0.2):
@@ -32,6 +32,10 @@ def enqueue(root: Path, runs: list[Run], priority: int = 0) -> list[str]:
                     run.set_state("queued", ticket=ticket, priority=priority)
         except RunError as error:  # of another process: it is running; or it was deleted
             others.append(str(error))
+        except OSError as error:
+            failed = error
+    if failed:
+        raise failed
     return others
 
 

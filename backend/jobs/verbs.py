@@ -46,10 +46,12 @@ def _queue(options) -> int:
             undone.append(str(error))
     for run in _named(options.first, "queued"):
         queue.prioritise(run, queue.PRIORITIES[1] if options.priority is None else options.priority)
-    if resumed := _named(options.resume, "interrupted", "failed"):
-        undone += queue.enqueue(runs_root(), resumed, options.priority or 0)
-    if options.resume or options.first:
-        local.start_worker()
+    try:
+        if resumed := _named(options.resume, "interrupted", "failed"):
+            undone += queue.enqueue(runs_root(), resumed, options.priority or 0)
+    finally:
+        if options.resume or options.first:
+            local.start_worker()
     there = listing(runs_root())
     _tell(there)
     if stands_still(there) and not (options.resume or options.first):

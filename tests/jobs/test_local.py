@@ -196,6 +196,20 @@ def test_resuming_leaves_finished_and_running_runs_alone(home, digits_spec, long
         local.resume(running)
 
 
+def test_a_folder_that_cannot_be_locked_costs_itself_alone(home, digits_spec, monkeypatch):
+    """Another user's, say; here a folder lies where its lock would."""
+    started = []
+    monkeypatch.setattr(local, "start_worker", lambda: started.append(1))
+    specs = [digits_spec(seed=seed) for seed in range(3)]
+    runs = [Run.create(runs_root(), spec) for spec in specs]
+    runs[1].lock_file.unlink(missing_ok=True)
+    runs[1].lock_file.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        local.submit(specs)
+    assert started
+    assert [json.loads(run.state_file.read_text())["state"] for run in (runs[0], runs[2])] == ["queued", "queued"]
+
+
 def test_a_grid_queues_in_its_order_with_one_worker(home, digits_spec, long_spec):
     first = local.submit([long_spec(9)])[0]
     wait(first, "running")
