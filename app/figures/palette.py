@@ -21,7 +21,7 @@ COLOURS = {
     "stability_consistency": "#8C6D00",
     "macer_consistency": "#882255",
 }
-SPARE = ("#44AA99", "#AA4499", "#999933", "#117733", "#7F5539")  # of Tol's, for methods of anybody's
+SPARE = ("#44AA99", "#AA4499", "#999933", "#117733", "#7F5539")  # for methods of anybody's; the first four are Tol's
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "diamond", "triangle-up", "square")
 
