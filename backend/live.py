@@ -42,7 +42,7 @@ class Session:
     ):
         """pixels: uint8 (C, H, W) in the data set's scale; seed: the operating system's unless given.
 
-        Raises RunError where the run has no weights, and DatasetError where it was trained on other classes or sizes.
+        Raises RunError where the run has no weights, or others than its rows rest on, and DatasetError where it was trained on other classes or sizes.
         """
         self.run, self.pixels, self.settings = run, pixels, settings
         self.seed = secrets.randbits(63) if seed is None else seed
@@ -52,9 +52,11 @@ class Session:
         weights = run.weights()
         if weights is None:
             raise RunError(f"{run.run_id} has no weights; train it first")
-        now = {"classes": list(self.dataset.classes), "shape": list(self.dataset.shape)}
-        check_trained_on(self.spec.dataset, now, run.environment())
+        now, then = {"classes": list(self.dataset.classes), "shape": list(self.dataset.shape)}, run.environment()
+        check_trained_on(self.spec.dataset, now, then)
         self.weights_sha256 = hashlib.sha256(weights).hexdigest()
+        if then.get("weights_sha256") not in (None, self.weights_sha256):
+            raise RunError(f"the weights of {run.run_id} are not those that its {run.environment_file.name} names")
         self.network = _network(weights, self.spec.architecture, self.spec.dataset, self.device)
 
     def watch(self) -> Iterator[Look]:

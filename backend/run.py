@@ -75,6 +75,8 @@ class Run:
             return RunSpec.from_json(self.spec_file.read_text())
         except FileNotFoundError:
             raise RunError(f"{self.path} is not a run folder: it has no {self.spec_file.name}") from None
+        except OSError as error:
+            raise RunError(f"{self.spec_file} cannot be read: {error.strerror}") from error
         except (SpecError, UnicodeDecodeError, RecursionError) as error:
             raise RunError(f"{self.spec_file}: {error}") from error
 
@@ -345,5 +347,7 @@ def _read_json(path: Path) -> dict | None:
         return content
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is not JSON: {error}") from error

@@ -17,15 +17,15 @@ UNPACKED = ".unpacked-"  # a folder of what comes out of a tar, until it is seen
 
 def pack(runs: Iterable[Run], out: Path) -> list[str]:
     """Write run folders into a tar file, whose last file names all others; returns their ids. Of no run no file is written, and one that
-    is there stays.
+    is there stays. Raises RunError for a folder that is gone, and for a file that is a link to somewhere else.
     """
     ids, aside = [], out.with_name(f".{out.name}.aside")
     if not (runs := list(runs)):
         return ids
     try:
-        with tarfile.open(aside, "w") as tar:
+        with tarfile.open(aside, "w", dereference=True) as tar:  # one file under two names is packed twice
             for run in runs:
-                for file in run.portable():
+                for file in _own_files(run):
                     tar.add(file, f"{run.run_id}/{file.name}")
                 ids.append(run.run_id)
             listed = "\n".join(tar.getnames()).encode()
@@ -67,6 +67,15 @@ def unpack(file: Path) -> list[str]:
     return [run.run_id for run in new]
 
 
+def _own_files(run: Run) -> list[Path]:
+    if not (files := run.portable()):
+        raise RunError(f"{run.run_id} was deleted meanwhile")
+    for file in files:
+        if file.resolve().parent != run.path.resolve():
+            raise RunError(f"{file} is a link to {file.resolve()}: put that file in its place")
+    return files
+
+
 def _whole(folder: Path, names: set[str]) -> list[Run]:
     """The runs that came out of a tar of these names, all finished and whole. Raises RunError, OSError and ValueError."""
     contents = {CONTENTS}
@@ -106,10 +115,16 @@ def _move(runs: list[Run], root: Path, aside: Path) -> None:
             held.enter_context(run.held())
             if _runs_elsewhere(run):
                 raise RunError(f"{run.run_id} is running on another machine; nothing was taken")
-        for run in begun:
-            run.path.rename(aside / f"{run.run_id}.begun")
         for run in runs:
-            run.path.rename(root / run.run_id)
+            there, old = root / run.run_id, aside / f"{run.run_id}.begun"
+            if there.exists():
+                there.rename(old)
+            try:
+                run.path.rename(there)
+            except BaseException:
+                if old.exists():
+                    old.rename(there)
+                raise
 
 
 def _runs_elsewhere(run: Run) -> bool:

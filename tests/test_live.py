@@ -1,5 +1,6 @@
 """What a person's image goes through: several networks in one turn, an attack, noisy copies."""
 
+import shutil
 import threading
 
 import numpy as np
@@ -10,7 +11,7 @@ from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED
 from backend.images import decode, see
 from backend.live import Session, others_first, watch_together
-from backend.run import find_run
+from backend.run import Run, RunError, find_run
 from backend.spec import Certification
 
 RUNS = [
@@ -84,3 +85,12 @@ def test_noisy_copies_are_the_same_at_every_call():
     assert shown.shape == (8, 1, 28, 28)
     assert shown.dtype == np.uint8
     assert (shown[:, FOUR.pixels == 0] == 0).mean() == pytest.approx(0.5, abs=0.03)  # half of the noise is clipped
+
+
+def test_weights_that_are_not_those_of_their_run_certify_nothing(tmp_path):
+    shutil.copytree(RUNS[0].path, tmp_path / RUNS[0].run_id)
+    run = Run(tmp_path / RUNS[0].run_id)
+    session(run)
+    run.weights_file.write_bytes(RUNS[1].weights())
+    with pytest.raises(RunError, match=r"the weights of .* are not those that its environment\.json names"):
+        session(run)

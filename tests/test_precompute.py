@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -105,9 +106,21 @@ def test_a_damaged_folder_is_named_and_the_others_are_done(home, parts, capsys, 
     assert [one.run_id for one in finished_here(parts)][-1] == parts[0].specs[1].run_id
 
 
+rename = Path.rename
+
+
+def no_room(path, to):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_its_name(home, parts, tmp_path, monkeypatch):
     work_off(parts[:1], "cpu", None, (1, 1))
     packed = pack(finished_here(parts), tmp_path / "out.tar")
+    first, second = (Run(runs_root() / run_id) for run_id in packed)
+    second.weights_file.unlink()
+    second.weights_file.hardlink_to(first.weights_file)  # of a copy that shares what is equal
+    second.set_environment(second.environment() | {"weights_sha256": second.weights_sha256()})
+    assert pack(finished_here(parts), tmp_path / "out.tar") == packed
     monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "elsewhere"))
     with pytest.raises(KeyboardInterrupt):
         work_off(parts[:1], "cpu", 0.0, (1, 1))
@@ -121,8 +134,19 @@ def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_its_name(home, p
     other.set_state("failed", error="a path that is no UTF-8: \udce9")
     assert other.state()["error"].endswith(": ?")
     assert begun.state()["state"] == "interrupted"
-    assert unpack(tmp_path / "out.tar") == packed
+    moves = iter([rename, rename, rename, no_room])  # what lies there away, the new one in; and again
+
+    def while_there_is_room(path, to):
+        return next(moves, rename)(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", while_there_is_room)
+        with pytest.raises(OSError, match="No space left"):
+            unpack(tmp_path / "out.tar")
     assert begun.state()["state"] == "finished"
+    assert other.state()["state"] == "failed"  # back in its place
+    assert unpack(tmp_path / "out.tar") == packed[1:]
+    assert other.state()["state"] == "finished"
     assert {path.name for path in runs_root().iterdir()} == set(packed)
 
 
@@ -206,6 +230,21 @@ def test_a_tar_holds_finished_runs_and_nothing_else(home, digits_spec, tmp_path,
     with pytest.raises(RunError, match="which is not finished"):
         unpack(tar())
     run.set_state("finished")
+    with run.weights_file.open("wb") as file:
+        file.truncate(2**30)
+    names = [f"{run.run_id}/{file.name}" for file in run.path.iterdir()]
+    subprocess.run(["tar", "--sparse", "-C", run.path.parent, "-cf", tmp_path / "holes.tar", *names], check=True)
+    assert (tmp_path / "holes.tar").stat().st_size < 2**20  # which would be a thousand times as much on the disk
+    with pytest.raises(RunError, match="holds a link or another thing that is no plain file"):
+        unpack(tmp_path / "holes.tar")
+    run.weights_file.unlink()
+    run.weights_file.symlink_to("/etc/hostname")
+    with pytest.raises(RunError, match=r"model\.safetensors is a link to /etc/hostname: put that file in its place"):
+        pack([run], tmp_path / "link.tar")
+    run.weights_file.unlink()
+    with pytest.raises(RunError, match=r"digits-gone was deleted meanwhile"):
+        pack([Run(home / "elsewhere" / "digits-gone")], tmp_path / "gone.tar")
+    assert not (tmp_path / "gone.tar").exists()
     run.weights_file.write_bytes(b"of another")
     run.set_environment({"weights_sha256": "f00"})
     with pytest.raises(RunError, match=r"the weights of .* are not those that its environment.json names"):

@@ -199,7 +199,8 @@ def printed(run: Run) -> None:
     """What it printed last."""
     if run.log_file.exists():
         st.header("Log")
-        log(run, 30)
+        with readable():
+            log(run, 30)
 
 
 def packed(run: Run) -> bytes:

@@ -9,7 +9,7 @@ from app.widgets.job import ASKED, ICONS, STOPPED, buttons, log, loss_curves, ru
 from app.widgets.launch import fill, launch_form
 from app.widgets.run_choice import tell_absent
 from backend.home import PRECOMPUTED, imported_root, read_only, runs_root
-from backend.jobs import local, queue
+from backend.jobs import local
 from backend.overview import Listed, counts, listing, stands_still
 from backend.run import Run, RunError, find_run
 from backend.spec import SpecError
@@ -106,10 +106,7 @@ def cancel_all(runs: list[Run]) -> None:
 
 def resume_all(runs: list[Run]) -> None:
     def act() -> str:
-        try:
-            others = queue.enqueue(runs_root(), runs)
-        finally:
-            local.start_worker()
+        others = local.enqueue(runs)
         left = f" Left as they are: {'; '.join(others)}." if others else ""
         return f"{len(runs) - len(others)} runs are in the queue again.{left}"
 

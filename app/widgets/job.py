@@ -95,7 +95,7 @@ def status(one: Listed) -> None:
         st.caption(
             f"Started from the command line on {plain(str(one.state.get('host')))}; it is stopped there.{copied}"
         )
-    if one.name == "failed":
+    if one.name in ("failed", DAMAGED):
         st.error(plain(str(one.state.get("error", "no reason was written"))))
     if so_far.missing_classes:
         st.warning(

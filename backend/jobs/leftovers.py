@@ -47,7 +47,11 @@ def collect(delete: bool = False) -> Iterator[tuple[Leftover, int]]:
             yield _taken(leftover, delete)
         for run in all_runs(root):
             if run.leftovers():
-                with contextlib.suppress(RunError), run.held(patience=0):
+                with contextlib.ExitStack() as held:
+                    try:
+                        held.enter_context(run.held(patience=0))
+                    except (RunError, OSError):  # of another process, or of another user
+                        continue
                     for path, reason in run.leftovers():
                         yield _taken(Leftover(path, reason), delete)
     with _publisher_lock() as free:

@@ -42,10 +42,7 @@ def submit(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
             runs.append(Run.create(runs_root(), spec))
         except RunError as error:
             refused.append(str(error))
-    try:
-        queue.enqueue(runs_root(), runs, priority)
-    finally:
-        start_worker()
+    enqueue(runs, priority)
     if refused:
         raise RunError("; ".join(refused) + (f"; the other {len(runs)} are queued" if runs else ""))
     return runs
@@ -53,9 +50,17 @@ def submit(specs: Iterable[RunSpec], priority: int = 0) -> list[Run]:
 
 def resume(run: Run) -> None:
     """Queue a run again that failed, was cancelled or interrupted; it goes on from its last row. Raises RunError for any other."""
-    if others := queue.enqueue(runs_root(), [run]):
+    if others := enqueue([run]):
         raise RunError(*others)
-    start_worker()
+
+
+def enqueue(runs: list[Run], priority: int = 0) -> list[str]:
+    """`queue.enqueue` among this machine's runs, and workers for those that it could queue: also where it raises for one of them."""
+    queue.check_priority(priority)
+    try:
+        return queue.enqueue(runs_root(), runs, priority)
+    finally:
+        start_worker()
 
 
 def delete(run: Run) -> None:
@@ -81,17 +86,21 @@ def delete(run: Run) -> None:
 def start_worker() -> None:
     """Start a process a slot that works off the queue; each ends at once where another one does so already.
 
-    Raises SpecError for a CERTSCOPE_SLOTS that is no number.
+    Raises SpecError for a CERTSCOPE_SLOTS that is no number, and RunError where no worker could begin.
     """
     wanted_slots()
     runs_root().mkdir(parents=True, exist_ok=True)
     journal = runs_root() / NAME
     turn_over(journal)
     with open(journal, "ab") as log:
-        subprocess.run(
+        started = subprocess.run(
             [sys.executable, "-m", "backend", "worker"],
-            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=True,
+            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=False,
         )  # fmt: skip
+    if started.returncode:
+        raise RunError(
+            f"no worker could begin (exit status {started.returncode}): the end of {journal} says why; what is queued waits"
+        )
 
 
 def cancel(run: Run, patience: float = 10.0) -> None:
@@ -156,7 +165,7 @@ def _work(root: Path, slot: Slot) -> None:
                 with contextlib.suppress(RunError, OSError):  # somebody else has it just now, or its folder is gone
                     if pid := _start(pair[0], slot, lock):
                         tried[_try(*pair)] = TRIES
-                        _wait(pair[0], pid)
+                        _wait(*pair, pid)
         # One that was queued after the last look and before the slot was free finds this loop, or takes the slot.
 
 
@@ -228,10 +237,13 @@ def _become_job(run: Run, slot: Slot, locks: list[int], worker: int) -> None:
         os._exit(127)
 
 
-def _wait(run: Run, pid: int) -> None:
+def _wait(run: Run, queued: dict, pid: int) -> None:
+    """Wait for a job to end; it fails where it could not say why. queued: the state from which it was started."""
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with contextlib.suppress(RunError, OSError), run.held():
         state = run.state(mine=True)
-        if state["state"] == "interrupted" and code > 0 and state.get("pid") == pid:  # it ended before it could say why
-            run.set_state("failed", error=f"the job ended with exit status {code} before it began; see its log")
+        never_began = state["state"] == "queued" and _try(run, state) == _try(run, queued)
+        if never_began or (state["state"] == "interrupted" and code > 0 and state.get("pid") == pid):
+            how = f"with exit status {code}" if code >= 0 else f"by signal {-code}"
+            run.set_state("failed", error=f"the job ended {how} before it began; see its log")
     note("job ended", run.run_id, job=pid, status=code)

@@ -37,24 +37,20 @@ def add_verbs(verb) -> None:
 def _queue(options) -> int:
     if options.priority is not None and not (options.resume or options.first):
         raise ValueError("--priority wants --resume or --first, which say whose it is to be")
-    # The last one first: else a slot that is freed takes up one that is to be cancelled next.
-    undone = []
-    for run in reversed(_named(options.cancel, "queued", "running")):
+    cancelled, first = _named(options.cancel, "queued", "running"), _named(options.first, "queued")
+    resumed, undone = _named(options.resume, "interrupted", "failed"), []
+    for run in reversed(cancelled):  # else a slot that is freed takes up one that is to be cancelled next
         try:
             local.cancel(run)
         except RunError as error:
             undone.append(str(error))
-    for run in _named(options.first, "queued"):
+    for run in first:
         queue.prioritise(run, queue.PRIORITIES[1] if options.priority is None else options.priority)
-    try:
-        if resumed := _named(options.resume, "interrupted", "failed"):
-            undone += queue.enqueue(runs_root(), resumed, options.priority or 0)
-    finally:
-        if options.resume or options.first:
-            local.start_worker()
+    if resumed or first:
+        undone += local.enqueue(resumed, options.priority or 0)
     there = listing(runs_root())
     _tell(there)
-    if stands_still(there) and not (options.resume or options.first):
+    if stands_still(there) and not (resumed or first):
         print("nothing runs: `python -m backend worker` takes the queue up", file=sys.stderr)
     for sentence in undone:
         print(f"certscope: {sentence}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """Execute one run folder's spec, from wherever an earlier execution left off."""
 
 import contextlib
+import hashlib
 import subprocess
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
@@ -91,7 +92,7 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
     told, named = run.environment().get("weights_sha256"), {}  # named: the weights, as soon as they are there
     if weights is None and spec.weights_of is not None:
         weights = _weights_of(spec.weights_of)
-        if how := _how_it_ended(spec.weights_of):
+        if how := _how_it_ended(spec.weights_of, weights):
             run.set_environment(run.environment() | how)
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
     if weights is not None:
@@ -105,11 +106,12 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
     except ValueError as error:
         raise RunError(f"{run.checkpoint_file} is damaged ({error}): delete it, and training begins anew") from error
     done = run.resume_point(epochs)
-    ours = {"commit": _commit(), "seed": spec.seed}
+    ours, under_way = {"commit": _commit(), "seed": spec.seed}, False
     for row in executor(spec, device, weights=weights, checkpoint=checkpoint, done=done):
         if isinstance(row, dict):
             before = run.environment()
-            _refuse_other_images(run, before, row)
+            _refuse_other_images(run, before, row, under_way)
+            under_way = True
             trained = before if "classes" in before else _environment_of(spec.weights_of)
             check_trained_on(spec.dataset, row, trained)
             # Once it has its weights nobody looks at its training again.
@@ -123,9 +125,11 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
             on_row(row)
 
 
-def _refuse_other_images(run: Run, before: dict, now: dict) -> None:
-    """Raise RunError where a folder's images are not those that a run's epochs, or its certificates, rest on."""
-    epochs, certified = run.count()
+def _refuse_other_images(run: Run, before: dict, now: dict, under_way: bool) -> None:
+    """Raise RunError where a folder's images are not those that a run's epochs, or its certificates, rest on; or, under way,
+    those that another node found.
+    """
+    epochs, certified = (1, 1) if under_way else run.count()
     trained = now.get("training_images")  # not there once it has its weights
     for which, rows, other in (
         ("training", epochs, trained and before.get("training_images", trained) != trained),
@@ -137,11 +141,13 @@ def _refuse_other_images(run: Run, before: dict, now: dict) -> None:
             )
 
 
-def _how_it_ended(source: str) -> dict:
-    """How many classes that run hardly ever answered when its training ended, where it says so: who certifies its weights has no epochs that do."""
+def _how_it_ended(source: str, weights: bytes) -> dict:
+    """How many classes these weights of that run hardly ever answered when their training ended, where it says so: who certifies them has no epochs that do."""
+    digest = hashlib.sha256(weights).hexdigest()
     for root in (runs_root(), PRECOMPUTED):
         with contextlib.suppress(RunError, OSError):
-            if epochs := Run(root / source).epochs():
+            told = (run := Run(root / source)).environment().get("weights_sha256", digest)
+            if told == digest and (epochs := run.epochs()):
                 return {"missing_classes": int(epochs[-1].get("missing_classes", 0))}
     return {}
 

@@ -91,6 +91,14 @@ def test_what_a_live_process_holds_is_left_alone(home, littered):
         assert all(path.exists() for path in kept)
 
 
+def test_a_folder_that_cannot_be_locked_is_passed_over(home, littered):
+    """Another user's, say; here a folder lies where its lock would."""
+    (run,) = all_runs(runs_root())
+    run.lock_file.unlink(missing_ok=True)
+    run.lock_file.mkdir()
+    assert {leftover.path for leftover, _ in collect(delete=True)} == {p for p in littered if p.parent != run.path}
+
+
 def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch):
     started = []
     monkeypatch.setattr("backend.jobs.local.start_worker", lambda: started.append(1))
@@ -125,6 +133,12 @@ def test_the_queue_from_the_command_line(home, digits_spec, capsys, monkeypatch)
     assert "only a queued run has a priority" in capsys.readouterr().err
     assert main(["queue", "--first", waiting[1], "--priority", "1000"]) == 1
     assert "a priority is a whole number from -100 to 100, not 1000" in capsys.readouterr().err
+    started.clear()
+    assert main(["queue", "--resume", waiting[0], "--priority", "1000"]) == 1
+    assert main(["queue", "--cancel", waiting[1], "--resume", "nonsense"]) == 1  # nothing is done where a name is none
+    assert Run(runs_root() / waiting[1]).state()["state"] == "queued"
+    assert not started
+    capsys.readouterr()
     foreign = Run.create(runs_root(), digits_spec(seed=3))  # from a command line: not the queue's to end
     damaged = Run.create(runs_root(), digits_spec(seed=4))
     with foreign.held():

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections import Counter
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from backend import process
 from backend.home import CHECKOUT, runs_root
 from backend.jobs import local, queue
 from backend.jobs.journal import NAME
+from backend.jobs.slots import slots
+from backend.plan import certify_again
 from backend.run import Run, RunError
-from backend.spec import Certification
+from backend.spec import Certification, SpecError
 from backend.store import queries
 from backend.store.snapshot import StoreError
 
@@ -153,11 +156,67 @@ def test_who_starts_a_worker_hears_that_it_cannot_begin(home):
     assert started.stderr.startswith("certscope: Is a directory: ")
 
 
+def test_a_job_that_was_killed_before_it_could_say_so_is_failed(home, digits_spec):
+    """Between the fork and its first state: nobody would take it up again, and nothing would say that it does not run."""
+    run = Run.create(runs_root(), digits_spec())
+    queue.enqueue(runs_root(), [run])
+    code = (
+        "import os, signal; from backend.jobs import local\n"
+        "local.process.identity = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "local.work_off_queue()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True)
+    assert wait(run, "failed", seconds=20)
+    assert run.state()["error"] == "the job ended by signal 9 before it began; see its log"
+
+
+def test_a_worker_that_cannot_begin_is_told_of_in_a_sentence(home, digits_spec, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RunError, match=r"no worker could begin \(exit status 1\): the end of .*worker\.log says why"):
+        local.submit([digits_spec()])
+    assert [run.run_id for run, _ in queue.waiting(runs_root())] == [digits_spec().run_id]
+
+
+def test_a_run_is_submitted_at_its_priority(home, digits_spec, monkeypatch):
+    started = []
+    monkeypatch.setattr(local, "start_worker", lambda: started.append(1))
+    (run,) = local.submit([digits_spec()], 7)
+    assert run.state()["priority"] == 7
+    started.clear()
+    with pytest.raises(SpecError, match="a priority is a whole number"):
+        local.enqueue([run], 1000)
+    assert not started
+
+
+def test_what_does_not_wait_any_more_is_not_started(home, digits_spec):
+    """It was cancelled between a worker's look and its grip."""
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("cancelled")
+    with slots()[0].held(runs_root()) as lock:
+        assert local._start(run, slots()[0], lock) is None
+    assert run.state()["state"] == "cancelled"
+
+
+def test_certifying_waits_for_whom_a_queue_is_at_and_for_nobody_else(home, digits_spec):
+    spec = digits_spec(certification=None)
+    trained = Run.create(runs_root(), spec)
+    certified = Run.create(runs_root(), certify_again(spec, spec.run_id, Certification(n=200, every=30)))
+    assert not local._too_early(certified, Counter())  # nobody trains: it fails, and says so
+    trained.set_state("queued", ticket=3)
+    assert local._too_early(certified, Counter())
+    assert not local._too_early(certified, Counter({(trained.run_id, 3): local.TRIES}))
+    for queued, held in ((True, True), (True, False), (False, True)):  # by another machine, or copied from there
+        trained.set_state("running", pid=1, host="elsewhere", boot="x", queue=queued)
+        with trained.held() if held else nullcontext():
+            assert local._too_early(certified, Counter()) == (queued and held)
+
+
 def test_the_queue_goes_on_when_its_worker_dies(home, digits_spec):
     first = local.submit([digits_spec(certification=Certification(n=20_000, n0=20, every=30))])[0]
     second = local.submit([digits_spec(seed=1)])[0]
     wait(first, "running")
     worker = int(Path(f"/proc/{first.state()['pid']}/stat").read_text().rsplit(")", 1)[1].split()[1])  # its parent
+    assert os.getsid(worker) != os.getsid(0)  # what ends a terminal ends no worker
     os.kill(worker, signal.SIGKILL)
     wait(first, "finished")
     wait(second, "finished")

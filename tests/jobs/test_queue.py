@@ -80,6 +80,23 @@ def test_tickets_that_were_lost_are_found_again(home, new):
     assert order() == [run.run_id for run in runs]
 
 
+def test_a_full_disk_gives_no_ticket_twice(home, new):
+    runs = [new(seed) for seed in range(2)]
+    queue.enqueue(runs_root(), runs[:1])
+    code = (
+        "import resource, signal; from backend.home import runs_root; from backend.jobs import queue\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "queue._tickets(runs_root(), 3)"
+    )
+    full = subprocess.run(
+        [local.sys.executable, "-c", code], cwd=local.CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert "File too large" in full.stderr
+    local.cancel(runs[0])
+    queue.enqueue(runs_root(), runs[1:])
+    assert runs[1].state()["ticket"] == 2
+
+
 def test_two_dashboards_submit_to_one_folder(home, new):
     """Two processes queue the same grid at once: every run waits once, in one order that all see."""
     runs = [new(seed) for seed in range(6)]
@@ -141,11 +158,14 @@ def test_a_container_that_changed_its_name(home, new):
 def test_two_slots_run_two_jobs_and_cancel_ends_all_their_processes(home, new, monkeypatch):
     monkeypatch.setenv("CERTSCOPE_SLOTS", "2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     specs = [new(seed).spec for seed in range(3)]
     runs = local.submit(specs)
     until(lambda: sum(run.state()["state"] == "running" for run in runs) == 2)
     assert [run.state()["state"] for run in runs] == ["running", "running", "queued"]
     first, second = (run.state() for run in runs[:2])
+    for state in (first, second):  # a share of the threads each
+        until(lambda pid=state["pid"]: b"OMP_NUM_THREADS=" in Path(f"/proc/{pid}/environ").read_bytes())
     assert {first["slot"], second["slot"]} == {"cpu-0", "cpu-1"}
     local.cancel(runs[2])
     local.cancel(runs[0])  # at once, whatever it was about

@@ -10,8 +10,10 @@ import pytest
 
 from backend.cli import main
 from backend.home import CHECKOUT, runs_root
+from backend.jobs.ray import LOSSES, Nodes, Part
 from backend.jobs.worker import work
 from backend.plan import sweep
+from backend.rows import Certificate, Checkpoint, Epoch
 from backend.run import Run
 from backend.spec import Certification
 from backend.store import queries
@@ -80,6 +82,26 @@ def test_what_is_missing_is_said_in_a_sentence(home, monkeypatch, capsys):
     assert main(small) == 1
     assert "not installed here: pip install -r backend/jobs/requirements-ray.txt" in capsys.readouterr().err
     assert not runs_root().exists()
+
+
+def test_what_a_successor_of_a_lost_node_need_not_do_again(digits_spec):
+    """An epoch counts once its checkpoint is there; a row ends a row of losses."""
+    part = Part(digits_spec(), None, None, set())
+    epoch = Epoch(1, 1.0, 1.0, 0.1, 0.5, 0.9, {})
+    assert list(part.take(epoch)) == []
+    middle, final = Checkpoint(1, b"checkpoint"), Checkpoint(2, b"weights", final=True)
+    assert list(part.take(middle)) == [epoch, middle]
+    assert (part.checkpoint, part.weights, part.epoch) == (b"checkpoint", None, None)
+    assert list(part.take(final)) == [final]
+    assert part.weights == b"weights"
+    for _ in range(LOSSES - 1):
+        Nodes._lost(None, part, RuntimeError("the node died\nof this"))
+    (row,) = part.take(Certificate(20, 7, 7, 1.25, 1, 0.5, 9990, 10_000, 100, 0.99))
+    assert (part.done, part.losses) == ({row.idx}, 0)
+    for _ in range(LOSSES - 1):
+        Nodes._lost(None, part, RuntimeError("the node died"))
+    with pytest.raises(RuntimeError, match="lost 5 times in a row without a row; last: the node died"):
+        Nodes._lost(None, part, RuntimeError("the node died\nof this"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from backend.home import CHECKOUT, runs_root
-from backend.jobs.worker import work
+from backend.jobs.worker import _how_it_ended, accompany, work
 from backend.overview import progress
 from backend.plan import certify_again
 from backend.rows import Certificate, Checkpoint
@@ -265,6 +265,37 @@ def test_a_network_that_collapsed_is_one_where_it_is_certified_again(home, digit
     work(again, "cpu")
     assert again.environment()["missing_classes"] == 3
     assert progress(again).missing_classes == 3
+    assert _how_it_ended(source.run_id, b"of another training of that name") == {}
     shutil.rmtree(source.path)
     publish((runs_root(),))
     assert queries.runs().missing_classes.to_list() == [3]
+
+
+def test_an_error_without_words_is_called_by_its_name(home, digits_spec):
+    def nothing_said(*_, **__):
+        raise ArithmeticError
+        yield
+
+    run = Run.create(runs_root(), digits_spec())
+    with pytest.raises(ArithmeticError):
+        work(run, "cpu", executor=nothing_said)
+    assert run.state()["error"] == "ArithmeticError"
+
+
+@pytest.mark.parametrize("which", ["images", "training_images"])
+def test_nodes_that_find_different_images_are_refused_before_the_first_row(home, digits_spec, which):
+    def shards(*_, **__):
+        yield {"images": "aaaaaaaa", "training_images": "bbbbbbbb"}
+        yield {"images": "aaaaaaaa", "training_images": "bbbbbbbb"} | {which: "cccccccc"}
+
+    with pytest.raises(RunError, match=r"images of digits are not those that its earlier rows rest on"):
+        work(Run.create(runs_root(), digits_spec()), "cpu", executor=shards)
+
+
+def test_who_trains_beside_the_first_process_begins_where_it_does(home, digits_spec, monkeypatch):
+    run = Run.create(runs_root(), digits_spec())
+    run.append(Checkpoint(1, b"after one epoch"))
+    given = []
+    monkeypatch.setattr("backend.pipeline.execute", lambda *_, **left: given.append(left) or ())
+    accompany(run, "cpu")
+    assert given == [{"checkpoint": b"after one epoch"}]
