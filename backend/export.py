@@ -50,8 +50,14 @@ def export(kind: str, run_ids: Sequence[str], out: Path, radii: Sequence[float])
     if out.exists() and not out.is_file():  # a pipe, a terminal
         out.write_bytes(content)
     else:
+        new = not out.exists()
         out.touch()  # a new file has the permissions that its maker gives; another keeps its own
-        write_aside(out.resolve(), content, out.stat().st_mode & 0o777)
+        try:
+            write_aside(out.resolve(), content, out.stat().st_mode & 0o777)
+        except BaseException:
+            if new:
+                out.unlink()
+            raise
     return [out]
 
 
@@ -99,14 +105,14 @@ def _folders(runs: pd.DataFrame, out: Path) -> list[Path]:
             f"the folders of {', '.join(gone)} are gone: `python -m backend publish` brings the store up to date"
         )
     written = [out / run_id for run_id in runs.run_id]
+    if any(out.resolve() == Path(folder).parent.resolve() for folder in runs.folder):
+        raise ExportError(f"{out} is where these runs lie: export them to another folder")
+    for there in map(Run, written):
+        if there.spec_file.exists() and there.state()["state"] != "finished":
+            raise ExportError(f"{there.path} is a run that is not finished: export to another folder")
     for folder, copy in zip(runs.folder, written, strict=True):
         copy.mkdir(parents=True, exist_ok=True)
-        run = Run(Path(folder))
-        if copy.resolve() == run.path.resolve():
-            raise ExportError(f"{out} is where these runs lie: export them to another folder")
-        there = Run(copy)
-        if there.spec_file.exists() and there.state()["state"] != "finished":
-            raise ExportError(f"{copy} is a run that is not finished: export to another folder")
+        run, there = Run(Path(folder)), Run(copy)
         while old := there.portable():  # plain and packed certificates may be of two trainings
             for file in old:
                 file.unlink()
@@ -214,7 +220,7 @@ def _label(group, groups: pd.DataFrame) -> str:
         getattr(group, n) for n in ("source", "train_precision", "weights_dtype", "precision") if alike[n].nunique() > 1
     ]
     words += [group.recipe] if groups.recipe.nunique() > 1 else []
-    words += ["training collapsed"] if pd.notna(group.missing_classes) and group.missing_classes > 0 else []
+    words += ["training collapsed"] if group.missing_classes > 0 else []
     words += [f"{group.epochs} epochs"] if alike[alike.recipe == group.recipe].epochs.nunique() > 1 else []
     return ", ".join(words)
 

@@ -254,7 +254,7 @@ def _show(options) -> None:
 
 def _tell_collapsed(runs) -> None:
     """Say which of these (by run id) hardly ever answer a class: what is told of them is no trade-off."""
-    for run_id, missing in runs.missing_classes.dropna().items():
+    for run_id, missing in runs.missing_classes.items():
         if missing > 0:
             print(
                 f"{run_id}: its training collapsed, it hardly ever answers {missing:.0f} {'class' if missing == 1 else 'classes'}"

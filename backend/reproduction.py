@@ -57,7 +57,7 @@ def not_collapsed(runs: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
 
     A network that answers with few classes or one says nothing of what the others trade; that it came to that is told beside them.
     """
-    collapsed = runs.missing_classes.fillna(0) > 0
+    collapsed = runs.missing_classes > 0
     groups = collapsed.groupby([runs[name] for name in alike], dropna=False)
     stay = ~collapsed | groups.transform("all")
     return runs.assign(left_out=groups.transform("sum").where(~collapsed, 0))[stay]

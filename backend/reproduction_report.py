@@ -31,7 +31,7 @@ def report(dataset: str) -> str:
     Cell by cell beside the released logs on the same terms and beside the authors' table, or, without such logs, beside what is
     published; then the gains of Consistency, then the path along λ. Raises ValueError where there are no such runs.
     """
-    runs = queries.runs().fillna({"missing_classes": 0})
+    runs = queries.runs()
     runs = runs[
         (runs.dataset == dataset) & (runs.source == "trained") & (runs["mode"] == "fixed") & runs.images.notna()
     ]

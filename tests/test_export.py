@@ -131,6 +131,8 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(runs, tmp_path, mon
         patch.setattr("os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             export("csv", ids(runs[:1]), path, RADII)
+        with pytest.raises(OSError, match="No space"):
+            export("csv", ids(runs[:1]), tmp_path / "new.csv", RADII)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir() if file.is_file()] == [("runs.csv", before)]
     link = tmp_path / "link.csv"
     link.symlink_to(path)
@@ -183,7 +185,8 @@ def test_folders_over_an_earlier_export_are_of_one_run_alone(runs, tmp_path):
     assert [file.name for file in copy.glob("certificates*")] == ["certificates.tsv"]
     Run(copy).set_state("queued")
     with pytest.raises(ExportError, match="is a run that is not finished: export to another folder"):
-        export("folders", ids(runs[:1]), tmp_path / "out", RADII)
+        export("folders", ids(runs), tmp_path / "out", RADII)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [copy.name]
 
 
 def test_figures_count_images_at_radii(runs, tmp_path):

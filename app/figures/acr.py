@@ -58,7 +58,7 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
     ]
     traces += [_entry("runs of this store" + (f", {recipe}" if len(kinds) > 1 else ""), kinds[recipe]) for recipe in here.recipe.unique()]  # fmt: skip
     layout = _panel(sigma, 330, {"title": {"text": "ACR"}}, [title(m) for m in reversed(known)])
-    collapsed = here.missing_classes.fillna(0) > 0
+    collapsed = here.missing_classes > 0
     if collapsed.any() and not collapsed.all():
         seen = here[~collapsed]
         half = half_width(seen.acr_se, seen.images)
@@ -221,7 +221,7 @@ def _numbers(numbered: pd.DataFrame, runs: pd.DataFrame, across: list[float], up
 
 def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict[str, str]) -> dict:
     """The layout around what has not collapsed and is not far below the others, ours and published; the rest is named in it."""
-    collapsed = runs.missing_classes.fillna(0) > 0
+    collapsed = runs.missing_classes > 0
     best = runs.certified_accuracy_0[~collapsed | collapsed.all()].max()
     below = collapsed | (runs.certified_accuracy_0 < FAR * best)
     seen = runs if below.all() else runs[~below]

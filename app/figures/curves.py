@@ -74,7 +74,7 @@ def certified_accuracy(
 
 def _opacity(runs: pd.DataFrame) -> dict[str, float]:
     """Of one colour and dash, a recipe is as pale in every figure of the same recipes: the longest stands out; of one recipe the later are the paler, those that collapsed the palest."""
-    runs = runs.assign(collapsed=runs.missing_classes.fillna(0) > 0).sort_values("collapsed", kind="stable")
+    runs = runs.assign(collapsed=runs.missing_classes > 0).sort_values("collapsed", kind="stable")
     recipe = pd.Series(list(zip(-runs.epochs, runs.recipe, strict=True)), index=runs.index)
     place = recipe.map({one: number for number, one in enumerate(sorted(set(recipe)))})
     alike = runs.groupby(["method", "sigma", place])

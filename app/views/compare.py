@@ -54,7 +54,7 @@ def first_of(method: str, among: list[str]) -> str:
 group_of = {run_id: group for group, run_ids in seeds_of.items() for run_id in run_ids}
 ordinary = set(shown.run_id[usual(shown)])  # no ablation, and not along λ
 fullest = fullest_training(shown)
-learned = [i for i in ids if not facts.missing_classes.fillna(0)[i] > 0] or ids
+learned = [i for i in ids if not facts.missing_classes[i] > 0] or ids
 common = [i for i in learned if facts.training[i] == fullest and i in ordinary] or learned
 with st.container():
     left, right = st.columns([2, 3])

@@ -227,7 +227,7 @@ with st.container():
     ):
         drawn = shown
 with st.container():
-    if (collapsed := drawn[drawn.missing_classes.fillna(0) > 0]).shape[0]:
+    if (collapsed := drawn[drawn.missing_classes > 0]).shape[0]:
         names = run_labels(drawn)
         st.warning(
             "Training collapsed, and is shown as it is: "

@@ -89,3 +89,8 @@ def _per_class(run) -> None:
             "abstention": st.column_config.NumberColumn(format="percent", help=TERMS["abstention"]),
         },
     )  # fmt: skip
+    if run.missing_classes > 0:
+        several = "classes are" if run.missing_classes > 1 else "class is"
+        st.caption(
+            f"{run.missing_classes} {several} hardly ever answered: wherever runs are compared, this one counts as collapsed."
+        )

@@ -18,6 +18,8 @@ from backend.rows import ABSTAIN, Certificate
 from backend.run import Run, RunError
 from backend.spec import RunSpec
 
+OFTEN = 20  # images of a class: with fewer, that it is not answered may be chance
+
 
 def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
     """Columns of `runs` in schema.sql but for its id, folder and fingerprint, and the rows of certificates.tsv.
@@ -44,9 +46,12 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
         "train_precision": spec.recipe.precision,
         "recipe": recipe_in_words(spec) if spec.source == "trained" else spec.recipe.name,
         "epochs": spec.recipe.epochs,
-        "missing_classes": epochs[-1].get("missing_classes") if epochs else environment.get("missing_classes"),
+        "missing_classes": max(
+            int((epochs[-1] if epochs else environment).get("missing_classes", 0)), _hardly_answered(certificates)
+        ),
         "device": ", ".join(run.devices()) or None,
         "git_commit": environment.get("commit"),
+        "weights_sha256": environment.get("weights_sha256"),
         "train_seconds": float(sum(seconds)) if seconds else None,
         "epoch_seconds": float(median(seconds)) if seconds else None,
         "certify_seconds": float(certificates["time"].sum()) if len(certificates) else None,
@@ -59,6 +64,14 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
         n, alpha = _spending(spec)[-1]
         values["ceiling"] = ceiling(spec.sigma, n, alpha)
     return values, certificates
+
+
+def _hardly_answered(certificates: pd.DataFrame) -> int:
+    """How many classes are answered less than a tenth as often as they occur, among the images that are answered at all; of those that occur there often enough to tell."""
+    answered = certificates[certificates["predict"] != ABSTAIN]
+    occur, given = answered["label"].value_counts(), answered["predict"].value_counts()
+    occur = occur[occur >= OFTEN]
+    return int((10 * given.reindex(occur.index, fill_value=0) < occur).sum())
 
 
 def _version(images: object) -> str:

@@ -38,10 +38,11 @@ AGGREGATES = """
     WHERE runs.run_id = $1 AND a.images > 0
 """
 
-# A run that certifies another's weights has no epochs of its own to tell whether training collapsed.
+# A run that certifies another's weights has no epochs of its own to tell whether training collapsed; nor has another training of that name.
 OF_ITS_SOURCE = """
     UPDATE runs SET missing_classes = source.missing_classes FROM runs source
-    WHERE runs.weights_of = source.run_id AND runs.missing_classes IS DISTINCT FROM source.missing_classes"""
+    WHERE runs.weights_of = source.run_id AND runs.missing_classes < source.missing_classes
+      AND (runs.weights_sha256 = source.weights_sha256) IS NOT FALSE"""
 
 
 @dataclass

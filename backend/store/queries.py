@@ -20,7 +20,7 @@ SAME = [
     "train_precision", "n", "n0", "alpha", "mode", "image_set", "source", "radius_digits",
 ]  # fmt: skip
 # Of those, the ones that learned and the ones that collapsed are groups of their own: a mean of both is of neither.
-ALIKE = ", ".join([*SAME, "coalesce(missing_classes, 0) > 0"])
+ALIKE = ", ".join([*SAME, "missing_classes > 0"])
 # Of a seed that was certified on equal terms more than once, the run that was trained with it, else the first.
 ONE_A_SEED = (
     f"QUALIFY row_number() OVER (PARTITION BY {', '.join(SAME)}, seed ORDER BY weights_of IS NOT NULL, run_id) = 1"
@@ -103,7 +103,7 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
 
     Both are among run_ids, of equal source, data set, architecture, σ, seed, recipe, epochs, precisions, n, n0, α, mode and
     images. Columns: baseline, method, source, run_id, baseline_id, architecture, epochs, sigma, lam, hyper, baseline_hyper, seed, recipe, images, acr, baseline_acr,
-    missing_classes and baseline_missing_classes (0 where they are not known), and gain, the mean paired difference over the images, of which there
+    missing_classes and baseline_missing_classes, and gain, the mean paired difference over the images, of which there
     are two or more.
     """
     return ask(
@@ -114,7 +114,7 @@ def acr_gains(run_ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.Da
         pairs AS (
             SELECT b.method AS baseline, a.method, source, a.run_id, b.run_id AS baseline_id, architecture, epochs, a.sigma, a.lam, a.hyper, b.hyper AS baseline_hyper, a.seed, recipe, a.images,
                    a.acr, b.acr AS baseline_acr, b.images AS baseline_images,
-                   coalesce(a.missing_classes, 0) AS missing_classes, coalesce(b.missing_classes, 0) AS baseline_missing_classes
+                   a.missing_classes, b.missing_classes AS baseline_missing_classes
             FROM chosen a JOIN chosen b USING (source, dataset, architecture, sigma, seed, recipe, epochs, weights_dtype, precision, train_precision, n, n0, alpha, mode, image_set)
             WHERE (b.method, a.method) IN (SELECT (baseline, method) FROM wanted))
         SELECT p.*, avg(x.gain - y.gain) AS gain

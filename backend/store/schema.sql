@@ -10,9 +10,10 @@ CREATE TABLE IF NOT EXISTS runs (
     sigma DOUBLE, lam DOUBLE, hyper VARCHAR, seed BIGINT,
     recipe VARCHAR, -- its name, with what it does otherwise than the one of that name: equal words, equal training
     epochs INTEGER, weights_dtype VARCHAR, precision VARCHAR, train_precision VARCHAR, weights_of VARCHAR,
+    weights_sha256 VARCHAR,
     n BIGINT, n0 BIGINT, alpha DOUBLE, mode VARCHAR, image_set VARCHAR, ceiling DOUBLE,
     images BIGINT, samples DOUBLE, acr DOUBLE, acr_se DOUBLE, at_ceiling DOUBLE, radius_digits INTEGER, certified_accuracy_0 DOUBLE, abstention DOUBLE,
-    missing_classes INTEGER, -- answered hardly ever by the end of training: above 0, it collapsed
+    missing_classes INTEGER, -- answered hardly ever, under noise at the end of training or where it is certified: above 0, training collapsed
     device VARCHAR, git_commit VARCHAR, train_seconds DOUBLE, epoch_seconds DOUBLE, certify_seconds DOUBLE -- of an epoch: the median
 );
 

@@ -93,7 +93,7 @@ def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
     figure = drawn(runs, 1.0)
     assert figure.layout.xaxis.range[0] > 0.8
-    learned = queries.over_seeds(runs[(runs.sigma == 1.0) & (runs.missing_classes.fillna(0) == 0)].run_id)
+    learned = queries.over_seeds(runs[(runs.sigma == 1.0) & (runs.missing_classes == 0)].run_id)
     lowest = (learned.acr - learned.acr_sd.fillna(0)).min()  # whiskers are in view
     assert lowest - 0.08 < figure.layout.yaxis.range[0] < lowest
     assert notes(figure) == [

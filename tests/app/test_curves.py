@@ -17,7 +17,7 @@ def drawn(sigma: float, *recipes: str) -> dict:
     """The table's lines at one σ: {method and recipe: trace}."""
     runs = queries.runs().query("dataset == 'mnist' and sigma == @sigma and recipe in @recipes")
     groups = queries.over_seeds(runs[usual(runs)].run_id)
-    groups = groups[groups.missing_classes.fillna(0) == 0]
+    groups = groups[groups.missing_classes == 0]
     figure = certified_accuracy(groups, queries.group_curves(runs.run_id.to_list()), run_labels(groups))
     return dict(zip(zip(groups.method, groups.recipe, strict=True), figure.data, strict=True))
 

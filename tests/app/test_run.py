@@ -50,6 +50,28 @@ def test_a_shipped_run_has_a_page(published, run_id):
     assert {b.label for b in app.button} == {"Clone", "Certify these weights"}
 
 
+def test_a_class_that_is_hardly_ever_answered_is_told_of(published):
+    """By its certificates: its training counted none."""
+    shirts = "fashion_mnist-lenet-smoothadv-s1-seed0-d7e1983d"
+    assert Run(PRECOMPUTED / shirts).epochs()[-1]["missing_classes"] == 0
+    text = words(page("run", run=shirts).run())
+    assert "1 class is hardly ever answered: wherever runs are compared, this one counts as collapsed." in text
+    assert "hardly ever answered" not in words(page("run", run=SHIPPED).run())
+
+
+@pytest.mark.parametrize("name", ["spec", "state", "environment", "training", "certificates", "log"])
+def test_a_file_that_cannot_be_read_is_a_sentence(published, digits_spec, name):
+    """Another user's, say; here a folder lies where it would."""
+    run = Run.create(runs_root(), digits_spec())
+    run.set_state("failed", error="the disk is full")
+    file = getattr(run, f"{name}_file")
+    file.unlink(missing_ok=True)
+    file.mkdir()
+    app = page("run", run=run.run_id).run()
+    assert not app.exception
+    assert "cannot be read" in words(app) or "Is a directory" in words(app)
+
+
 def test_results_are_those_of_the_folder_that_is_shown(home):
     """One that the store left out is not shown with those of the shipped run of the same id."""
     shipped = Run(PRECOMPUTED / SHIPPED)

@@ -57,6 +57,10 @@ def test_damaged_folders_are_named_and_cost_themselves_alone(home):
         ({"time": -1.0}, "a radius, a bound or a time that cannot be"),
         ({"radius": -0.1}, "a radius, a bound or a time that cannot be"),
         ({"p_lower": float("nan")}, "holds a row that is no certificate"),
+        ({"label": 10}, "labels or answers that are none of 10 classes"),
+        ({"label": -1}, "labels or answers that are none of 10 classes"),
+        ({"predict": 10}, "labels or answers that are none of 10 classes"),
+        ({"predict": 1, "radius": 0.0, "p_lower": 0.5}, "image 1 claims more than its votes support"),
     ],
 )
 def test_a_claim_that_the_counts_do_not_support_is_not_published(home, change, says):
@@ -113,3 +117,17 @@ def test_a_spec_that_no_method_has_is_not_published(home, hyper):
     run = finished(ROWS)
     run.spec_file.write_text(run.spec_file.read_text().replace('"hyper": {}', f'"hyper": {hyper}'))
     assert run.run_id in publish().skipped
+
+
+def test_a_folder_under_another_name_is_not_published(home):
+    run = finished(ROWS)
+    other = run.path.rename(run.path.with_name("digits-x"))
+    assert publish().skipped == {other.name: f"its spec is that of {run.run_id}"}
+
+
+def test_rows_from_before_there_were_modes_stopped_at_n(home):
+    run = finished(ROWS)
+    lines = run.certificates_file.read_text().splitlines()
+    run.certificates_file.write_text("".join(line.rpartition("\t")[0] + "\n" for line in lines))
+    assert not publish().skipped
+    assert set(queries.certificates(run.run_id).stop) == {"n"}

@@ -1,8 +1,10 @@
+import fcntl
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import ceil, floor
 
@@ -14,6 +16,7 @@ from backend.certification.metrics import abstention, acr, certified_accuracy
 from backend.home import CHECKOUT, runs_root, snapshot_path
 from backend.plan import certify_again
 from backend.run import Run
+from backend.store import publish as publisher
 from backend.store import queries
 from backend.store.snapshot import StoreError
 from tests.store import ROWS, certificate, finished, mine, publish, reach
@@ -124,11 +127,50 @@ def test_a_network_that_collapsed_is_one_however_it_is_certified(home):
     again.set_state("finished")
     source.set_state("running")
     publish()
-    assert queries.runs().missing_classes.isna().all()
+    assert (queries.runs().missing_classes == 0).all()
     source.set_state("finished")
     publish()
     assert queries.runs().set_index("run_id").missing_classes.to_dict() == {source.run_id: 9, again.run_id: 9}
     assert publish().changed == 0
+    for run, digest in ((source, "aa"), (again, "bb")):  # another training of that name, since
+        run.set_environment({"weights_sha256": digest})
+    publish()
+    assert queries.runs().set_index("run_id").missing_classes.to_dict() == {source.run_id: 9, again.run_id: 0}
+
+
+@pytest.mark.parametrize(
+    ("answers", "missing"),
+    [([2] * 20, 1), ([2] * 19, 0), ([2] * 18 + [1] * 2, 0), ([2] * 19 + [1], 1), ([2] * 19 + [-1] * 20, 0)],
+    ids=["none of twenty", "too few to tell", "a tenth", "less than a tenth", "of those that are answered at all"],
+)
+def test_a_class_that_is_hardly_ever_answered_where_it_is_certified(home, answers, missing):
+    rows = [(1, answer, 400 if answer < 0 else 1000) for answer in answers] + [(2, 2, 1000)] * 20
+    finished(rows)
+    publish()
+    assert queries.runs().missing_classes.to_list() == [missing]
+
+
+def test_of_two_roots_the_first_counts(home):
+    run = finished(ROWS)
+    shutil.copytree(run.path, home / "shipped" / run.run_id)
+    other = Run(home / "shipped" / run.run_id)
+    other.certificates_file.unlink()
+    for idx, row in enumerate(reversed(ROWS)):
+        other.append(certificate(idx, *row))
+    publisher.publish((runs_root(), home / "shipped"))
+    assert queries.runs().folder.to_list() == [str(run.path)]
+    assert queries.certificates(run.run_id).label.to_list() == [label for label, *_ in ROWS]
+
+
+def test_a_publisher_waits_for_whoever_is_at_it(home):
+    finished(ROWS)
+    with open(home / ".publish.lock", "w") as other, ThreadPoolExecutor() as pool:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        waits = pool.submit(publish)
+        with pytest.raises(TimeoutError):
+            waits.result(0.5)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert waits.result(30).changed == 1
 
 
 def test_only_finished_runs_are_published(home):
