@@ -12,6 +12,7 @@ from streamlit.web.cli import main
 
 LOADED = (
     "app.figures.acr",
+    "app.figures.along_lambda",
     "app.figures.curves",
     "app.widgets.figure",
     "backend.reproduction",

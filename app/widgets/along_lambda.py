@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import against_accuracy
+from app.figures.along_lambda import against_accuracy
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.verdicts import along, move, trained

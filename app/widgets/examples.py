@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from app.figures.acr import against_accuracy, beside_published, gains
+from app.figures.acr import beside_published, gains
+from app.figures.along_lambda import against_accuracy
 from app.figures.curves import certified_accuracy, ranking
 from app.figures.pairs import acr_by_samples, p_distribution, radius_against_radius
 from app.figures.palette import run_labels, title
