@@ -4,20 +4,23 @@ import argparse
 import io
 import json
 import os
+import re
 import signal
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 from backend.datasets import dataset_names, find_dataset
 from backend.follow import add_executor, check_place, execute_queued, follow_all
 from backend.home import PRECOMPUTED, runs_root, settle
 from backend.jobs import local
 from backend.jobs.verbs import add_verbs as add_job_verbs
-from backend.plan import certify_again, plan, sweep
+from backend.plan import OF_FILE, certify_again, of_file, plan, sweep
 from backend.precompute import add_verb as add_precompute
 from backend.reports import add_verbs
-from backend.run import RunError, find_run
-from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification
+from backend.rows import Checkpoint
+from backend.run import Run, RunError, find_run
+from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec
 from backend.training.methods import METHODS
 
 
@@ -89,8 +92,17 @@ def parser() -> argparse.ArgumentParser:
     _add_sweep(verb)
     sub = verb("methods", _methods, "List the training methods with their hyper-parameters, defaults and ranges.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
-    sub = verb("certify", _certify, "Certify the weights of a run once more, in another way.")
-    sub.add_argument("run_id", help="of a run with weights; `runs` lists all")
+    sub = verb(
+        "certify",
+        _certify,
+        "Certify the weights of a run once more, in another way, or those of a network of elsewhere.",
+    )
+    sub.add_argument("weights", help="the id of a run with weights (`runs` lists all), or a .safetensors file")
+    group = sub.add_argument_group("of a file")
+    group.add_argument("--dataset", help=", ".join(dataset_names()))
+    group.add_argument("--architecture", help="default: the data set's")
+    group.add_argument("--sigma", type=float, help="sd of the noise, images in [0, 1]; best that of its training")
+    group.add_argument("--method", help="a word that names it in tables and plots (default: the file's name)")
     _add_certification(sub)
     _add_place(sub)
     add_verbs(verb)
@@ -235,13 +247,37 @@ def _methods(options) -> None:
 
 
 def _certify(options) -> int:
-    source = find_run(options.run_id, runs_root(), PRECOMPUTED)
+    if options.weights.endswith(".safetensors"):
+        return follow_all([_bring(Path(options.weights), options)], options)
+    if given := [name for name in OF_FILE if getattr(options, name) is not None]:
+        raise ValueError(f"--{given[0]} is said of a .safetensors file: the run {options.weights} has its own")
+    source = find_run(options.weights, runs_root(), PRECOMPUTED)
     if source.weights() is None and source.state()["state"] == "finished":
         raise RunError(
             f"{source.run_id} has no weights here: of the shipped runs one network a method and σ has; train it anew, or certify another"
         )
     again = certify_again(source.spec, source.run_id, _certification(options, source.spec.dataset), options.precision)
     return follow_all([again], options)
+
+
+def _bring(file: Path, options) -> RunSpec:
+    """Make the folder of a run that certifies a file's weights, with them in it."""
+    from backend.classifier.weights import from_elsewhere
+
+    if lacking := [name for name in ("dataset", "sigma") if getattr(options, name) is None]:
+        raise ValueError(f"a .safetensors file does not say its --{' and --'.join(lacking)}: give it")
+    check_place(options)
+    dataset = find_dataset(options.dataset)
+    architecture = options.architecture or dataset.architectures[0]
+    method = options.method or re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "own"
+    weights = from_elsewhere(file.read_bytes(), architecture, dataset)
+    certification, precision = _certification(options, dataset.name), options.precision or PRECISIONS[0]
+    spec = of_file(weights, dataset.name, architecture, options.sigma, method, certification, precision)
+    run = Run.create(runs_root(), spec)
+    with run.held():
+        if not run.weights_file.exists():
+            run.append(Checkpoint(0, weights, final=True))
+    return spec
 
 
 def _sweep(options) -> int:

@@ -1,5 +1,6 @@
 """From what a person asks for to complete, validated specs. Loads no torch."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from itertools import product
@@ -12,6 +13,7 @@ from backend.recipes import for_epochs, recipe_for, usual_values
 from backend.spec import Certification, Recipe, RunSpec, SpecError, one_of, six_digits
 from backend.training.methods import METHODS, make
 
+OF_FILE = ("dataset", "architecture", "sigma", "method")  # what weights from elsewhere do not say of themselves
 MOST_RUNS = 500  # of a grid that the dashboard starts at once
 
 
@@ -155,9 +157,16 @@ def command(spec: RunSpec) -> list[str]:
 
     Raises SpecError where there are none: an imported log, or a recipe that has no flag for what it does otherwise.
     """
-    if spec.source != "trained":
+    if spec.source == "published":
         raise SpecError("this run was imported, not computed here")
     certification = {} if spec.certification is None else asdict(spec.certification)
+    if spec.source == "brought":
+        facts = {name: getattr(spec, name) for name in OF_FILE}
+        return [
+            "certify",
+            f"{spec.weights_of}.safetensors",
+            *_flags(facts | certification | {"precision": spec.precision}),
+        ]
     if spec.weights_of is not None:
         return ["certify", spec.weights_of, *_flags(certification | {"precision": spec.precision})]
     training = {
@@ -191,6 +200,28 @@ def _difference(a: RunSpec, b: RunSpec) -> str:
     if name != "recipe":
         return name
     return "recipe's " + next(f.name for f in fields(Recipe) if getattr(a.recipe, f.name) != getattr(b.recipe, f.name))
+
+
+def of_file(
+    weights: bytes, dataset: str, architecture: str, sigma: float, method: str, certification: Certification,
+    precision: str = "float32",
+) -> RunSpec:  # fmt: skip
+    """The spec that certifies weights which were trained elsewhere; method: any word that names them, but for those of METHODS, whose settings
+    nobody knows here. Other weights are another method's of that name, not a seed of it. Raises SpecError.
+    """
+    if method in METHODS:
+        raise SpecError(
+            f"method {method} is one that is trained here: give weights from elsewhere another name, as --method {method}_elsewhere"
+        )
+    digest = hashlib.sha256(weights).hexdigest()
+    spec = RunSpec(
+        dataset, architecture, method, sigma, {"weights": digest[:8]}, recipe=Recipe("elsewhere"), weights_of=f"file-{digest[:16]}",
+        certification=certification, precision=precision, source="brought",
+    )  # fmt: skip
+    check_certification(spec)
+    six_digits("sigma", spec.sigma)
+    _check_new(spec)
+    return spec
 
 
 def certify_again(source: RunSpec, run_id: str, certification: Certification, precision: str | None = None) -> RunSpec:

@@ -14,7 +14,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 from unicodedata import category
 
-SOURCES = ("trained", "published")
+SOURCES = ("trained", "published", "brought")  # here; imported as a log; weights from elsewhere, certified here
 SCHEDULES = ("step", "cosine")
 INITS = ("default", "kaiming")
 MODES = ("fixed", "anytime", "at-radius")
@@ -189,7 +189,7 @@ class RunSpec:
     """One run: a base classifier and, where `certification` is given, its certificates.
 
     The base classifier is trained by `recipe`, or is that of the run named in `weights_of` (then `recipe` and the
-    method say how that one was trained).
+    method say how that one was trained), or was brought from elsewhere: `plan.of_file`.
     """
 
     dataset: str

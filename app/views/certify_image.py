@@ -42,7 +42,7 @@ def models(snapshot: tuple) -> pd.DataFrame:
     runs = queries.runs()
     if runs.empty:
         return runs
-    trained = runs[[run.source == "trained" and Run(run.folder).weights_file.exists() for run in runs.itertuples()]]
+    trained = runs[[run.source != "published" and Run(run.folder).weights_file.exists() for run in runs.itertuples()]]
     trained = trained[~trained.weights_of.fillna(trained.run_id).duplicated()]  # one network, several certifications
     return trained.sort_values(
         ["dataset", "method"], key=lambda c: c.map(lambda v: (v not in ("mnist", "consistency"), v))

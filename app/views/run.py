@@ -122,6 +122,7 @@ def repeat(spec: RunSpec) -> None:
     st.code(words, language="bash", wrap_lines=True)
     st.caption(
         "Equal settings are one run: where it is finished already, the command says so. Another device or number of threads may move the last digits."
+        + (" The file is what **Weights** above downloads, under any name." if spec.source == "brought" else "")
     )
 
 
@@ -241,7 +242,7 @@ else:
         training(run)
 st.header("The command that repeats it")
 repeat(spec)
-if not read_only() and spec.source == "trained":
+if not read_only() and spec.source != "published":
     with st.expander("Certify these weights again, in another way", icon=":material/verified:"):
         again(run, spec)
 if others := of_these_weights(run):

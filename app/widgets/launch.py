@@ -34,7 +34,7 @@ def fill(spec: RunSpec) -> str:
     number, _ = st.session_state.get("draft", (0, None))
     st.session_state["draft"] = (number + 1, spec)
     if spec.source != "trained":
-        return "It was imported: what the form shows of its training may not be how it was trained."
+        return "It was not trained here: what the form shows of its training may not be how it was trained."
     if spec.weights_of is not None:
         return f"It certified the weights of {spec.weights_of}; started from here it trains its own."
     try:

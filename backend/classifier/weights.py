@@ -60,6 +60,29 @@ def pack(classifier: nn.Module, dtype: str) -> bytes:
     return safetensors.torch.save(state)
 
 
+def from_elsewhere(weights: bytes, architecture: str, dataset: Dataset) -> bytes:
+    """The weights of a network that was trained elsewhere, as `pack` writes them: with the data set's normalisation before it where they have none.
+
+    Raises WeightsError where they do not fit, SpecError for an unknown architecture.
+    """
+    cpu = torch.device("cpu")
+    wanted = build(architecture, dataset, cpu).state_dict()
+    try:
+        given = safetensors.torch.load(weights)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"this is no safetensors file: {error}") from error
+    before = {name: wanted[name] for name in ("0.mean", "0.sd") if dataset.mean}
+    forms = (given, before | given, before | {f"1.{name}": value for name, value in given.items()})
+    fits = next((form for form in forms if form.keys() == wanted.keys()), None)
+    if fits is None:
+        lacking, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+        raise WeightsError(
+            f"these weights are not those of {architecture} for {dataset.name}: that has {len(wanted)} tensors, {', '.join(lacking[:3]) or 'all of them there'}, …; "
+            f"they have {len(given)}, {', '.join(foreign[:3])}, …"
+        )
+    return pack(unpack(safetensors.torch.save(fits), architecture, dataset, cpu), "float32")
+
+
 def unpack(weights: bytes, architecture: str, dataset: Dataset, device: torch.device) -> nn.Module:
     """The network with these weights, computing in float32, in eval mode. Raises WeightsError where they do not fit."""
     classifier = build(architecture, dataset, device)

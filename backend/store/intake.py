@@ -45,7 +45,7 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
         "hyper": json.dumps(dict(spec.hyper), sort_keys=True),
         "train_precision": spec.recipe.precision,
         "recipe": recipe_in_words(spec) if spec.source == "trained" else spec.recipe.name,
-        "epochs": spec.recipe.epochs,
+        "epochs": 0 if spec.source == "brought" else spec.recipe.epochs,
         "missing_classes": max(
             int((epochs[-1] if epochs else environment).get("missing_classes", 0)), _hardly_answered(certificates)
         ),

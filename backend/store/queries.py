@@ -78,7 +78,7 @@ def speeds(dataset: str, architecture: str) -> pd.DataFrame:
         """
         SELECT run_id, folder, method, hyper, train_precision, precision, mode, n, device, epoch_seconds, samples,
                images * (samples + n0) / nullif(certify_seconds, 0) AS samples_per_second
-        FROM runs WHERE source = 'trained' AND dataset = $1 AND architecture = $2 ORDER BY run_id
+        FROM runs WHERE source <> 'published' AND dataset = $1 AND architecture = $2 ORDER BY run_id
         """,
         [dataset, architecture],
     )

@@ -5,6 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from backend.cli import main
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED, imported_root, runs_root
 from backend.logs import import_logs
@@ -108,6 +109,25 @@ def test_weights_are_certified_again(published, submitted):
     app = page("run", run=SHIPPED).run()
     assert "These weights, certified again" in [h.value for h in app.header]
     assert "**queued**: n = 500, n0 = 100, α = 0.001, fixed, test/every 20, float32" in words(app)
+
+
+def test_weights_from_elsewhere_have_pages_and_are_certified_again(published, submitted, tmp_path):
+    (tmp_path / "My net.safetensors").write_bytes(Run(PRECOMPUTED / SHIPPED).weights())
+    file = str(tmp_path / "My net.safetensors")
+    assert main(["certify", file, "--dataset", "mnist", "--sigma", "0.5", "--n", "200", "--limit", "30"]) == 0
+    (run,) = all_runs(runs_root())
+    app = page("run", run=run.run_id).run()
+    assert not app.exception
+    assert app.code[0].value.startswith(f"python -m backend certify {run.spec.weights_of}.safetensors --dataset mnist ")
+    assert "The file is what **Weights** above downloads" in words(app)
+    app.number_input(key="again n").set_value(500).run()
+    press(app, "Certify these weights")
+    assert [(s.source, s.weights_of, s.certification.n) for s in submitted] == [("brought", run.spec.weights_of, 500)]
+    app = page("certify_image", dataset="mnist").run()
+    assert not app.exception
+    assert "my_net, σ = 0.5, recipe elsewhere" in app.multiselect(key="model").options
+    for name in ("trade_offs", "compare", "runs"):
+        assert not page(name, dataset="mnist", n="200").run().exception, name
 
 
 def test_an_imported_run_has_a_page(home, tmp_path):
