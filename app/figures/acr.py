@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.figures.palette import GREY, colour, run_labels, symbols, title
-from app.figures.sigma_panel import entry, name_outside, panel, shortly, span
+from app.figures.sigma_panel import FAR, entry, name_outside, panel, shortly, span
 from backend.statistics import half_width
 from backend.training.methods import place
 
@@ -19,7 +19,7 @@ SOURCES = {
 def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) -> go.Figure:
     """ACR of each run of one σ (filled, with the 95 % interval over images) beside published means over seeds (hollow, with ± sd).
 
-    published: rows with `source`, one of SOURCES. Collapsed runs are outside the first view, and are named in it.
+    published: rows with `source`, one of SOURCES. Collapsed runs far below the others would make one spot of them: they are outside the first view, and are named in it.
     """
     here, labels = runs[runs.sigma == sigma], run_labels(runs)
     there = published[published.sigma == sigma]
@@ -52,12 +52,13 @@ def beside_published(runs: pd.DataFrame, published: pd.DataFrame, sigma: float) 
     traces += [entry("runs of this store" + (f", {recipe}" if len(kinds) > 1 else ""), kinds[recipe]) for recipe in here.recipe.unique()]  # fmt: skip
     layout = panel(sigma, 330, {"title": {"text": "ACR"}}, [title(m) for m in reversed(known)])
     collapsed = here.missing_classes > 0
-    if collapsed.any() and not collapsed.all():
-        seen = here[~collapsed]
+    below = collapsed & (here.acr < FAR * here.acr[~collapsed].max())
+    if below.any():
+        seen = here[~below]
         half = half_width(seen.acr_se, seen.images)
         sd = there.acr_sd.fillna(0)
         layout["xaxis"]["range"] = span(pd.concat([seen.acr - half, seen.acr + half, there.acr - sd, there.acr + sd]))
-        out = [f"{shortly(labels[run.run_id], sigma)}, ACR {run.acr:.2f}" for run in here[collapsed].itertuples()]
+        out = [f"{shortly(labels[run.run_id], sigma)}, ACR {run.acr:.2f}" for run in here[below].itertuples()]
         # Flush right: beside the names of methods is little room.
         name_outside(layout, [f"collapsed: {name}" for name in out], "right")
     return go.Figure(traces, layout)

@@ -8,10 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.figures.palette import GREY, colour, lambda_path, run_labels, seeds, symbols, title
-from app.figures.sigma_panel import name_outside, panel, shortly, span
+from app.figures.sigma_panel import FAR, name_outside, panel, shortly, span
 from backend.statistics import half_width, pareto
 
-FAR = 0.8  # of the best accuracy: what lies below it is outside the first view
 AXES = ["certified_accuracy_0", "acr"]
 
 
@@ -19,7 +18,7 @@ def against_accuracy(runs: pd.DataFrame, sigma: float, published: pd.DataFrame) 
     """Certified accuracy at r = 0 against ACR at one σ; runs that differ in λ alone are joined, from Gaussian; and the Pareto front.
 
     runs: rows of `queries.over_seeds`; published: rows of `queries.published_groups` that make a path along λ, maybe none.
-    Collapsed runs and others far below would make one spot of the rest: they are outside the first view, and are named in it.
+    Runs far below would make one spot of the others: they are outside the first view, and are named in it.
     """
     labels, kinds, usual, runs = run_labels(runs), symbols(runs.recipe), _usual_form(runs), runs[runs.sigma == sigma]
     released = published[published.sigma == sigma].sort_values("lam", na_position="first")
@@ -99,11 +98,11 @@ def _numbers(numbered: pd.DataFrame, runs: pd.DataFrame, across: list[float], up
 
 
 def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict[str, str]) -> dict:
-    """The layout around what has not collapsed and is not far below the others, ours and published; the rest is named in it."""
+    """The layout around what is not far below the others, ours and published; the rest is named in it."""
     collapsed = runs.missing_classes > 0
     best = runs.certified_accuracy_0[~collapsed | collapsed.all()].max()
-    below = collapsed | (runs.certified_accuracy_0 < FAR * best)
-    seen = runs if below.all() else runs[~below]
+    below = runs.certified_accuracy_0 < FAR * best
+    seen = runs[~below]
     far = released.certified_accuracy_0 < FAR * seen.certified_accuracy_0.max()
     published = released.loc[~far, AXES]
     whiskers = [seen[AXES] + sign * seen[[f"{axis}_sd" for axis in AXES]].fillna(0).to_numpy() for sign in (-1, 1)]
@@ -114,7 +113,7 @@ def _view(sigma: float, runs: pd.DataFrame, released: pd.DataFrame, labels: dict
     outside = [
         f"{'collapsed' if collapsed[run.Index] else 'far below'}: {shortly(labels[run.run_id], sigma)}, ACR {run.acr:.2f}"
         for run in runs[below].itertuples()
-    ] * (not below.all())
+    ]
     if far.any():
         outside.append("published, far below: " + ", ".join(map(_place, released.lam[far])))
     name_outside(layout, outside, "left")

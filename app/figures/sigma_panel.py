@@ -7,6 +7,7 @@ import pandas as pd
 from app.figures.palette import GREY, title
 
 LINE = 46  # characters of a note above a panel
+FAR = 0.8  # of the best that learned: what lies below it is outside the first view
 
 
 def panel(sigma: float, height: int, xaxis: dict, places: list[str] = ()) -> dict:

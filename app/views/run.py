@@ -224,6 +224,7 @@ st.title(f"{title(spec.method)}, σ = {spec.sigma:g}{lam}")
 st.markdown(
     f"{ICONS[one.name]} **{one.name}**, {PLACES[run.path.parent]}, on {spec.dataset} with {spec.architecture}, seed {spec.seed}"
     + (f", recipe {recipe_in_words(spec)} ({spec.recipe.epochs} epochs)" if spec.source == "trained" else "")
+    + (", with weights that were trained elsewhere" if spec.source == "brought" else "")
     + f". `{run.run_id}`"
 )
 with st.container(horizontal=True, gap="small"):
