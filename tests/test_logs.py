@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from backend.home import CHECKOUT, imported_root
 from backend.log_file import LogError, read_log
 from backend.logs import facts_of, import_logs
+from backend.run import Run
 from backend.store import queries
 from backend.store.publish import publish
 
@@ -122,6 +124,34 @@ def test_a_log_becomes_an_ordinary_run_folder(home, tmp_path):
     assert [r.run.run_id for r in take(tmp_path / "x.tsv", **(KNOWN | {"method": "consistency"}), seed=4, lam=2)] == [
         run.run_id
     ]  # once more
+
+
+@pytest.mark.parametrize(
+    ("change", "row", "says"),
+    [
+        ({}, {"radius": 0.96}, "it has a radius beyond 0.9528, the most that n = 100000 samples certify"),
+        ({}, {"predict": -1, "correct": 0}, "it abstains with a radius"),
+        ({}, {"top_count": 99_000}, "is not what an import of a log makes"),
+        ({"radius_digits": 2}, {}, "is not what an import of a log makes"),
+        ({"radius_digits": None}, {}, "is not what an import of a log makes"),
+        (None, {}, "it calls itself published, and has weights or epochs of its own"),
+    ],
+)
+def test_an_imported_run_that_claims_more_is_not_published(change, row, says, home, tmp_path):
+    """A folder may be anybody's; two digits would excuse a radius a tenth too large."""
+    (result,) = take(log(tmp_path / "x.tsv"), **KNOWN)
+    made, spec = result.run, replace(result.run.spec, **(change or {}))
+    run = Run.create(imported_root(), spec)
+    if run.path != made.path:
+        made.state_file.unlink()
+    if change is None:
+        run.weights_file.write_bytes(b"weights")
+    first, *others = made.certificates()
+    run.certificates_file.unlink(missing_ok=True)
+    for one in (replace(first, **row), *others):
+        run.append(one)
+    run.set_state("finished")
+    assert publish((imported_root(),)).skipped[run.run_id].endswith(says)
 
 
 def test_a_hyper_parameter_or_a_time_that_cannot_be_is_refused(home, tmp_path):

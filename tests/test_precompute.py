@@ -230,6 +230,13 @@ def test_a_tar_holds_finished_runs_and_nothing_else(home, digits_spec, tmp_path,
     with pytest.raises(RunError, match="which is not finished"):
         unpack(tar())
     run.set_state("finished")
+    other = run.path.rename(run.path.with_name("digits-of-another-name"))
+    with tarfile.open(tmp_path / "renamed.tar", "w") as out:
+        for file in other.iterdir():
+            out.add(file, f"{other.name}/{file.name}")
+    with pytest.raises(RunError, match="it holds something that is no run folder"):
+        unpack(tmp_path / "renamed.tar")
+    other.rename(run.path)
     with run.weights_file.open("wb") as file:
         file.truncate(2**30)
     names = [f"{run.run_id}/{file.name}" for file in run.path.iterdir()]

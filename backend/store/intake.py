@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from math import prod
+from math import floor, prod
 from statistics import median
 
 import numpy as np
@@ -145,7 +145,7 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame, version: str | None) -> Non
         if (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
             raise RunError("it abstains with a radius")
         if (rows["radius"] > largest * (1 + digits_error(spec.radius_digits)) + ROUNDING).any():
-            raise RunError(f"it has a radius beyond {largest:.4f}, the most that n = {settings.n} samples certify")
+            raise RunError(f"it has a radius beyond {floor(largest * 1e4) / 1e4:.4f}, the most that n = {settings.n} samples certify")
         return
     if not rows["top_count"].between(0, rows["n"]).all():
         raise RunError("its rows count more votes than samples")
