@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from backend.datasets import dataset_names, find_dataset
-from backend.follow import add_executor, check_place, execute_queued, follow_all
+from backend.follow import add_executor, check_device, check_place, execute_queued, follow_all
 from backend.home import PRECOMPUTED, runs_root, settle
 from backend.jobs import local
 from backend.jobs.verbs import add_verbs as add_job_verbs
@@ -252,6 +252,10 @@ def _certify(options) -> int:
     if given := [name for name in OF_FILE if getattr(options, name) is not None]:
         raise ValueError(f"--{given[0]} is said of a .safetensors file: the run {options.weights} has its own")
     source = find_run(options.weights, runs_root(), PRECOMPUTED)
+    if source.weights() is None and source.spec.source == "brought":
+        raise RunError(
+            f"the weights of {source.run_id} are gone: certify their file, wherever that is, which puts them back"
+        )
     if source.weights() is None and source.state()["state"] == "finished":
         raise RunError(
             f"{source.run_id} has no weights here: of the shipped runs one network a method and σ has; train it anew, or certify another"
@@ -267,15 +271,16 @@ def _bring(file: Path, options) -> RunSpec:
     if lacking := [name for name in ("dataset", "sigma") if getattr(options, name) is None]:
         raise ValueError(f"a .safetensors file does not say its --{' and --'.join(lacking)}: give it")
     check_place(options)
+    check_device(options)
     dataset = find_dataset(options.dataset)
     architecture = options.architecture or dataset.architectures[0]
-    method = options.method or re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "own"
-    weights = from_elsewhere(file.read_bytes(), architecture, dataset)
+    method = options.method or re.sub(r"[^a-z0-9]+", "_", file.stem.lower())[:40].strip("_") or "own"
+    weights = from_elsewhere(file, architecture, dataset)
     certification, precision = _certification(options, dataset.name), options.precision or PRECISIONS[0]
     spec = of_file(weights, dataset.name, architecture, options.sigma, method, certification, precision)
     run = Run.create(runs_root(), spec)
-    with run.held():
-        if not run.weights_file.exists():
+    if run.weights() != weights:  # also where they were exchanged, or are gone
+        with run.held():
             run.append(Checkpoint(0, weights, final=True))
     return spec
 

@@ -89,7 +89,16 @@ def _logs(runs: pd.DataFrame, out: Path) -> list[Path]:
         lines = ["\t".join(columns), *("\t".join(str(getattr(row, c)) for c in columns) for row in ordered)]
         written.append(out / f"{run.run_id}.tsv")
         written[-1].write_text("\n".join(lines) + "\n")
-        names = ("dataset", "architecture", "method", "sigma", "seed", "alpha", "recipe", "epochs")
+        names = (
+            "dataset",
+            "architecture",
+            "method",
+            "sigma",
+            "seed",
+            "alpha",
+            "recipe",
+            *(["epochs"] * (run.epochs > 0)),
+        )
         facts = {name: getattr(run, name) for name in names} | {"n": int(run.n), "n0": int(run.n0)}
         facts["recipe"] = re.sub(r"[^a-z0-9_]+", "_", run.recipe)  # a word, also where it says in what it departs
         facts["digits"] = WHOLE if pd.isna(run.radius_digits) else int(run.radius_digits)
@@ -105,9 +114,9 @@ def _folders(runs: pd.DataFrame, out: Path) -> list[Path]:
             f"the folders of {', '.join(gone)} are gone: `python -m backend publish` brings the store up to date"
         )
     written = [out / run_id for run_id in runs.run_id]
-    if any(out.resolve() == Path(folder).parent.resolve() for folder in runs.folder):
-        raise ExportError(f"{out} is where these runs lie: export them to another folder")
-    for there in map(Run, written):
+    for there, folder in zip(map(Run, written), runs.folder, strict=True):
+        if there.path.resolve() == Path(folder).resolve():  # maybe by a link
+            raise ExportError(f"{out} is where these runs lie: export them to another folder")
         if there.spec_file.exists() and there.state()["state"] != "finished":
             raise ExportError(f"{there.path} is a run that is not finished: export to another folder")
     for folder, copy in zip(runs.folder, written, strict=True):

@@ -44,8 +44,7 @@ def follow_all(specs: list[RunSpec], options) -> int:
         for run in local.submit(specs, options.priority):
             print(f"{run.run_id} is {run.state()['state']}")
         return 0
-    if options.executor == "local":
-        _check_device(options.device)
+    check_device(options)
     if options.executor == "ray":
         failed = _follow_on_ray(specs, options)
     elif len(specs) == 1:
@@ -67,11 +66,12 @@ def follow_all(specs: list[RunSpec], options) -> int:
     return 1 if failed else 0
 
 
-def _check_device(name: str) -> None:
-    """Raise SpecError for one that is not there, before any run is made."""
+def check_device(options) -> None:
+    """Raise SpecError where it is to be computed here, on a device that is not there: before any run is made."""
     from backend.pipeline import choose_device
 
-    choose_device(name)
+    if options.executor == "local":
+        choose_device(options.device)
 
 
 def _follow_on_ray(specs: list[RunSpec], options) -> list[str]:

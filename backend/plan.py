@@ -215,13 +215,18 @@ def of_file(
         )
     digest = hashlib.sha256(weights).hexdigest()
     spec = RunSpec(
-        dataset, architecture, method, sigma, {"weights": digest[:8]}, recipe=Recipe("elsewhere"), weights_of=f"file-{digest[:16]}",
+        dataset, architecture, method, sigma, {"weights": f"sha-{digest[:8]}"}, recipe=Recipe("elsewhere"), weights_of=name_of_file(digest),
         certification=certification, precision=precision, source="brought",
     )  # fmt: skip
     check_certification(spec)
     six_digits("sigma", spec.sigma)
     _check_new(spec)
     return spec
+
+
+def name_of_file(sha256: str) -> str:
+    """What runs of weights from elsewhere are said to be of, where others name the run that trained theirs."""
+    return f"file-{sha256[:16]}"
 
 
 def certify_again(source: RunSpec, run_id: str, certification: Certification, precision: str | None = None) -> RunSpec:

@@ -80,6 +80,11 @@ class Run:
         except (SpecError, UnicodeDecodeError, RecursionError) as error:
             raise RunError(f"{self.spec_file}: {error}") from error
 
+    @property
+    def network(self) -> str:
+        """What runs of the same weights have in common: the id of the run that trained them, or what stands for a file of elsewhere. Raises RunError as `spec` does."""
+        return self.spec.weights_of or self.run_id
+
     # states
 
     def state(self, mine: bool = False) -> dict:
@@ -152,6 +157,8 @@ class Run:
             return False
         except BlockingIOError:
             return True
+        except OSError as error:
+            raise RunError(f"{self.lock_file} cannot be read: {error.strerror}") from error
         return False
 
     # rows

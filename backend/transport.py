@@ -115,14 +115,15 @@ def _move(runs: list[Run], root: Path, aside: Path) -> None:
             held.enter_context(run.held())
             if _runs_elsewhere(run):
                 raise RunError(f"{run.run_id} is running on another machine; nothing was taken")
+        held_here = {run.run_id for run in begun}
         for run in runs:
             there, old = root / run.run_id, aside / f"{run.run_id}.begun"
-            if there.exists():
+            if run.run_id in held_here:  # not what began since: there the next line fails
                 there.rename(old)
             try:
                 run.path.rename(there)
             except BaseException:
-                if old.exists():
+                if run.run_id in held_here:
                     old.rename(there)
                 raise
 

@@ -172,6 +172,23 @@ def test_folders_are_whole_and_publish_elsewhere(runs, tmp_path):
     assert queries.runs().acr.tolist() == before.acr.tolist()
 
 
+@pytest.mark.parametrize("from_there", [True, False], ids=["the run is a link to there", "there a link to the run"])
+def test_folders_are_never_copied_over_themselves(runs, tmp_path, from_there):
+    """By another path: what was there of a target is deleted first."""
+    run = Run(runs_root() / ids(runs)[0])
+    there = tmp_path / "out" / run.run_id
+    there.parent.mkdir()
+    if from_there:
+        run.path.rename(there)
+        run.path.symlink_to(there)
+    else:
+        there.symlink_to(run.path)
+    before = {file.name: file.read_bytes() for file in run.path.iterdir()}
+    with pytest.raises(ExportError, match="is where these runs lie: export them to another folder"):
+        export("folders", [run.run_id], tmp_path / "out", RADII)
+    assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
+
+
 def test_folders_over_an_earlier_export_are_of_one_run_alone(runs, tmp_path):
     """Where one ships packed and the other is plain; a run that is not finished is left alone."""
     (copy,) = export("folders", ids(runs[:1]), tmp_path / "out", RADII)

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from backend import precompute, shipping
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
 from backend.precompute import Part, done, finished_here, overview, queue, work_off
+from backend.process import identity
 from backend.run import Run, RunError, all_runs
 from backend.shipping import ship
 from backend.spec import SpecError
@@ -148,6 +150,30 @@ def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_its_name(home, p
     assert unpack(tmp_path / "out.tar") == packed[1:]
     assert other.state()["state"] == "finished"
     assert {path.name for path in runs_root().iterdir()} == set(packed)
+
+
+def test_a_run_that_begins_while_others_are_unpacked_keeps_its_folder(home, parts, tmp_path, monkeypatch):
+    work_off(parts[:1], "cpu", None, (1, 1))
+    packed = pack(finished_here(parts), tmp_path / "out.tar")
+    monkeypatch.setenv("CERTSCOPE_HOME", str(tmp_path / "elsewhere"))
+    first, second = parts[0].specs
+    held, begun = Run.held, []
+
+    @contextmanager
+    def slowly(run, *_, **__):  # another process had the first until now, and the second begins
+        if not begun:
+            begun.append(Run.create(runs_root(), second))
+            begun[0].set_state("running", **identity())
+            begun[0].log_file.write_text("rows of mine")
+        with held(run):
+            yield
+
+    Run.create(runs_root(), first)
+    monkeypatch.setattr(Run, "held", slowly)
+    with pytest.raises(OSError, match="not empty"):
+        unpack(tmp_path / "out.tar")
+    assert Run(runs_root() / packed[0]).state()["state"] == "finished"
+    assert begun[0].log_file.read_text() == "rows of mine"
 
 
 def test_packed_runs_arrive_whole_elsewhere(home, parts, tmp_path, monkeypatch):

@@ -113,7 +113,7 @@ def training(run: Run) -> None:
     st.caption(f"*Accuracy under noise*. {TERMS['accuracy under noise']}")
 
 
-def repeat(spec: RunSpec) -> None:
+def repeat(run: Run, spec: RunSpec) -> None:
     try:
         words = shlex.join(["python", "-m", "backend", *command(spec)])
     except (SpecError, DatasetError) as error:
@@ -122,7 +122,10 @@ def repeat(spec: RunSpec) -> None:
     st.code(words, language="bash", wrap_lines=True)
     st.caption(
         "Equal settings are one run: where it is finished already, the command says so. Another device or number of threads may move the last digits."
-        + (" The file is what **Weights** above downloads, under any name." if spec.source == "brought" else "")
+        + (
+            " The file is what **Weights** above downloads, under any name."
+            * (spec.source == "brought" and run.weights_file.exists())
+        )
     )
 
 
@@ -132,6 +135,8 @@ def without_weights(run: Run) -> str:
             "Its weights are not shipped with Certscope: those of one network a method and σ are, the one trained longest. The command "
             "above trains them again."
         )
+    if run.spec.source == "brought":
+        return "Its weights are gone. The command above puts them back, from their file."
     return "It has no weights yet."
 
 
@@ -155,9 +160,9 @@ def again(run: Run, spec: RunSpec) -> None:
 
 
 def of_these_weights(run: Run) -> list[Listed]:
-    """The runs of this machine that certify the weights of this one."""
-    whole = [one for one in listing(runs_root()) if one.name != DAMAGED]
-    return [one for one in whole if one.run.spec.weights_of == run.run_id and one.run.spec.certification]
+    """The other runs of this machine that certify the weights of this one."""
+    whole = [one for one in listing(runs_root()) if one.name != DAMAGED and one.run.run_id != run.run_id]
+    return [one for one in whole if one.run.spec.weights_of == run.network and one.run.spec.certification]
 
 
 def certified_again(run: Run, active: bool) -> None:
@@ -189,7 +194,7 @@ def downloads(one: Listed, spec: RunSpec) -> None:
                 label, partial(run.content, file), f"{run.run_id}-{file.name}", type="tertiary", icon=":material/download:",
                 on_click="ignore",
             )  # fmt: skip
-    if one.name == "finished":
+    if one.name == "finished" and not any(file.is_symlink() for file in run.portable()):
         st.download_button(
             "Whole run", lambda: packed(run), f"{run.run_id}.tar", "application/x-tar", type="tertiary", icon=":material/folder:",
             on_click="ignore", help="For another Certscope: `python -m backend precompute --unpack FILE` takes it in there.",
@@ -242,7 +247,7 @@ else:
     with readable():
         training(run)
 st.header("The command that repeats it")
-repeat(spec)
+repeat(run, spec)
 if not read_only() and spec.source != "published":
     with st.expander("Certify these weights again, in another way", icon=":material/verified:"):
         again(run, spec)

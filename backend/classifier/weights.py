@@ -1,11 +1,12 @@
 """A base classifier from and to safetensors bytes; never a pickle."""
 
 import threading
+from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from backend.classifier.architectures import Normalize, network
 from backend.datasets import Dataset
@@ -13,6 +14,7 @@ from backend.spec import SpecError
 
 # Held while weights are initialised, from the one global stream of the process: whoever seeds that holds it before.
 FRESH = threading.RLock()
+NORMALISATION = ("0.mean", "0.sd")  # of `Normalize`, the first layer
 TYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -60,27 +62,40 @@ def pack(classifier: nn.Module, dtype: str) -> bytes:
     return safetensors.torch.save(state)
 
 
-def from_elsewhere(weights: bytes, architecture: str, dataset: Dataset) -> bytes:
+def from_elsewhere(file: Path, architecture: str, dataset: Dataset) -> bytes:
     """The weights of a network that was trained elsewhere, as `pack` writes them: with the data set's normalisation before it where they have none.
 
-    Raises WeightsError where they do not fit, SpecError for an unknown architecture.
+    Raises WeightsError where they do not fit, SpecError for an unknown architecture, OSError for a file that cannot be read.
     """
     cpu = torch.device("cpu")
     wanted = build(architecture, dataset, cpu).state_dict()
+    if file.stat().st_size > 2**20 + 8 * sum(value.numel() for value in wanted.values()):  # 8: bytes of a float64
+        raise WeightsError(f"{file} is larger than weights of {architecture} for {dataset.name} can be")
     try:
-        given = safetensors.torch.load(weights)
-    except safetensors.SafetensorError as error:
-        raise WeightsError(f"this is no safetensors file: {error}") from error
-    before = {name: wanted[name] for name in ("0.mean", "0.sd") if dataset.mean}
-    forms = (given, before | given, before | {f"1.{name}": value for name, value in given.items()})
-    fits = next((form for form in forms if form.keys() == wanted.keys()), None)
-    if fits is None:
-        lacking, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-        raise WeightsError(
-            f"these weights are not those of {architecture} for {dataset.name}: that has {len(wanted)} tensors, {', '.join(lacking[:3]) or 'all of them there'}, …; "
-            f"they have {len(given)}, {', '.join(foreign[:3])}, …"
-        )
+        given = safetensors.torch.load(file.read_bytes())
+    except (safetensors.SafetensorError, KeyError) as error:  # KeyError: of types that torch has not
+        raise WeightsError(f"{file} is no safetensors file that torch reads: {error}") from error
+    before = {name: wanted[name] for name in NORMALISATION if dataset.mean}
+    forms = [given, {f"1.{name}": value for name, value in given.items()}]
+    forms = [form if form.keys() & before.keys() else before | form for form in forms]
+    fits = max(forms, key=lambda form: len(form.keys() & wanted.keys()))
+    lacking, foreign = sorted(wanted.keys() - fits.keys()), sorted(fits.keys() - wanted.keys())
+    lacking += [name for name in fits.keys() & wanted.keys() if _kind(fits[name]) != _kind(wanted[name])]
+    if lacking or foreign:
+        said = [
+            f"{words} {', '.join(names[:3])}"
+            for words, names in (("they lack", lacking), ("they have", foreign))
+            if names
+        ]
+        raise WeightsError(f"these weights are not those of {architecture} for {dataset.name}: {'; '.join(said)}")
+    if before and not (fits["0.sd"] > 0).all():
+        raise WeightsError("0.sd must be above 0: images are divided by it")
     return pack(unpack(safetensors.torch.save(fits), architecture, dataset, cpu), "float32")
+
+
+def _kind(value: Tensor) -> tuple:
+    """What must be equal beside the name: the shape, and whether its numbers are real or whole."""
+    return value.shape, value.is_floating_point(), value.is_complex()
 
 
 def unpack(weights: bytes, architecture: str, dataset: Dataset, device: torch.device) -> nn.Module:
@@ -91,7 +106,7 @@ def unpack(weights: bytes, architecture: str, dataset: Dataset, device: torch.de
         classifier.load_state_dict(state)
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise WeightsError(f"these weights are not those of {architecture} for {dataset.name}: {error}") from error
-    for name, value in state.items():
+    for name, value in classifier.state_dict().items():
         if not value.isfinite().all():
             raise WeightsError(f"{name} holds values that are not finite: a network of NaN votes for nothing")
     return classifier.eval().requires_grad_(False)

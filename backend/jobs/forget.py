@@ -22,11 +22,14 @@ def look(run: Run) -> Folder:
     """What deleting a run would take. Raises OSError where its folder cannot be read."""
     sizes = [file.stat().st_size for file in run.path.iterdir() if file.is_file()]
     needed_by = []
-    for one in listing(run.path.parent):
-        if one.name in ("queued", "running"):
-            with contextlib.suppress(RunError, OSError):
-                if one.run.spec.weights_of == run.run_id and not one.run.weights_file.exists():
-                    needed_by.append(one.run.run_id)
+    with contextlib.suppress(RunError):
+        network = run.network
+        for one in listing(run.path.parent):
+            with contextlib.suppress(RunError):
+                if one.run.run_id != run.run_id and one.run.network == network:
+                    if one.run.weights_file.exists():  # from whom the others take them
+                        return Folder(len(sizes), sum(sizes), ())
+                    needed_by += [one.run.run_id] * (one.name in ("queued", "running"))
     return Folder(len(sizes), sum(sizes), tuple(needed_by))
 
 

@@ -78,12 +78,12 @@ def place(state: dict) -> tuple[int, int]:
 def _tickets(root: Path, count: int) -> range:
     """The next `count` numbers. A lost or damaged file is made again from the tickets in the folders."""
     root.mkdir(parents=True, exist_ok=True)
-    with open(os.open(root / TICKETS, os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
+    with open(os.open(root / TICKETS, os.O_RDWR | os.O_CREAT, 0o644), "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        text = file.read().strip()
-        last = int(text) if text.isdecimal() else max((s.get("ticket", 0) for _, s in waiting(root)), default=0)
+        text = file.read(20).strip()
+        last = int(text) if text.isdigit() else max((s.get("ticket", 0) for _, s in waiting(root)), default=0)
         file.seek(0)
-        file.write(f"{last + count}\n")
+        file.write(b"%d\n" % (last + count))
         file.flush()  # over what is there: where the disk is full that stays, and no number is given twice
         file.truncate()
     return range(last + 1, last + count + 1)

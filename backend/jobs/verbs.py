@@ -1,6 +1,7 @@
 """The verbs that look after this machine's jobs: queue, gc, doctor."""
 
 import sys
+from functools import partial
 
 from backend.home import home, runs_root
 from backend.jobs import local, queue
@@ -39,13 +40,14 @@ def _queue(options) -> int:
         raise ValueError("--priority wants --resume or --first, which say whose it is to be")
     cancelled, first = _named(options.cancel, "queued", "running"), _named(options.first, "queued")
     resumed, undone = _named(options.resume, "interrupted", "failed"), []
-    for run in reversed(cancelled):  # else a slot that is freed takes up one that is to be cancelled next
-        try:
-            local.cancel(run)
-        except RunError as error:
-            undone.append(str(error))
-    for run in first:
-        queue.prioritise(run, queue.PRIORITIES[1] if options.priority is None else options.priority)
+    priority = queue.PRIORITIES[1] if options.priority is None else options.priority
+    # Cancelled from the last: else a slot that is freed takes up one that is to be cancelled next.
+    for act, runs in ((local.cancel, reversed(cancelled)), (partial(queue.prioritise, priority=priority), first)):
+        for run in runs:
+            try:
+                act(run)
+            except RunError as error:
+                undone.append(str(error))
     if resumed or first:
         undone += local.enqueue(resumed, options.priority or 0)
     there = listing(runs_root())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from backend.datasets import check_trained_on, find_dataset, training_version
 from backend.files import place_of
 from backend.home import CHECKOUT, PRECOMPUTED, runs_root
+from backend.plan import name_of_file
 from backend.process import identity
 from backend.rows import Checkpoint, Row
 from backend.run import Run, RunError, all_runs
@@ -97,9 +98,10 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
     if weights is not None:
         named = {"weights_sha256": run.weights_sha256()}
-        if told not in (None, named["weights_sha256"]):
+        other_file = spec.source == "brought" and name_of_file(named["weights_sha256"]) != spec.weights_of
+        if told not in (None, named["weights_sha256"]) or other_file:
             raise RunError(
-                f"{run.weights_file} is not the network that {run.environment_file.name} names: bring that back, or delete the run and start it again"
+                f"{run.weights_file} is not the network that {spec.weights_of if other_file else run.environment_file.name} names: bring that back, or delete the run and start it again"
             )
     try:
         epochs = spec.recipe.epochs if weights else checkpoint_epoch(checkpoint)
@@ -184,14 +186,21 @@ def _weights_of(source: str) -> bytes:
         with contextlib.suppress(RunError, OSError):
             if run.weights_file.exists() and run.spec.weights_of == source:
                 holders.setdefault(run.weights_sha256(), run)
-    holders = {digest: run for digest, run in holders.items() if not known or digest in known}
+    if of_file := source.startswith("file-"):
+        known = {digest for digest in holders if name_of_file(digest) == source}
+    holders = {digest: run for digest, run in holders.items() if digest in known or not (known or of_file)}
     if len(holders) > 1:
         raise RunError(
             f"{' and '.join(run.run_id for run in holders.values())} hold different weights, all called those of {source}: bring that run's folder back, or delete the others"
         )
     for run in holders.values():
         return run.weights()
-    raise RunError(f"{source} has no weights here; train it first, by the command on its page")
+    how = (
+        "certify their file, wherever that is, which puts them back"
+        if of_file
+        else "train it first, by the command on its page"
+    )
+    raise RunError(f"{source} has no weights here; {how}")
 
 
 def _commit() -> str | None:

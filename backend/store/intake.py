@@ -13,6 +13,7 @@ import pandas as pd
 from backend.certification.confidence import ROUNDING, ceiling, digits_error, lower_bounds, radii
 from backend.certification.grid_noise import spending
 from backend.datasets import DatasetError, find_dataset
+from backend.plan import name_of_file
 from backend.recipes import recipe_in_words
 from backend.rows import ABSTAIN, Certificate
 from backend.run import Run, RunError
@@ -29,6 +30,8 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
     spec, environment = run.spec, run.environment()
     if spec.run_id != run.run_id:
         raise RunError(f"its spec is that of {spec.run_id}")
+    if spec.source == "brought" and name_of_file(str(environment.get("weights_sha256"))) != spec.weights_of:
+        raise RunError(f"its certificates are not of {spec.weights_of}")
     if spec.source == "published" and (run.weights_file.exists() or run.training_file.exists()):
         raise RunError("it calls itself published, and has weights or epochs of its own")
     certification = spec.certification
@@ -46,7 +49,7 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
         "train_precision": spec.recipe.precision,
         "recipe": recipe_in_words(spec) if spec.source == "trained" else spec.recipe.name,
         "epochs": 0 if spec.source == "brought" else spec.recipe.epochs,
-        "missing_classes": max(
+        "missing_here": max(
             int((epochs[-1] if epochs else environment).get("missing_classes", 0)), _hardly_answered(certificates)
         ),
         "device": ", ".join(run.devices()) or None,
@@ -67,10 +70,12 @@ def what_is_kept(run: Run) -> tuple[dict, pd.DataFrame]:
 
 
 def _hardly_answered(certificates: pd.DataFrame) -> int:
-    """How many classes are answered less than a tenth as often as they occur, among the images that are answered at all; of those that occur there often enough to tell."""
+    """How many classes are answered less than a tenth as often as they occur, among the images that are answered at all; of those of which enough are, and not fewer
+    than abstained on: few samples leave the doubtful ones out.
+    """
     answered = certificates[certificates["predict"] != ABSTAIN]
     occur, given = answered["label"].value_counts(), answered["predict"].value_counts()
-    occur = occur[occur >= OFTEN]
+    occur = occur[(occur >= OFTEN) & (2 * occur >= certificates["label"].value_counts().reindex(occur.index))]
     return int((10 * given.reindex(occur.index, fill_value=0) < occur).sum())
 
 
@@ -145,7 +150,9 @@ def _check_claims(spec: RunSpec, rows: pd.DataFrame, version: str | None) -> Non
         if (rows["radius"][rows["predict"] == ABSTAIN] > 0).any():
             raise RunError("it abstains with a radius")
         if (rows["radius"] > largest * (1 + digits_error(spec.radius_digits)) + ROUNDING).any():
-            raise RunError(f"it has a radius beyond {floor(largest * 1e4) / 1e4:.4f}, the most that n = {settings.n} samples certify")
+            raise RunError(
+                f"it has a radius beyond {floor(largest * 1e4) / 1e4:.4f}, the most that n = {settings.n} samples certify"
+            )
         return
     if not rows["top_count"].between(0, rows["n"]).all():
         raise RunError("its rows count more votes than samples")

@@ -38,11 +38,12 @@ AGGREGATES = """
     WHERE runs.run_id = $1 AND a.images > 0
 """
 
-# A run that certifies another's weights has no epochs of its own to tell whether training collapsed; nor has another training of that name.
-OF_ITS_SOURCE = """
-    UPDATE runs SET missing_classes = source.missing_classes FROM runs source
-    WHERE runs.weights_of = source.run_id AND runs.missing_classes < source.missing_classes
-      AND (runs.weights_sha256 = source.weights_sha256) IS NOT FALSE"""
+# What collapsed is a network: a run that certifies it has no epochs that tell, and another one of few images shows less.
+OF_ITS_NETWORK = """
+    UPDATE runs SET missing_classes = network.most
+    FROM (SELECT coalesce(weights_sha256, weights_of, run_id) AS name, sigma, max(missing_here) AS most FROM runs GROUP BY ALL) AS network
+    WHERE coalesce(runs.weights_sha256, runs.weights_of, runs.run_id) = network.name AND runs.sigma = network.sigma
+      AND runs.missing_classes IS DISTINCT FROM network.most"""
 
 
 @dataclass
@@ -123,7 +124,7 @@ def _update(file: Path, roots: tuple[Path, ...]) -> tuple[Report, bool]:
         gone = known.keys() - found.keys()
         for run_id in gone:
             _remove(connection, run_id)
-        (told,) = connection.execute(OF_ITS_SOURCE).fetchone()
+        (told,) = connection.execute(OF_ITS_NETWORK).fetchone()
         tables_changed = _published(connection)
         report.total = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
         connection.execute("CHECKPOINT")  # closing would, too, and say nothing where it fails

@@ -134,7 +134,7 @@ def over_seeds(run_ids: Sequence[str]) -> pd.DataFrame:
     means = ", ".join(f"avg({m}) OVER alike AS {m}" for m in (*MEASURES, "acr_se"))
     return ask(
         f"""
-        SELECT * EXCLUDE fingerprint REPLACE ({means}, max(missing_classes) OVER alike AS missing_classes),
+        SELECT * EXCLUDE (fingerprint, missing_here) REPLACE ({means}, max(missing_classes) OVER alike AS missing_classes),
                list(run_id ORDER BY seed) OVER alike AS run_ids, count(*) OVER alike AS seeds,
                stddev_samp(acr) OVER alike AS acr_sd, stddev_samp(certified_accuracy_0) OVER alike AS certified_accuracy_0_sd
         FROM (FROM runs WHERE run_id IN (SELECT unnest($1)) AND images > 0 {ONE_A_SEED})

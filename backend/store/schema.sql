@@ -13,7 +13,8 @@ CREATE TABLE IF NOT EXISTS runs (
     weights_sha256 VARCHAR,
     n BIGINT, n0 BIGINT, alpha DOUBLE, mode VARCHAR, image_set VARCHAR, ceiling DOUBLE,
     images BIGINT, samples DOUBLE, acr DOUBLE, acr_se DOUBLE, at_ceiling DOUBLE, radius_digits INTEGER, certified_accuracy_0 DOUBLE, abstention DOUBLE,
-    missing_classes INTEGER, -- answered hardly ever, under noise at the end of training or where it is certified: above 0, training collapsed
+    missing_here INTEGER, -- classes answered hardly ever, by its own rows: under noise at the end of training, or where it is certified
+    missing_classes INTEGER, -- the most of that among the runs of this network: above 0, training collapsed
     device VARCHAR, git_commit VARCHAR, train_seconds DOUBLE, epoch_seconds DOUBLE, certify_seconds DOUBLE -- of an epoch: the median
 );
 

@@ -9,6 +9,7 @@ from backend.cli import main
 from backend.datasets import DATASETS
 from backend.home import PRECOMPUTED, imported_root, runs_root
 from backend.logs import import_logs
+from backend.process import identity
 from backend.progress import duration
 from backend.run import Run, all_runs
 from backend.store import queries
@@ -60,11 +61,11 @@ def test_a_class_that_is_hardly_ever_answered_is_told_of(published):
     assert "hardly ever answered" not in words(page("run", run=SHIPPED).run())
 
 
-@pytest.mark.parametrize("name", ["spec", "state", "environment", "training", "certificates", "log"])
+@pytest.mark.parametrize("name", ["spec", "state", "environment", "training", "certificates", "log", "lock"])
 def test_a_file_that_cannot_be_read_is_a_sentence(published, digits_spec, name):
     """Another user's, say; here a folder lies where it would."""
     run = Run.create(runs_root(), digits_spec())
-    run.set_state("failed", error="the disk is full")
+    run.set_state("running", **identity())
     file = getattr(run, f"{name}_file")
     file.unlink(missing_ok=True)
     file.mkdir()
@@ -123,11 +124,21 @@ def test_weights_from_elsewhere_have_pages_and_are_certified_again(published, su
     app.number_input(key="again n").set_value(500).run()
     press(app, "Certify these weights")
     assert [(s.source, s.weights_of, s.certification.n) for s in submitted] == [("brought", run.spec.weights_of, 500)]
+    assert main(["certify", file, "--dataset", "mnist", "--sigma", "0.25", "--n", "200", "--limit", "3"]) == 0
+    assert main(["certify", run.run_id, "--n", "300", "--limit", "3"]) == 0
+    app = page("run", run=run.run_id).run()
+    assert "These weights, certified again" in [h.value for h in app.header]
     app = page("certify_image", dataset="mnist").run()
     assert not app.exception
-    assert "my_net, σ = 0.5, recipe elsewhere" in app.multiselect(key="model").options
+    mine = [label for label in app.multiselect(key="model").options if label.startswith("my_net")]
+    assert mine == ["my_net, σ = 0.25, recipe elsewhere", "my_net, σ = 0.5, recipe elsewhere"]
     for name in ("trade_offs", "compare", "runs"):
         assert not page(name, dataset="mnist", n="200").run().exception, name
+    for one in all_runs(runs_root()):
+        one.weights_file.unlink(missing_ok=True)
+    app = page("run", run=run.run_id).run()
+    assert "Its weights are gone. The command above puts them back, from their file." in words(app)
+    assert "The file is what" not in words(app)
 
 
 def test_an_imported_run_has_a_page(home, tmp_path):

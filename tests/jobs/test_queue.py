@@ -73,7 +73,10 @@ def test_the_order_does_not_hang_on_the_clock(home, new, monkeypatch):
 def test_tickets_that_were_lost_are_found_again(home, new):
     runs = [new(seed) for seed in range(4)]
     queue.enqueue(runs_root(), runs[:2])
-    (runs_root() / queue.TICKETS).write_text("half a num")
+    for damaged in (b"half a num", b"\xff\xfe", b"9" * 5000):
+        (runs_root() / queue.TICKETS).write_bytes(damaged)
+        assert queue._tickets(runs_root(), 0) == range(3, 3)
+    (runs_root() / queue.TICKETS).write_bytes(damaged)
     queue.enqueue(runs_root(), runs[2:3])
     (runs_root() / queue.TICKETS).unlink()
     queue.enqueue(runs_root(), runs[3:])
