@@ -201,8 +201,8 @@ def early_stop(mode: str) -> str:
 
 
 def seeds_apart(acr_a: np.ndarray, acr_b: np.ndarray) -> tuple[float, float] | None:
-    """Welch's 95 % interval of the difference of two methods' ACR over training seeds, b less a; None unless both have two or more."""
-    if min(len(acr_a), len(acr_b)) < 2:
+    """Welch's 95 % interval of the difference of two methods' ACR over training seeds, b less a; None unless both have two or more that differ."""
+    if min(len(set(acr_a)), len(set(acr_b))) < 2:
         return None
     from scipy.stats import ttest_ind
 

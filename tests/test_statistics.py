@@ -105,6 +105,7 @@ def test_seeds_are_told_apart_by_welchs_interval():
     half = t.ppf(0.975, (va + vb) ** 2 / (va**2 / 2 + vb**2)) * sqrt(va + vb)
     assert (low, high) == (pytest.approx(0.35 - half), pytest.approx(0.35 + half))
     assert seeds_apart(a, b[:1]) is None
+    assert seeds_apart(a, b[:1].repeat(3)) is None  # collapsed networks, say: no spread to tell of
 
 
 def test_radii_are_those_of_certify():

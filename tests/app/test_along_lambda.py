@@ -88,7 +88,7 @@ def test_an_ablation_has_no_number_says_what_it_is_and_lies_on_no_path(published
 
 
 def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
-    """λ = 25 and 30 at σ = 1 answer one class, and so do the form xent and one seed each of MACER and SmoothAdv."""
+    """λ = 25 and 30 at σ = 1 answer one class, and so do the form xent and one seed each of MACER, SmoothAdv and SmoothAdv + Consistency."""
     runs = queries.runs().query("dataset == 'mnist' and recipe == 'quick'")
     figure = drawn(runs, 1.0)
     assert figure.layout.xaxis.range[0] > 0.8
@@ -100,6 +100,8 @@ def test_a_collapsed_run_is_named_and_leaves_the_others_their_room(published):
         *(f"collapsed: λ = {lam}, ACR 0.36" for lam in (25, 30)),
         "collapsed: MACER, λ = 1, ACR 0.36",
         "collapsed: SmoothAdv, ACR 0.36",
+        "collapsed: SmoothAdv + Consistency, λ = 1, ACR",
+        "0.36",
     ]
     assert "30" not in numbers(figure)  # outside the view
     assert not notes(drawn(runs, 0.25))
