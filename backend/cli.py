@@ -92,11 +92,7 @@ def parser() -> argparse.ArgumentParser:
     _add_sweep(verb)
     sub = verb("methods", _methods, "List the training methods with their hyper-parameters, defaults and ranges.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
-    sub = verb(
-        "certify",
-        _certify,
-        "Certify the weights of a run once more, in another way, or those of a network of elsewhere.",
-    )
+    sub = verb("certify", _certify, "Certify the weights of a run in another way, or those of a file.")
     sub.add_argument("weights", help="the id of a run with weights (`runs` lists all), or a .safetensors file")
     group = sub.add_argument_group("of a file")
     group.add_argument("--dataset", help=", ".join(dataset_names()))

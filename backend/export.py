@@ -89,17 +89,10 @@ def _logs(runs: pd.DataFrame, out: Path) -> list[Path]:
         lines = ["\t".join(columns), *("\t".join(str(getattr(row, c)) for c in columns) for row in ordered)]
         written.append(out / f"{run.run_id}.tsv")
         written[-1].write_text("\n".join(lines) + "\n")
-        names = (
-            "dataset",
-            "architecture",
-            "method",
-            "sigma",
-            "seed",
-            "alpha",
-            "recipe",
-            *(["epochs"] * (run.epochs > 0)),
-        )
+        names = ("dataset", "architecture", "method", "sigma", "seed", "alpha", "recipe", "epochs")
         facts = {name: getattr(run, name) for name in names} | {"n": int(run.n), "n0": int(run.n0)}
+        if not run.epochs:  # trained elsewhere
+            facts.pop("epochs")
         facts["recipe"] = re.sub(r"[^a-z0-9_]+", "_", run.recipe)  # a word, also where it says in what it departs
         facts["digits"] = WHOLE if pd.isna(run.radius_digits) else int(run.radius_digits)
         mapping[written[-1].name] = json.loads(run.hyper) | facts

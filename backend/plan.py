@@ -161,12 +161,8 @@ def command(spec: RunSpec) -> list[str]:
         raise SpecError("this run was imported, not computed here")
     certification = {} if spec.certification is None else asdict(spec.certification)
     if spec.source == "brought":
-        facts = {name: getattr(spec, name) for name in OF_FILE}
-        return [
-            "certify",
-            f"{spec.weights_of}.safetensors",
-            *_flags(facts | certification | {"precision": spec.precision}),
-        ]
+        facts = {name: getattr(spec, name) for name in OF_FILE} | certification | {"precision": spec.precision}
+        return ["certify", f"{spec.weights_of}.safetensors", *_flags(facts)]
     if spec.weights_of is not None:
         return ["certify", spec.weights_of, *_flags(certification | {"precision": spec.precision})]
     training = {

@@ -62,7 +62,7 @@ def test_the_command_that_repeats_it_is_that_very_run(file, tmp_path):
     assert [one.run_id for one in all_runs(runs_root())] == [run.run_id]
 
 
-def test_the_queue_certifies_it(file):
+def test_the_queue_certifies_it(published, file):
     path, expected = file
     assert certify(path, "--dataset", "digits", "--sigma", 0.5, "--executor", "queue") == 0
     (run,) = all_runs(runs_root())

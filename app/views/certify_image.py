@@ -43,10 +43,8 @@ def models(snapshot: tuple) -> pd.DataFrame:
     if runs.empty:
         return runs
     trained = runs[[run.source != "published" and Run(run.folder).weights_file.exists() for run in runs.itertuples()]]
-    network = trained.assign(network=trained.weights_of.fillna(trained.run_id))
-    trained = trained[
-        ~network.duplicated(["network", "sigma", "architecture", "dataset"])
-    ]  # of several certifications one
+    network = trained[["dataset", "architecture", "sigma"]].assign(of=trained.weights_of.fillna(trained.run_id))
+    trained = trained[~network.duplicated()]  # one network, several certifications
     return trained.sort_values(
         ["dataset", "method"], key=lambda c: c.map(lambda v: (v not in ("mnist", "consistency"), v))
     )

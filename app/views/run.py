@@ -122,11 +122,9 @@ def repeat(run: Run, spec: RunSpec) -> None:
     st.code(words, language="bash", wrap_lines=True)
     st.caption(
         "Equal settings are one run: where it is finished already, the command says so. Another device or number of threads may move the last digits."
-        + (
-            " The file is what **Weights** above downloads, under any name."
-            * (spec.source == "brought" and run.weights_file.exists())
-        )
     )
+    if spec.source == "brought" and run.weights_file.exists():
+        st.caption("The file is what **Weights** above downloads, under any name.")
 
 
 def without_weights(run: Run) -> str:

@@ -98,11 +98,7 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
         run.append(Checkpoint(spec.recipe.epochs, weights, final=True))
     if weights is not None:
         named = {"weights_sha256": run.weights_sha256()}
-        other_file = spec.source == "brought" and name_of_file(named["weights_sha256"]) != spec.weights_of
-        if told not in (None, named["weights_sha256"]) or other_file:
-            raise RunError(
-                f"{run.weights_file} is not the network that {spec.weights_of if other_file else run.environment_file.name} names: bring that back, or delete the run and start it again"
-            )
+        _refuse_others(run, named["weights_sha256"], told)
     try:
         epochs = spec.recipe.epochs if weights else checkpoint_epoch(checkpoint)
     except ValueError as error:
@@ -125,6 +121,16 @@ def _execute(run: Run, device: str, on_row: Callable[[Row], None], executor: Exe
                 named = {"weights_sha256": run.weights_sha256()}
                 run.set_environment(run.environment() | named)
             on_row(row)
+
+
+def _refuse_others(run: Run, digest: str, told: str | None) -> None:
+    """Raise RunError where a run's weights are not those that its environment.json tells of, or not of the file that its spec names."""
+    other_file = run.spec.source == "brought" and name_of_file(digest) != run.spec.weights_of
+    if other_file or told not in (None, digest):
+        names = run.spec.weights_of if other_file else run.environment_file.name
+        raise RunError(
+            f"{run.weights_file} is not the network that {names} names: bring that back, or delete the run and start it again"
+        )
 
 
 def _refuse_other_images(run: Run, before: dict, now: dict, under_way: bool) -> None:
@@ -195,12 +201,9 @@ def _weights_of(source: str) -> bytes:
         )
     for run in holders.values():
         return run.weights()
-    how = (
-        "certify their file, wherever that is, which puts them back"
-        if of_file
-        else "train it first, by the command on its page"
-    )
-    raise RunError(f"{source} has no weights here; {how}")
+    if of_file:
+        raise RunError(f"{source} has no weights here; certify their file, wherever that is, which puts them back")
+    raise RunError(f"{source} has no weights here; train it first, by the command on its page")
 
 
 def _commit() -> str | None:
