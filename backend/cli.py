@@ -11,16 +11,17 @@ from dataclasses import fields
 from pathlib import Path
 
 from backend.datasets import dataset_names, find_dataset
-from backend.follow import add_executor, check_device, check_place, execute_queued, follow_all
+from backend.follow import check_device, check_place, execute_queued, follow_all
 from backend.home import PRECOMPUTED, runs_root, settle
 from backend.jobs import local
 from backend.jobs.verbs import add_verbs as add_job_verbs
+from backend.options import add_certification, add_device, add_place, add_training, certification_of, training_of
 from backend.plan import OF_FILE, certify_again, of_file, plan, sweep
 from backend.precompute import add_verb as add_precompute
 from backend.reports import add_verbs
 from backend.rows import Checkpoint
 from backend.run import Run, RunError, find_run
-from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, RunSpec
+from backend.spec import PRECISIONS, RunSpec
 from backend.training.methods import METHODS
 
 
@@ -85,10 +86,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--method", default="gaussian", help=", ".join(METHODS) + " (default: gaussian)")
         sub.add_argument("--sigma", type=float, default=0.5, help="sd of the noise, images in [0, 1] (default 0.5)")
         sub.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default 0)")
-        _add_training(sub, lam=True)
-        _add_place(sub)
+        add_training(sub, lam=True)
+        add_place(sub)
         if name == "run":
-            _add_certification(sub)
+            add_certification(sub)
     _add_sweep(verb)
     sub = verb("methods", _methods, "List the training methods with their hyper-parameters, defaults and ranges.")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -99,8 +100,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--architecture", help="default: the data set's")
     group.add_argument("--sigma", type=float, help="sd of the noise, images in [0, 1]; best that of its training")
     group.add_argument("--method", help="a word that names it in tables and plots (default: the file's name)")
-    _add_certification(sub)
-    _add_place(sub)
+    add_certification(sub)
+    add_place(sub)
     add_verbs(verb)
     add_precompute(verb)
     add_job_verbs(verb)
@@ -108,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         "verify", _verify, "Check a certificate against its counts and, where its network is here, against samples."
     )
     sub.add_argument("file", help="a certificate as downloaded from the dashboard (docs/certificate.md)")
-    _add_device(sub)
+    add_device(sub)
     verb("worker", lambda _: local.work_off_queue(), "Start to work off the queue, in the background.")
     sub = verb("execute", execute_queued, "Execute one queued run (started by the worker).")
     sub.add_argument("run_id")
@@ -130,100 +131,19 @@ def _add_sweep(verb) -> None:
     )
     sub.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
     sub.add_argument("--dry-run", action="store_true", help="print the runs and stop")
-    _add_training(sub, lam=False)
-    _add_certification(sub)
-    _add_place(sub)
-
-
-def _add_training(sub: argparse.ArgumentParser, lam: bool) -> None:
-    sub.add_argument("--dataset", default="mnist", help=", ".join(dataset_names()) + " (default: mnist)")
-    sub.add_argument("--architecture", help="default: the data set's")
-    sub.add_argument("--recipe", default="quick", help=", ".join(RECIPES) + " (default: quick)")
-    sub.add_argument("--epochs", type=int, help="default: the recipe's")
-    sub.add_argument(
-        "--train-precision",
-        default="float32",
-        choices=PRECISIONS,
-        help="bfloat16: autocast; faster on a GPU, and on processors with AVX512-BF16",
-    )
-    sub.add_argument(
-        "--weights-dtype", default="float32", choices=WEIGHT_TYPES, help="what the final weights are rounded to"
-    )
-    known: dict[str, dict] = {}  # flag -> what it means -> the methods that mean it
-    kinds = {f.name: type(f.default) for method in METHODS.values() for f in fields(method)}
-    for method_name, method in METHODS.items():
-        for f in fields(method):
-            known.setdefault(f.name, {}).setdefault(f.metadata["doc"], []).append(method_name)
-    group = sub.add_argument_group(
-        "hyper-parameters", "default: the recipe's; `methods` lists them by method, with ranges"
-    )
-    for name, meanings in known.items():
-        if lam or name != "lam":
-            help = "; ".join(f"{', '.join(methods)}: {doc}" for doc, methods in meanings.items())
-            flag = name.replace("_", "-")
-            group.add_argument(
-                f"--{flag}", type=kinds[name], dest=f"hyper_{name}", metavar=name.upper(), help=help.replace("%", "%%")
-            )
-
-
-def _add_certification(sub: argparse.ArgumentParser) -> None:
-    default = Certification()
-    sub.add_argument("--n", type=int, default=default.n, help=f"samples for the bound (default {default.n})")
-    sub.add_argument("--n0", type=int, default=default.n0, help=f"samples that select the class (default {default.n0})")
-    sub.add_argument(
-        "--alpha", type=float, default=default.alpha, help=f"probability of error (default {default.alpha})"
-    )
-    sub.add_argument("--every", type=int, help="every so many-th test image (default: the data set's; 20 for mnist)")
-    sub.add_argument("--limit", type=int, help="the first so many of these images; a folder's lie class by class")
-    sub.add_argument(
-        "--mode", default=default.mode, choices=MODES, help="fixed (default) is the only one that papers use"
-    )
-    sub.add_argument("--radius", type=float, help="at-radius: decide about it; anytime: stop where it is certified")
-    sub.add_argument("--width", type=float, help="anytime: stop where the radius is known this closely")
-    sub.add_argument(
-        "--float-sound", action="store_true", help="noise on the 8-bit grid: sound against rounding; slower"
-    )
-    sub.add_argument("--precision", choices=PRECISIONS, help="of the network (default: float32, or the source run's)")
-
-
-def _add_device(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-
-
-def _add_place(sub: argparse.ArgumentParser) -> None:
-    """Where it is computed."""
-    _add_device(sub)
-    add_executor(sub)
-
-
-def _training(options) -> dict:
-    dataset = find_dataset(options.dataset)
-    if options.architecture not in (None, *dataset.architectures):  # now, and not in every run of a queue
-        from backend.classifier.architectures import check_network
-
-        check_network(options.architecture, dataset.shape)
-    values = {k.removeprefix("hyper_"): v for k, v in vars(options).items() if k.startswith("hyper_") and v is not None}
-    names = ("dataset", "architecture", "recipe", "epochs", "train_precision", "weights_dtype")
-    given = {name: getattr(options, name) for name in names} | {"values": values}
-    return given | ({"precision": options.precision} if getattr(options, "precision", None) else {})
-
-
-def _certification(options, dataset: str) -> Certification:
-    names = ("n", "n0", "alpha", "limit", "mode", "radius", "width", "float_sound")
-    every = options.every if options.every is not None else find_dataset(dataset).every
-    return Certification(every=every, **{name: getattr(options, name) for name in names})
+    add_training(sub, lam=False)
+    add_certification(sub)
+    add_place(sub)
 
 
 def _train(options) -> int:
-    spec = plan(method=options.method, sigma=options.sigma, seed=options.seed, **_training(options))
+    spec = plan(method=options.method, sigma=options.sigma, seed=options.seed, **training_of(options))
     return follow_all([spec], options)
 
 
 def _run(options) -> int:
-    certification = _certification(options, options.dataset)
-    spec = plan(
-        method=options.method, sigma=options.sigma, seed=options.seed, certification=certification, **_training(options)
-    )
+    given = training_of(options) | {"certification": certification_of(options, options.dataset)}
+    spec = plan(method=options.method, sigma=options.sigma, seed=options.seed, **given)
     return follow_all([spec], options)
 
 
@@ -256,7 +176,7 @@ def _certify(options) -> int:
         raise RunError(
             f"{source.run_id} has no weights here: of the shipped runs one network a method and σ has; train it anew, or certify another"
         )
-    again = certify_again(source.spec, source.run_id, _certification(options, source.spec.dataset), options.precision)
+    again = certify_again(source.spec, source.run_id, certification_of(options, source.spec.dataset), options.precision)
     return follow_all([again], options)
 
 
@@ -272,7 +192,7 @@ def _bring(file: Path, options) -> RunSpec:
     architecture = options.architecture or dataset.architectures[0]
     method = options.method or re.sub(r"[^a-z0-9]+", "_", file.stem.lower())[:40].strip("_") or "own"
     weights = from_elsewhere(file, architecture, dataset)
-    certification, precision = _certification(options, dataset.name), options.precision or PRECISIONS[0]
+    certification, precision = certification_of(options, dataset.name), options.precision or PRECISIONS[0]
     spec = of_file(weights, dataset.name, architecture, options.sigma, method, certification, precision)
     run = Run.create(runs_root(), spec)
     if run.weights() != weights:  # also where they were exchanged, or are gone
@@ -287,8 +207,8 @@ def _sweep(options) -> int:
         options.sigmas,
         options.lams,
         options.seeds,
-        certification=_certification(options, options.dataset),
-        **_training(options),
+        certification=certification_of(options, options.dataset),
+        **training_of(options),
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("torchrun trains one run at a time: use `train` or `run`, not `sweep`")

@@ -9,6 +9,7 @@ from PIL import Image
 from backend.datasets import find_dataset
 from backend.home import CHECKOUT, snapshot_path
 from backend.plan import plan
+from backend.precompute import Part
 from backend.spec import Certification
 
 os.environ.setdefault("CERTSCOPE_DATA", str(CHECKOUT / "var" / "data"))
@@ -50,6 +51,13 @@ def digits_spec():
         return plan("digits", method, sigma, **usual | changes)
 
     return spec
+
+
+@pytest.fixture
+def parts(digits_spec):
+    """A queue of shipped results in small: two parts, of two runs and one."""
+    first = tuple(digits_spec(seed=seed) for seed in (0, 1))
+    return [Part("first", first, weights=True), Part("second", (digits_spec("consistency"),))]
 
 
 @pytest.fixture

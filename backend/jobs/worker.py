@@ -192,7 +192,7 @@ def _weights_of(source: str) -> bytes:
         with contextlib.suppress(RunError, OSError):
             if run.weights_file.exists() and run.spec.weights_of == source:
                 holders.setdefault(run.weights_sha256(), run)
-    if of_file := source.startswith("file-"):
+    if of_file := source.startswith(name_of_file("")):
         known = {digest for digest in holders if name_of_file(digest) == source}
     holders = {digest: run for digest, run in holders.items() if digest in known or not (known or of_file)}
     if len(holders) > 1:

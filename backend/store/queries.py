@@ -39,7 +39,7 @@ def runs() -> pd.DataFrame:
     lam, n, n0, alpha, images, acr, certified_accuracy_0 and abstention are missing where they do not apply.
     """
     return ask(
-        "SELECT * EXCLUDE fingerprint FROM runs ORDER BY dataset, sigma, method, lam NULLS FIRST, seed, n, run_id"
+        "SELECT * EXCLUDE (fingerprint, missing_here) FROM runs ORDER BY dataset, sigma, method, lam NULLS FIRST, seed, n, run_id"
     )
 
 
@@ -67,7 +67,7 @@ def run_ids() -> set[str]:
 
 def run(run_id: str) -> pd.DataFrame:
     """One run's row as in `runs`, or none."""
-    return ask("SELECT * EXCLUDE fingerprint FROM runs WHERE run_id = $1", [run_id])
+    return ask("SELECT * EXCLUDE (fingerprint, missing_here) FROM runs WHERE run_id = $1", [run_id])
 
 
 def speeds(dataset: str, architecture: str) -> pd.DataFrame:
