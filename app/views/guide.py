@@ -184,7 +184,7 @@ written("own_method")
 st.code(EXAMPLE, wrap_lines=True)
 written("own")
 st.markdown(
-    "**A network that was trained elsewhere** is certified from Python, in this folder: any `torch.nn.Module` in eval mode that gives logits (B, K) for images "
+    "**Any other network** is certified from Python, in this folder: a `torch.nn.Module` in eval mode that gives logits (B, K) for images "
     "(B, C, H, W) in [0, 1], in the place of `network` here, on any images of yours. It should have been trained under noise of this σ."
 )
 st.code((WORDS / "own_network.py").read_text(), language="python")
