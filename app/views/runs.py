@@ -117,7 +117,8 @@ def card(one: Listed) -> None:
     """One run: state, progress, what can be done."""
     head, actions = st.columns([3, 2], vertical_alignment="center")
     head.markdown(f"{ICONS[one.name]} **{one.run.run_id}** — {one.name}")
-    with actions, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
+    # From the left: while a state changes, buttons come and go at the end, and those before them stay under the pointer.
+    with actions, st.container(horizontal=True, vertical_alignment="center", gap="small"):
         run_link(one.run.run_id)
         buttons(one)
     try:

@@ -194,6 +194,7 @@ def test_starts_a_run_and_sees_it_finish_on_the_plot(page, own_address):
 
 
 def test_cancels_a_run_and_resumes_it(page, own_address):
+    """A button that moves while it is pressed is a click that nobody hears: Cancel stays where it was first drawn."""
     opened(page, own_address, "runs", "Runs")
     page.get_by_role("spinbutton", name="Seed").fill("7")
     page.get_by_role("spinbutton", name="Samples n", exact=True).fill("20000")
@@ -204,6 +205,16 @@ def test_cancels_a_run_and_resumes_it(page, own_address):
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text(re.compile("seed7-.* — cancelled"))).to_be_visible()
     page.get_by_role("button", name="Resume").click()
+    page.evaluate("""() => {
+        window.places = new Set()
+        const watch = new MutationObserver(() => {
+            for (const button of document.querySelectorAll('[class*=st-key-cancel] button'))
+                places.add(Math.round(button.getBoundingClientRect().x))
+        })
+        watch.observe(document.body, { childList: true, subtree: true })
+    }""")
     expect(page.get_by_text(re.compile("seed7-.* — (running|queued)"))).to_be_visible()
+    expect(page.locator("[class*=st-key-job-]", has_text="seed7-").get_by_text("Delete")).to_have_count(0)
+    assert page.evaluate("places.size") == 1
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text(re.compile("seed7-.* — cancelled"))).to_be_visible()
