@@ -1,8 +1,10 @@
 """What figures with a panel a σ share: the layout of one, and what is said above it of what lies outside."""
 
+from collections.abc import Iterable
 from textwrap import wrap
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from app.figures.palette import GREY, title
 
@@ -40,6 +42,13 @@ def name_outside(layout: dict, notes: list[str], edge: str) -> None:
         layout["annotations"] = [words | place | {"xref": "paper", "yref": "paper"}]
         layout["margin"] = layout["margin"] | {"t": 25 + 16 * len(lines)}
         layout["height"] += 16 * len(lines)
+
+
+def about_outside(figures: Iterable[go.Figure]) -> str:
+    """A sentence for the caption, with a space behind it, where a panel names something; else nothing."""
+    notes = (note for figure in figures for note in figure.layout.annotations)
+    named = any(not note.showarrow for note in notes)  # those with an arrow are numbers in the panel
+    return "What is named above a panel lies outside it: a double click shows it. " if named else ""
 
 
 def shortly(label: str, sigma: float) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.along_lambda import against_accuracy
+from app.figures.sigma_panel import about_outside
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from app.widgets.verdicts import along, move, trained
@@ -53,10 +54,14 @@ def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: st
     moves = once("along the path", lambda: along_path(path))
     if said := along(moves, path):
         st.markdown(said)
+    figures = {
+        sigma: once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path))
+        for sigma in sigmas
+    }
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         with column:
             draw(
-                once(("trade-off", sigma), lambda sigma=sigma: against_accuracy(settings, sigma, their_path)), f"trade-off {sigma:.12g}",
+                figures[sigma], f"trade-off {sigma:.12g}",
                 f"ACR against certified accuracy at r = 0 at σ = {sigma:g}, one point a setting", settings.loc[settings.sigma == sigma, columns], setting,
             )  # fmt: skip
             for row in moves[moves.sigma == sigma].itertuples():
@@ -66,6 +71,6 @@ def show_along_lambda(shown: pd.DataFrame, their_path: pd.DataFrame, setting: st
         "No other run here beats one on the wide grey front in both; by how little, see those intervals. The path starts at plain Gaussian training; at λ = 0 Consistency still averages over m "
         "noises and weighs the entropy. "
         + ("" if their_path.empty else "Hollow: the paper's released networks along λ, on the same terms. ")
-        + "What is named above a panel lies outside it: a double click shows it. "
+        + about_outside(figures.values())
         + "ACR never stands alone: easy images dominate it. More λ: `python -m backend sweep --methods consistency --lams 1 5 10 20`, or the **Runs** page."
     )

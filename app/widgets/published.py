@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.figures.acr import beside_published
 from app.figures.palette import title
+from app.figures.sigma_panel import about_outside
 from app.widgets.figure import draw
 from app.widgets.glossary import TERMS
 from backend.recipes import on_another
@@ -26,17 +27,19 @@ def beside_the_papers(
     whose = "what others report" if on_another(shown.dataset.iloc[0]) else "the paper's"
     st.header(f"Average certified radius beside {whose}", help=TERMS["ACR"])
     sigmas = sorted(shown.sigma.unique())
+    figures = {
+        sigma: once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)) for sigma in sigmas
+    }
     for column, sigma in zip(st.columns(len(sigmas)), sigmas, strict=True):
         with column:
             here = common[common.sigma == sigma]
             draw(
-                once(("acr", sigma), lambda sigma=sigma: beside_published(common, published, sigma)), f"acr {sigma:.12g}", f"ACR of each method at σ = {sigma:g} beside {whose}",
+                figures[sigma], f"acr {sigma:.12g}", f"ACR of each method at σ = {sigma:g} beside {whose}",
                 pd.concat([here[["method", "recipe", "sigma", "lam", "seed", "acr", "acr_se"]], published[published.sigma == sigma]]), setting,
             )  # fmt: skip
-    collapsed = (common.missing_classes > 0).any()
     st.caption(
         f"Filled: runs of this store, {setting}, one point a run, with the 95 % interval over the choice of images (not of the seed). "
-        + ("What is named above a panel lies outside it: a double click shows it. " if collapsed else "")
+        + about_outside(figures.values())
         + (
             "Hollow: the paper's released networks **on the same terms**, mean ± sd of a run"
             + (

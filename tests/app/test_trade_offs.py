@@ -59,6 +59,19 @@ def test_captions_say_terms_and_how_far_images_move_things(published):
     assert "*cat-rs*, n = 100,000 on 10,000 images: " in garments
 
 
+@pytest.mark.parametrize(
+    ("asked", "times"),
+    [
+        ({"recipe": "quick, 8 epochs", "sigma": "1.0"}, 2),
+        ({"recipe": "paper, 90 epochs", "sigma": "1.0"}, 1),  # λ = 25 and 30, along λ alone
+        ({"recipe": "paper, 90 epochs", "sigma": "0.5"}, 0),
+        ({"dataset": "fashion_mnist"}, 0),  # networks that collapsed, none far below
+    ],
+)
+def test_captions_explain_what_is_named_above_a_panel_where_something_is(published, asked, times):
+    assert words(page("trade_offs", **asked).run()).count("What is named above a panel lies outside it") == times
+
+
 def test_methods_are_compared_within_a_recipe_unless_more_are_asked_for(home):
     shipped = find_run(GAUSSIAN, PRECOMPUTED)
     imitate(shipped, replace(shipped.spec, recipe=recipe_for("paper", "mnist"), seed=9))
