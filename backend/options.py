@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from backend.datasets import dataset_names, find_dataset
 from backend.follow import add_executor
-from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification
+from backend.spec import MODES, PRECISIONS, RECIPES, WEIGHT_TYPES, Certification, SpecError
 from backend.training.methods import METHODS
 
 
@@ -74,12 +74,15 @@ def add_place(sub: argparse.ArgumentParser) -> None:
 
 
 def training_of(options) -> dict:
-    """What `add_training` was given, as `plan` and `sweep` take it. Raises DatasetError for an unknown data set, ValueError for an unknown network."""
+    """What `add_training` was given, as `plan` and `sweep` take it. Raises DatasetError for an unknown data set, SpecError for an unknown network and one that does not take its images."""
     dataset = find_dataset(options.dataset)
     if options.architecture not in (None, *dataset.architectures):  # now, and not in every run of a queue
         from backend.classifier.architectures import check_network
 
-        check_network(options.architecture, dataset.shape)
+        try:
+            check_network(options.architecture, dataset.shape)
+        except ValueError as error:
+            raise SpecError(f"no network {options.architecture} for {dataset.name}: {error}") from error
     values = {k.removeprefix("hyper_"): v for k, v in vars(options).items() if k.startswith("hyper_") and v is not None}
     names = ("dataset", "architecture", "recipe", "epochs", "train_precision", "weights_dtype")
     given = {name: getattr(options, name) for name in names} | {"values": values}

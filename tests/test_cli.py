@@ -95,6 +95,10 @@ def test_dry_run_starts_nothing(home):
             "or a classification network of torchvision, not 'lennet'",
         ),
         (["run", "--dataset", "digits", "--architecture", "resnet18"], "want colour images of at least 32×32"),
+        (
+            ["run", "--dataset", "digits", "--architecture", "lenet"],
+            "no network lenet for digits: images must be at least 16×16, not 8×8",
+        ),
         (["run", "--dataset", "digits", "--alpha", "1"], "alpha must be from 1e-12 to 0.999"),
         (["run", "--dataset", "digits", "--device", "tpu"], "device must be auto, cpu, cuda"),
         (

@@ -3,7 +3,7 @@
 Beside those, every classification network of torchvision is there under its name (resnet50, vit_b_16, …).
 """
 
-from torch import Tensor, nn, tensor
+from torch import Tensor, device, nn, tensor
 
 from backend.classifier.densenet import densenet
 from backend.classifier.image_convolution import ImageConv2d
@@ -98,8 +98,10 @@ def network(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
 
 
 def check_network(name: str, shape: tuple[int, int, int]) -> None:
-    """Raise ValueError for a name that is no network's, and for one of torchvision's on images that those do not take."""
+    """Raise ValueError for a name that is no network's, and for images that the network does not take."""
     if name in ARCHITECTURES:
+        with device("meta"):  # without weights
+            ARCHITECTURES[name](shape, classes=2)
         return
     from torchvision import models
 
